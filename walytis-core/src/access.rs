@@ -1,0 +1,106 @@
+//! Who may take part in a chain, and which blocks may enter it.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::block::Block;
+use crate::id::PeerId;
+use crate::secret::Secret;
+
+/// Whether a peer may sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It may receive blocks and blobs and send some.
+    Granted,
+    /// It gets one flat refusal.
+    Refused,
+}
+
+/// What the access of a chain could not do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The exchange that must precede a session failed; it is tried again later.
+    #[error("the exchange before the session failed: {reason}")]
+    Exchange {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// The keys of one generation under which a chain's gossip travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GossipKey {
+    /// The topic name and the sealing key derive from this.
+    pub secret: Secret<32>,
+}
+
+/// May this peer sync, and under which key does gossip travel?
+#[async_trait]
+pub trait ChainAccess: Send + Sync + fmt::Debug {
+    /// Returns the secret by which two peers recognise, without naming it to others, which chain a session is about.
+    /// On an invited chain knowing it *is* the right to sync; on a governed chain the right is judged by `may_sync`.
+    fn session_secret(&self) -> Secret<32>;
+
+    /// Returns the gossip keys, newest first: published under the first, received under all (at most 3). Empty while
+    /// none is known; then there is no gossip.
+    fn gossip_keys(&self) -> Vec<GossipKey>;
+
+    /// Runs whatever must precede a session that this node opens with `peer`, e.g. the exchange of authority ops.
+    ///
+    /// # Errors
+    /// [`AccessError`]; the session is then not opened now.
+    async fn prepare(&self, peer: &PeerId) -> Result<(), AccessError>;
+
+    /// Judges the authenticated peer under what is known now. Called at the start of a session, on every change, and
+    /// before blocks are served.
+    async fn may_sync(&self, peer: &PeerId) -> Access;
+
+    /// Returns a counter that moves when keys or rights may have changed.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// Whether a valid block may enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It enters.
+    Admit,
+    /// Not yet: it is held as pending, bounded, and never relayed; judged again when the policy changes.
+    Wait,
+    /// Never, with the number of the overlay's rule.
+    Refuse(&'static str),
+}
+
+/// Decides which valid blocks enter a chain. Must be monotone: what it once admitted it would always admit.
+#[async_trait]
+pub trait AdmissionPolicy: Send + Sync + fmt::Debug {
+    /// Judges a block whose own rules all hold and whose ancestors are all admitted.
+    async fn judge(&self, block: &Block) -> Admission;
+
+    /// Returns a counter that moves when a waiting block may be judged otherwise.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// Admits everything: plain chains, where whoever is in may write.
+#[derive(Debug)]
+pub struct AdmitAll(watch::Sender<u64>);
+
+impl Default for AdmitAll {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+#[async_trait]
+impl AdmissionPolicy for AdmitAll {
+    async fn judge(&self, _block: &Block) -> Admission {
+        Admission::Admit
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}

@@ -1,0 +1,41 @@
+//! Every bound of this crate, with its unit and origin. Bounds marked *validity* are part of the block format: changing
+//! one means a new format version.
+
+/// Largest block file in bytes. *Validity.* Chosen: fits one frame and one bitswap block of other IPFS nodes (2 MiB).
+pub const BLOCK_FILE_MAX: usize = 1024 * 1024;
+/// Most content bytes that may stand inline. *Validity.* Chosen: half a block file, so headers always fit.
+pub const INLINE_CONTENT_MAX: usize = 512 * 1024;
+/// Content of this many bytes or more is written as a blob. A writer's setting, not a rule.
+pub const BLOB_FROM: usize = 64 * 1024;
+/// Most parents of a block. *Validity.*
+pub const PARENTS_MAX: usize = 64;
+/// Most topics of a block. *Validity.*
+pub const TOPICS_MAX: usize = 16;
+/// Longest topic in bytes of UTF-8. *Validity.*
+pub const TOPIC_BYTES_MAX: usize = 128;
+/// Nodes the antichain check may visit before a block is rejected. *Validity.*
+/// Chosen: far above any merge of honest peers, a few milliseconds of work.
+pub const ANTICHAIN_VISITS_MAX: usize = 65_536;
+/// Default for the largest content in bytes.
+pub const CONTENT_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Bytes of a blob's leaf. *Validity* of blob ids: the UnixFS chunk size.
+pub const BLOB_LEAF: usize = 1024 * 1024;
+/// Links of an inner UnixFS node. From kubo's default layout (`DefaultLinksPerBlock`).
+pub const BLOB_LINKS: usize = 174;
+
+/// Pending blocks of one chain, all peers together. Chosen: some seconds of a fast peer.
+pub const PENDING_BLOCKS_MAX: usize = 8_192;
+/// Bytes of the pending blocks of one chain. Chosen: bounds memory on small machines.
+pub const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Pending blocks that came from one peer.
+pub const PENDING_BLOCKS_PER_PEER_MAX: usize = 4_096;
+
+/// Largest file that travels whole in an announcement, in bytes; larger ones are named by id.
+/// Chosen: below gossipsub's default message limit of 64 KiB.
+pub const ANNOUNCE_INLINE_MAX: usize = 48 * 1024;
+/// Largest frame on a catch-up stream, in bytes: one block file and its envelope.
+pub const FRAME_MAX: usize = BLOCK_FILE_MAX + 64 * 1024;
+/// Largest name of a chain in bytes of UTF-8. *Validity* of genesis content.
+pub const CHAIN_NAME_MAX: usize = 256;
+/// Largest overlay part of a genesis block in bytes. *Validity.*
+pub const GENESIS_OVERLAY_MAX: usize = 256 * 1024;

@@ -1,0 +1,63 @@
+//! Secrets of the node.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::fault::Fault;
+use crate::secret::SecretBytes;
+
+/// A secret store could not answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// The vault is locked.
+    #[error("the key vault is locked")]
+    Locked,
+    /// A stored secret cannot be opened: damaged, or of another vault.
+    #[error("a stored secret is damaged")]
+    Damaged,
+    /// The storage beneath failed.
+    #[error("the storage of secrets failed")]
+    Store(#[from] super::StoreError),
+}
+
+impl SecretError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Locked => Fault::Caller,
+            Self::Damaged | Self::Store(_) => Fault::Local,
+        }
+    }
+}
+
+/// A map of names to secrets, never readable from disk without the key. Names are not secret, at most 128 bytes, and
+/// by convention `<layer>/<kind>/<id>`.
+#[async_trait]
+pub trait SecretStore: Send + Sync + fmt::Debug {
+    /// Returns the secret of this name, or nothing.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn get(&self, name: &str) -> Result<Option<SecretBytes>, SecretError>;
+
+    /// Stores a secret (at most 1 MiB), replacing the one of the same name; flushed when it returns.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn put(&self, name: &str, secret: SecretBytes) -> Result<(), SecretError>;
+
+    /// Removes the secret of this name; idempotent.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn delete(&self, name: &str) -> Result<(), SecretError>;
+
+    /// Returns the names that start with `prefix`, sorted.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, SecretError>;
+}

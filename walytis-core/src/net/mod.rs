@@ -2,6 +2,10 @@
 //!
 //! Framing, credits and deadlines are not the network's business; they stand above it.
 
+mod memory;
+
+pub use memory::{MemoryHub, MemoryNetwork};
+
 use std::fmt;
 use std::time::Duration;
 

@@ -1,1 +1,8 @@
-//! walytis-identities.
+//! Identities that many devices and people control together: DIDs, roles, key epochs, hybrid post-quantum keys.
+//!
+//! Two ideas carry everything: *devices sign, epochs only encrypt*, and *state is a pure function of the set of
+//! authority ops*.
+
+pub mod claim;
+pub mod id;
+pub mod identity;

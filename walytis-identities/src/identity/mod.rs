@@ -1,0 +1,137 @@
+//! What other layers see of an identity.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::sync::watch;
+use walytis_core::fault::Fault;
+use walytis_core::id::{BlockId, PeerId};
+use walytis_core::key::{PublicKey, Signer};
+use walytis_core::secret::Secret;
+
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
+
+/// What an epoch's key is derived for. Closed: no two uses share a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EpochUse {
+    /// Wraps content keys of private records.
+    ContentWrap,
+    /// Seals the private header of records.
+    RecordHeader,
+}
+
+impl EpochUse {
+    /// Returns the label of the derivation.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ContentWrap => "walytis/identities/epoch/content-wrap/v1",
+            Self::RecordHeader => "walytis/identities/epoch/record-header/v1",
+        }
+    }
+}
+
+/// An identity could not do what was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The key vault is locked.
+    #[error("the key vault is locked")]
+    Locked,
+    /// This device does not hold the secret of the epoch (yet, or for ever if it joined later without history).
+    #[error("the secret of epoch {epoch:?} is not here")]
+    NoEpochSecret {
+        /// The epoch.
+        epoch: EpochId,
+    },
+    /// Nothing can be written now: somebody left and the removal that follows is not here yet.
+    #[error("there is no epoch to write under until a remaining member has renewed the keys")]
+    NoSendingEpoch,
+    /// This device is no controller (any more), or its role does not allow it.
+    #[error("refused: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// Storage failed.
+    #[error("storage failed")]
+    Store(#[from] walytis_core::store::StoreError),
+}
+
+impl IdentityError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Locked | Self::NoSendingEpoch | Self::Refused { .. } => Fault::Caller,
+            Self::NoEpochSecret { .. } | Self::Store(_) => Fault::Local,
+        }
+    }
+}
+
+/// What is judged: a content record on a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordRef {
+    /// The record's block.
+    pub block: BlockId,
+    /// The key that signed it.
+    pub creator: PublicKey,
+    /// The controller that claims to have written it.
+    pub author: ControllerId,
+    /// The authority heads it names.
+    pub auth_heads: Vec<OpId>,
+}
+
+/// Whether a content record counts (rule 8 of `docs/identity-state.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It counts.
+    Valid,
+    /// It does not, for the reason with its rule number. May follow on `Valid` when a removal becomes known.
+    Void(&'static str),
+    /// The authority heads it names are not all here yet.
+    Wait,
+}
+
+/// The group that a private ledger belongs to, seen from one of its devices.
+#[async_trait]
+pub trait Identity: Send + Sync + fmt::Debug {
+    /// Returns the DID.
+    fn did(&self) -> Did;
+
+    /// Returns the device of this node.
+    fn device(&self) -> DeviceId;
+
+    /// Returns the controller that this node's device acts for (for a flat identity the device itself).
+    fn controller(&self) -> ControllerId;
+
+    /// Returns the signer of blocks: the device's Ed25519 key.
+    fn device_signer(&self) -> Arc<dyn Signer>;
+
+    /// Returns the heads of the authority graph known here, strictly ascending, at least one.
+    async fn auth_heads(&self) -> Vec<OpId>;
+
+    /// Returns the epoch to encrypt under.
+    ///
+    /// # Errors
+    /// [`IdentityError::NoSendingEpoch`], [`IdentityError::Refused`] when this device may not write.
+    async fn sending_epoch(&self) -> Result<EpochId, IdentityError>;
+
+    /// Returns the key of an epoch for one use.
+    ///
+    /// # Errors
+    /// [`IdentityError::Locked`], [`IdentityError::NoEpochSecret`].
+    async fn derive(&self, epoch: &EpochId, purpose: EpochUse) -> Result<Secret<32>, IdentityError>;
+
+    /// Judges a content record under the authority ops known now.
+    async fn judge(&self, record: &RecordRef) -> Judgement;
+
+    /// Says whether the node with this authenticated peer id may now hold ciphertext of this epoch.
+    async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool;
+
+    /// Returns the peer ids of all other devices of current controllers, ascending.
+    async fn peers(&self) -> Vec<PeerId>;
+
+    /// Returns a counter that moves whenever an answer above may have changed.
+    fn changes(&self) -> watch::Receiver<u64>;
+}

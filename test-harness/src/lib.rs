@@ -1,1 +1,3 @@
-//! test-harness.
+//! Simulation, contract suites and adversaries for every crate of the workspace; nothing ships with it.
+
+pub mod contract;

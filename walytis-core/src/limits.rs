@@ -39,3 +39,8 @@ pub const FRAME_MAX: usize = BLOCK_FILE_MAX + 64 * 1024;
 pub const CHAIN_NAME_MAX: usize = 256;
 /// Largest overlay part of a genesis block in bytes. *Validity.*
 pub const GENESIS_OVERLAY_MAX: usize = 256 * 1024;
+
+/// Largest chunk of a stored object and largest single read of one, in bytes. Chosen: bounds the memory of one call.
+pub const BLOB_CHUNK_MAX: u32 = 4 * 1024 * 1024;
+/// Most chunks of a stored object. Chosen: [`CONTENT_MAX`] in chunks of 64 KiB; bounds the flags kept per object to 1 MiB.
+pub const BLOB_CHUNKS_MAX: u32 = 1024 * 1024;

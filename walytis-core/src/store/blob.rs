@@ -85,15 +85,18 @@ pub enum BlobStatus {
 /// acknowledged survives kill -9 and a power cut.
 #[async_trait]
 pub trait BlobStore: Send + Sync + fmt::Debug {
-    /// Begins an object of `len` bytes (at least 1) in chunks of `chunk` bytes, or resumes it; idempotent. Space is
-    /// reserved, so that a full disk shows here.
+    /// Begins an object of `len` bytes (at least 1) in chunks of `chunk` bytes (1..=
+    /// [`BLOB_CHUNK_MAX`](crate::limits::BLOB_CHUNK_MAX)), or resumes it; idempotent. Space is reserved, so that a full
+    /// disk shows here.
     ///
     /// # Errors
-    /// [`BlobStoreError::Misfit`] if it was begun with other sizes, [`BlobStoreError::Io`].
+    /// [`BlobStoreError::Misfit`] if it was begun with other sizes or the sizes are out of bounds,
+    /// [`BlobStoreError::Io`].
     async fn begin(&self, key: BlobKey, len: u64, chunk: u32) -> Result<BlobStatus, BlobStoreError>;
 
-    /// Writes chunk `index`, whose length must be exactly what its place demands. Idempotent. When the last chunk is
-    /// written the object becomes complete.
+    /// Writes chunk `index`, whose length must be exactly what its place demands. Idempotent: a chunk that is there
+    /// stays as it is. When the last chunk is written the object becomes complete; from then on it has a length but no
+    /// chunks, and further writes change nothing.
     ///
     /// # Errors
     /// [`BlobStoreError::Misfit`], [`BlobStoreError::Missing`] if it was not begun, [`BlobStoreError::Io`].
@@ -105,10 +108,12 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// [`BlobStoreError::Io`].
     async fn status(&self, key: BlobKey) -> Result<BlobStatus, BlobStoreError>;
 
-    /// Returns `len` bytes from `offset`, fewer only at the end of the object. `len` is at most 4 MiB.
+    /// Returns `len` bytes from `offset`, fewer only at the end of the object, none behind it. `len` is at most
+    /// [`BLOB_CHUNK_MAX`](crate::limits::BLOB_CHUNK_MAX).
     ///
     /// # Errors
-    /// [`BlobStoreError::Missing`] if any of the bytes lies in a chunk that is not stored, [`BlobStoreError::Io`].
+    /// [`BlobStoreError::Missing`] if the object is unknown or any of the bytes lies in a chunk that is not stored,
+    /// [`BlobStoreError::Misfit`] if `len` is too large, [`BlobStoreError::Io`].
     async fn read(&self, key: BlobKey, offset: u64, len: usize) -> Result<Bytes, BlobStoreError>;
 
     /// Removes the object, complete or not. Idempotent.

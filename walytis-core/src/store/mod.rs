@@ -5,11 +5,20 @@
 //! - [`SecretStore`]: chain secrets, invitation seeds, the author key.
 
 mod blob;
+mod chunks;
 mod kv;
+mod memory_blob;
+mod memory_kv;
+mod memory_secret;
+mod schema;
 mod secret;
 
 pub mod keys;
 
 pub use blob::{BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
 pub use kv::{Batch, Direction, Durability, KeyRange, KvStore, StoreError, Write};
-pub use secret::{SecretError, SecretStore};
+pub use memory_blob::MemoryBlobs;
+pub use memory_kv::MemoryStore;
+pub use memory_secret::MemorySecrets;
+pub use schema::{SCHEMA_VERSION, open_schema};
+pub use secret::{SECRET_BYTES_MAX, SECRET_NAME_MAX, SecretError, SecretStore, check_secret, check_secret_name};

@@ -1,0 +1,32 @@
+# make demo   sets everything up, builds, and shows the main job with three daemons on loopback
+# make test   sets everything up and runs all tests
+# make build  builds the release program and prints its path last
+# make bench  measures and prints the figures of docs/performance.md
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+ENV := source scripts/env.sh &&
+
+.PHONY: setup build test demo bench lint docs
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@$(ENV) cargo build --release --locked -p walytis && echo "$${CARGO_TARGET_DIR:-$$PWD/target}/release/walytis"
+
+test: setup
+	@$(ENV) if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked --workspace --all-features; \
+	else cargo test --locked --workspace --all-features --lib --bins --tests; fi
+	@$(ENV) cargo test --locked --workspace --all-features --doc
+
+demo: build
+	@$(ENV) scripts/demo.sh "$${CARGO_TARGET_DIR:-$$PWD/target}/release/walytis"
+
+bench: setup
+	@$(ENV) cargo run --release --locked -p test-harness --features bench --bin bench
+
+lint: setup
+	@$(ENV) cargo fmt --all --check
+	@$(ENV) cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+
+docs: setup
+	@$(ENV) RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features

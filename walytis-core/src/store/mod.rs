@@ -10,6 +10,8 @@ mod kv;
 mod memory_blob;
 mod memory_kv;
 mod memory_secret;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 mod schema;
 mod secret;
 
@@ -20,5 +22,7 @@ pub use kv::{Batch, Direction, Durability, KeyRange, KvStore, StoreError, Write}
 pub use memory_blob::MemoryBlobs;
 pub use memory_kv::MemoryStore;
 pub use memory_secret::MemorySecrets;
+#[cfg(feature = "rocksdb")]
+pub use rocks::RocksStore;
 pub use schema::{SCHEMA_VERSION, open_schema};
 pub use secret::{SECRET_BYTES_MAX, SECRET_NAME_MAX, SecretError, SecretStore, check_secret, check_secret_name};

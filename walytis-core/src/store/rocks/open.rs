@@ -1,0 +1,118 @@
+//! Opening the folder: RocksDB's options, and what its errors mean.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, ErrorKind, LogLevel, Options};
+
+use crate::store::StoreError;
+
+/// Blocks kept in memory, in bytes, uncompressed. Chosen: modest for a phone; measured 50–85 MB for a process with a
+/// million records.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// One write buffer, in bytes; there are at most [`WRITE_BUFFERS_MAX`]. Chosen: a second of the fastest ingest.
+const WRITE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// Write buffers, the one being filled and those being written out.
+const WRITE_BUFFERS_MAX: i32 = 3;
+/// Log bytes after which RocksDB writes its buffers out. Chosen: bounds the time to open after a crash.
+const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Open table files. Chosen: a quarter of the usual limit of 1,024 descriptors; the rest belongs to connections.
+const OPEN_FILES_MAX: i32 = 256;
+/// Bits per key of the filters that answer for absent keys. From RocksDB's tuning guide: 1 % false positives.
+const FILTER_BITS: f64 = 10.0;
+
+/// Opens the database, creating it if the folder has none. Blocks.
+pub(super) fn open(directory: &Path) -> Result<DB, StoreError> {
+    let fresh = prepare(directory)?;
+    DB::open(&options(fresh), directory).map_err(|error| store_error(directory, &error))
+}
+
+/// Makes the folder and says whether the store is to be created. RocksDB itself would create a new one over the tables
+/// of a store whose file `CURRENT` is missing, and then remove them.
+fn prepare(directory: &Path) -> Result<bool, StoreError> {
+    let io = |error: io::Error| StoreError::Io { reason: format!("{}: {error}", directory.display()) };
+    if !directory.is_dir() {
+        fs::create_dir_all(directory).map_err(io)?;
+        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
+        }
+    }
+    if directory.join("CURRENT").exists() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(directory).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        // A crash while creating leaves neither table nor log behind.
+        if Path::new(&name).extension().is_some_and(|extension| extension == "sst" || extension == "log") {
+            return Err(damaged(directory, "its file CURRENT is missing".into()));
+        }
+    }
+    Ok(true)
+}
+
+fn options(create: bool) -> Options {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
+    tables.set_bloom_filter(FILTER_BITS, false);
+
+    let mut options = Options::default();
+    options.create_if_missing(create);
+    options.set_block_based_table_factory(&tables);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
+    options.set_max_total_wal_size(LOG_BYTES_MAX);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    // Every checksum is verified, and damage is an error at once instead of a gap later.
+    options.set_paranoid_checks(true);
+    options.set_track_and_verify_wals_in_manifest(true);
+    // A kill leaves at most a record that breaks off at the end of the log; it was never acknowledged and is dropped.
+    // Damage anywhere before that is an error: RocksDB's default would silently drop all that follows it.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    // RocksDB's own diary; ours says what matters.
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1024 * 1024);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+/// Sorts an error of RocksDB.
+pub(super) fn store_error(directory: &Path, error: &rocksdb::Error) -> StoreError {
+    let text: &str = error.as_ref();
+    let io = error.kind() == ErrorKind::IOError;
+    // From RocksDB's env/fs_posix.cc, `LockFile`: the first within one process, the second between processes.
+    if io && (text.contains("lock hold by current process") || is_lock_conflict(text)) {
+        return StoreError::InUse { directory: directory.display().to_string() };
+    }
+    let file_missing = io && text.contains("No such file or directory");
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::InvalidArgument => damaged(directory, text.into()),
+        _ if file_missing => damaged(directory, text.into()),
+        _ => StoreError::Io { reason: text.into() },
+    }
+}
+
+fn is_lock_conflict(text: &str) -> bool {
+    text.starts_with("IO error: While lock file") && text.ends_with("Resource temporarily unavailable")
+}
+
+fn damaged(directory: &Path, reason: String) -> StoreError {
+    StoreError::Damaged { directory: directory.display().to_string(), reason }
+}
+
+/// Returns the bytes of the folder's files. Blocks.
+pub(super) fn folder_bytes(directory: &Path) -> Result<u64, StoreError> {
+    let io = |error: io::Error| StoreError::Io { reason: error.to_string() };
+    let mut bytes = 0u64;
+    for entry in fs::read_dir(directory).map_err(io)? {
+        match entry.and_then(|entry| entry.metadata()) {
+            Ok(metadata) => bytes = bytes.saturating_add(metadata.len()),
+            // Compaction removes files while we look.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,5 @@
+//! Every store runs its contract suite; the persistent ones are also opened again, damaged and killed.
+
+mod kill;
+mod kv;
+mod rocks;

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::block::Block;
-use crate::id::PeerId;
+use crate::id::{ChainId, PeerId};
 use crate::secret::Secret;
 
 /// Whether a peer may sync.
@@ -102,5 +102,90 @@ impl AdmissionPolicy for AdmitAll {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.subscribe()
+    }
+}
+
+/// Access by one secret: whoever knows it may sync. The secret of an invited chain is random and handed over with an
+/// invitation; that of a public chain follows from its id, so that everybody who has the id has it.
+#[derive(Debug)]
+pub struct SecretAccess {
+    session: Secret<32>,
+    gossip: Secret<32>,
+    changes: watch::Sender<u64>,
+}
+
+/// Label of the secret by which sessions about a chain are recognised.
+const SESSION_LABEL: &[u8] = b"walytis/core/session/v1";
+/// Label of the secret under which a chain's gossip travels.
+const GOSSIP_LABEL: &[u8] = b"walytis/core/gossip/v1";
+/// Label of the secret of a public chain.
+const PUBLIC_LABEL: &[u8] = b"walytis/core/public-chain/v1";
+
+impl SecretAccess {
+    /// Returns the access of an invited chain.
+    pub fn invited(chain: &ChainId, secret: &Secret<32>) -> Self {
+        Self {
+            session: derive(secret, SESSION_LABEL, chain),
+            gossip: derive(secret, GOSSIP_LABEL, chain),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// Returns the access of a public chain.
+    pub fn public(chain: &ChainId) -> Self {
+        Self::invited(chain, &derive(&Secret::new(*chain.digest()), PUBLIC_LABEL, chain))
+    }
+}
+
+/// HKDF-SHA256 (RFC 5869) without salt; info = label ‖ chain id.
+fn derive(secret: &Secret<32>, label: &[u8], chain: &ChainId) -> Secret<32> {
+    let mut out = zeroize::Zeroizing::new([0u8; 32]);
+    #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes")]
+    hkdf::Hkdf::<sha2::Sha256>::new(None, secret.expose())
+        .expand_multi_info(&[label, chain.digest()], out.as_mut())
+        .expect("32 bytes can be derived");
+    Secret::new(*out)
+}
+
+#[async_trait]
+impl ChainAccess for SecretAccess {
+    fn session_secret(&self) -> Secret<32> {
+        self.session.clone()
+    }
+
+    fn gossip_keys(&self) -> Vec<GossipKey> {
+        vec![GossipKey { secret: self.gossip.clone() }]
+    }
+
+    async fn prepare(&self, _peer: &PeerId) -> Result<(), AccessError> {
+        Ok(())
+    }
+
+    async fn may_sync(&self, _peer: &PeerId) -> Access {
+        // The peer proved that it knows the secret, or the session would not have got so far.
+        Access::Granted
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_chains_and_uses_all_differ() {
+        let [one, two] = [1, 2].map(|n| ChainId(crate::id::BlockId::from_digest([n; 32])));
+        let secret = Secret::new([9; 32]);
+        let a = SecretAccess::invited(&one, &secret);
+        let b = SecretAccess::invited(&two, &secret);
+        let public = SecretAccess::public(&one);
+        let keys = [&a.session, &a.gossip, &b.session, &b.gossip, &public.session, &public.gossip, &secret];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(keys.iter().skip(at + 1).all(|other| other != key), "key {at} is used twice");
+        }
+        assert_eq!(public.session, SecretAccess::public(&one).session);
     }
 }

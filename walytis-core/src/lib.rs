@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod block;
+pub mod chain;
 pub mod clock;
 pub mod fault;
 pub mod id;

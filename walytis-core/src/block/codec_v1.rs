@@ -95,7 +95,7 @@ fn exactly<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     postcard::take_from_bytes(bytes).ok().filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
 }
 
-fn decode_header(bytes: &[u8]) -> Result<Header, Rule> {
+pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, Rule> {
     let wire: HeaderV1<'_> = exactly(bytes).ok_or(Rule::Canonical)?;
     // Far more would also fail the rules on counts; here it bounds what is copied.
     if wire.parents.len() > 4 * PARENTS_MAX {

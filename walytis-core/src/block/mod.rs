@@ -74,6 +74,18 @@ pub struct Header {
     pub content: ContentRef,
 }
 
+impl Header {
+    /// Encodes the header as it is signed; the index of a chain keeps it in this form too.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        codec_v1::encode_header(self)
+    }
+
+    /// Decodes a header that this node stored.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Rule> {
+        codec_v1::decode_header(bytes)
+    }
+}
+
 /// A block as it was decoded: nothing about it has been checked but its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnverifiedBlock {

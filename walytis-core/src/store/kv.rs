@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::fault::Fault;
 
 /// A store failed.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The folder is open already, here or in another process.

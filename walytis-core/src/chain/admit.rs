@@ -1,0 +1,330 @@
+//! Which verified blocks enter, which wait, which are refused.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tracing::debug;
+
+use super::core::{Inner, Node, Offered};
+use super::pending::Pending;
+use super::stage::{Entry, Stage, Tip};
+use crate::access::Admission;
+use crate::block::{Block, ContentRef, Rule, RuleViolation, UnverifiedBlock};
+use crate::id::{BlockId, PeerId};
+use crate::ledger::LedgerError;
+use crate::limits::{ANTICHAIN_VISITS_MAX, PENDING_BLOCKS_MAX, PENDING_BYTES_MAX};
+use crate::store::{BlobKey, BlobSpace, BlobStatus};
+
+/// Blocks that are not admitted yet, and the decision about every block that comes.
+#[derive(Debug, Default)]
+pub(super) struct Admissions {
+    pub(super) pending: Pending,
+    /// Blocks whose rules hold and whose ancestors are admitted or waiting; the policy says "not yet".
+    waiting: BTreeMap<BlockId, Waiting>,
+    waiting_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    block: Block,
+    node: Node,
+}
+
+/// Why the graph does not take a block.
+pub(super) enum Misplaced {
+    Rule(Rule),
+    Ledger(LedgerError),
+}
+
+impl From<LedgerError> for Misplaced {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+impl Admissions {
+    pub(super) fn held(&self) -> usize {
+        self.pending.len() + self.waiting.len()
+    }
+
+    /// Decides about verified blocks and stages those that enter.
+    pub(super) async fn offer(
+        &mut self,
+        core: &Inner,
+        tip: &mut Tip,
+        stage: &mut Stage,
+        blocks: Vec<Block>,
+        from: Option<&PeerId>,
+    ) -> Result<Offered, LedgerError> {
+        self.warm(core, &blocks).await?;
+        let mut offered = Offered::default();
+        let mut queue: VecDeque<Block> = blocks.into();
+        while let Some(block) = queue.pop_front() {
+            let id = block.id();
+            if self.waiting.contains_key(&id) || self.pending.contains(&id) {
+                offered.pending.push(id);
+                continue;
+            }
+            if stage.node(&id).is_some() || self.node(core, stage, &id).await?.is_some() {
+                offered.known.push(id);
+                continue;
+            }
+            let missing = self.unknown_parents(core, stage, &block).await?;
+            if !missing.is_empty() {
+                // A slice of a large frame would keep the whole frame in memory.
+                if let Some(block) = copy(&block) {
+                    self.pending.insert(block, missing, from.cloned());
+                    offered.pending.push(id);
+                }
+                continue;
+            }
+            match self.place(core, tip, stage, block, &mut offered).await {
+                Ok(()) => queue.extend(self.pending.release(&id)),
+                Err(Misplaced::Rule(rule)) => {
+                    offered.rejected.push(RuleViolation { rule, block: id });
+                    // What descends from a refused block can never enter.
+                    self.pending.drop_descendants(&id);
+                }
+                Err(Misplaced::Ledger(error)) => return Err(error),
+            }
+        }
+        offered.missing = self.pending.missing();
+        Ok(offered)
+    }
+
+    /// Judges the waiting blocks again, parents first.
+    pub(super) async fn judge_again(
+        &mut self,
+        core: &Inner,
+        tip: &mut Tip,
+        stage: &mut Stage,
+    ) -> Result<Offered, LedgerError> {
+        let mut offered = Offered::default();
+        let mut order: Vec<_> = self.waiting.iter().map(|(id, held)| (held.node.generation, *id)).collect();
+        order.sort_unstable();
+        for (_, id) in order {
+            let Some(held) = self.waiting.get(&id) else { continue };
+            match core.policy.judge(&held.block).await {
+                Admission::Wait => {}
+                Admission::Admit => self.admit_waiting(core, tip, stage, id, &mut offered).await?,
+                Admission::Refuse(rule) => {
+                    debug!(chain = ?core.id, block = ?id, rule, "policy refuses a waiting block");
+                    self.take_waiting(&id);
+                    self.forget_waiting_descendants(&id);
+                    self.pending.drop_descendants(&id);
+                    offered.rejected.push(RuleViolation { rule: Rule::Policy, block: id });
+                }
+            }
+        }
+        Ok(offered)
+    }
+
+    async fn admit_waiting(
+        &mut self,
+        core: &Inner,
+        tip: &mut Tip,
+        stage: &mut Stage,
+        id: BlockId,
+        offered: &mut Offered,
+    ) -> Result<(), LedgerError> {
+        let Some(held) = self.take_waiting(&id) else { return Ok(()) };
+        self.admit_ancestors(core, tip, stage, &held.block, offered);
+        let entry = entry(core, &held.block).await?;
+        stage.insert(&core.table.keys, tip, &held.block, entry);
+        offered.admitted.push(id);
+        Ok(())
+    }
+
+    /// Checks the rules of the graph, asks the policy, stages or holds the block.
+    async fn place(
+        &mut self,
+        core: &Inner,
+        tip: &mut Tip,
+        stage: &mut Stage,
+        block: Block,
+        offered: &mut Offered,
+    ) -> Result<(), Misplaced> {
+        let id = block.id();
+        self.check(core, stage, &block).await?;
+        match core.policy.judge(&block).await {
+            Admission::Admit => {
+                self.admit_ancestors(core, tip, stage, &block, offered);
+                let entry = entry(core, &block).await?;
+                stage.insert(&core.table.keys, tip, &block, entry);
+                offered.admitted.push(id);
+                Ok(())
+            }
+            Admission::Wait => {
+                self.hold(block);
+                offered.pending.push(id);
+                Ok(())
+            }
+            Admission::Refuse(rule) => {
+                debug!(chain = ?core.id, block = ?id, rule, "policy refuses a block");
+                Err(Misplaced::Rule(Rule::Policy))
+            }
+        }
+    }
+
+    /// Admits waiting ancestors of an admissible block as skeletons, parents first.
+    fn admit_ancestors(
+        &mut self,
+        core: &Inner,
+        tip: &mut Tip,
+        stage: &mut Stage,
+        block: &Block,
+        offered: &mut Offered,
+    ) {
+        let mut found: BTreeSet<(u64, BlockId)> = BTreeSet::new();
+        let mut walk: Vec<BlockId> = block.header().parents.clone();
+        while let Some(id) = walk.pop() {
+            if let Some(held) = self.waiting.get(&id)
+                && found.insert((held.node.generation, id))
+            {
+                walk.extend(held.node.parents.iter());
+            }
+        }
+        for (_, id) in found {
+            if let Some(held) = self.take_waiting(&id) {
+                stage.insert(&core.table.keys, tip, &held.block, Entry::Skeleton);
+                offered.admitted.push(id);
+            }
+        }
+    }
+
+    /// Holds a block that the policy does not admit yet; over the bound the youngest generation goes first, since
+    /// nothing that is held rests on it.
+    fn hold(&mut self, block: Block) {
+        let Some(block) = copy(&block) else { return };
+        let node = Node::of(block.header(), 0);
+        self.waiting_bytes += block.file().len();
+        self.waiting.insert(block.id(), Waiting { block, node });
+        while self.waiting.len() > PENDING_BLOCKS_MAX || self.waiting_bytes > PENDING_BYTES_MAX {
+            let youngest = self.waiting.iter().max_by_key(|(id, held)| (held.node.generation, **id));
+            let Some(id) = youngest.map(|(id, _)| *id) else { return };
+            self.take_waiting(&id);
+        }
+    }
+
+    fn take_waiting(&mut self, id: &BlockId) -> Option<Waiting> {
+        let held = self.waiting.remove(id)?;
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(held.block.file().len());
+        Some(held)
+    }
+
+    fn forget_waiting_descendants(&mut self, id: &BlockId) {
+        let mut gone = BTreeSet::from([*id]);
+        let mut order: Vec<_> = self.waiting.iter().map(|(id, held)| (held.node.generation, *id)).collect();
+        order.sort_unstable();
+        for (_, id) in order {
+            let rests = self.waiting.get(&id).is_some_and(|held| held.node.parents.iter().any(|p| gone.contains(p)));
+            if rests {
+                self.take_waiting(&id);
+                gone.insert(id);
+            }
+        }
+    }
+
+    /// Checks generation and antichain of a block whose parents are all known.
+    async fn check(&self, core: &Inner, stage: &Stage, block: &Block) -> Result<(), Misplaced> {
+        let header = block.header();
+        if header.chain.is_none() {
+            // A genesis block of this chain is this chain's and known; any other failed the chain rule.
+            return Err(Misplaced::Rule(Rule::Chain));
+        }
+        let mut parents = BTreeMap::new();
+        for id in &header.parents {
+            let node = self.node(core, stage, id).await?;
+            parents.insert(*id, node.map_or(0, |node| node.generation));
+        }
+        let highest = parents.values().copied().max().unwrap_or(0);
+        if highest.checked_add(1) != Some(header.generation) {
+            return Err(Misplaced::Rule(Rule::Generation));
+        }
+        self.check_antichain(core, stage, &parents).await
+    }
+
+    /// Checks that no parent is an ancestor of another: walks down from the parents, only where the generation is above
+    /// the lowest parent's. Every node expanded is a visit; which nodes those are does not depend on the replica.
+    pub(super) async fn check_antichain(
+        &self,
+        core: &Inner,
+        stage: &Stage,
+        parents: &BTreeMap<BlockId, u64>,
+    ) -> Result<(), Misplaced> {
+        let lowest = parents.values().copied().min().unwrap_or(0);
+        let mut frontier: BTreeSet<(u64, BlockId)> =
+            parents.iter().filter(|(_, generation)| **generation > lowest).map(|(id, g)| (*g, *id)).collect();
+        let mut seen: BTreeSet<BlockId> = frontier.iter().map(|(_, id)| *id).collect();
+        let mut visits = 0;
+        while let Some((_, id)) = frontier.pop_last() {
+            visits += 1;
+            if visits > ANTICHAIN_VISITS_MAX {
+                return Err(Misplaced::Rule(Rule::Antichain));
+            }
+            let Some(node) = self.node(core, stage, &id).await? else { continue };
+            for parent in node.parents.iter() {
+                if parents.contains_key(parent) {
+                    return Err(Misplaced::Rule(Rule::Antichain));
+                }
+                if seen.insert(*parent)
+                    && let Some(above) = self.node(core, stage, parent).await?
+                    && above.generation > lowest
+                {
+                    frontier.insert((above.generation, *parent));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the blocks and their parents need into memory, in one go.
+    async fn warm(&self, core: &Inner, blocks: &[Block]) -> Result<(), LedgerError> {
+        let inside: BTreeSet<_> = blocks.iter().map(Block::id).collect();
+        let parents: BTreeSet<_> = blocks
+            .iter()
+            .flat_map(|block| &block.header().parents)
+            .filter(|id| !inside.contains(id))
+            .copied()
+            .collect();
+        core.table.nodes(&parents.into_iter().collect::<Vec<_>>()).await.map(|_| ())
+    }
+
+    async fn unknown_parents(
+        &self,
+        core: &Inner,
+        stage: &Stage,
+        block: &Block,
+    ) -> Result<BTreeSet<BlockId>, LedgerError> {
+        let mut unknown = BTreeSet::new();
+        for parent in &block.header().parents {
+            if self.node(core, stage, parent).await?.is_none() {
+                unknown.insert(*parent);
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Returns the node of a block that is staged, waiting or admitted.
+    async fn node(&self, core: &Inner, stage: &Stage, id: &BlockId) -> Result<Option<Node>, LedgerError> {
+        if let Some(node) = stage.node(id) {
+            return Ok(Some(node.clone()));
+        }
+        if let Some(held) = self.waiting.get(id) {
+            return Ok(Some(held.node.clone()));
+        }
+        Ok(core.table.nodes(std::slice::from_ref(id)).await?.pop().flatten())
+    }
+}
+
+/// Says how a peer's block enters.
+async fn entry(core: &Inner, block: &Block) -> Result<Entry, LedgerError> {
+    let ContentRef::Blob { root, .. } = &block.header().content else { return Ok(Entry::PeerComplete) };
+    let key = BlobKey { space: BlobSpace::Blob, chain: core.id, digest: *root.digest() };
+    let complete = matches!(core.blobs.status(key).await?, BlobStatus::Complete { .. });
+    Ok(if complete { Entry::PeerComplete } else { Entry::Peer })
+}
+
+/// Returns the block with bytes of its own.
+fn copy(block: &Block) -> Option<Block> {
+    UnverifiedBlock::decode(bytes::Bytes::copy_from_slice(block.file())).ok().map(UnverifiedBlock::trust_stored)
+}

@@ -1,0 +1,39 @@
+//! One chain in the store: admission, queries, subscriptions, content.
+//!
+//! [`Chain`] is the handle that applications and overlays use (it is a [`Ledger`](crate::ledger::Ledger));
+//! [`ChainCore`] is what replication needs of the same chain. One task per chain owns the heads, the pending blocks and
+//! the counters; everything else is read from the store, where it is as the last commit left it.
+//!
+//! ```text
+//!  add, append ──► Chain ─┐                                ┌─► admissions() ─► replication
+//!                         ├─ commands ─► task ─► one batch ─┤
+//!  offer ──► ChainCore ───┘   (bounded)  (heads, pending)   └─► summary() ───► subscriptions
+//!     verified before, on all cores
+//! ```
+//!
+//! A block is either *admitted*, *waiting* (its rules hold, its ancestors are known, the policy says "not yet"),
+//! *pending* (an ancestor is unknown) or not here. Waiting and pending blocks live in memory only: losing them loses
+//! nothing, they are asked for again.
+
+mod admit;
+mod cache;
+mod content;
+mod core;
+mod handle;
+mod heads;
+mod intake;
+mod pending;
+mod query;
+mod schema;
+mod stage;
+mod subscribe;
+mod table;
+mod task;
+mod write;
+
+pub use content::BlobFetcher;
+pub use core::{Admitted, ChainCore, ChainParts, ChainSettings, Node, Offered, Summary, WantedBlob};
+pub use handle::{Append, Chain, LookupError};
+
+pub(crate) use handle::ChainOwner;
+pub(crate) use write::{genesis_batch, sign};

@@ -1,0 +1,179 @@
+//! Typed reading of a chain's part of the store, with the nodes used last in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tracing::error;
+
+use super::cache::NodeCache;
+use super::core::Node;
+use super::heads::Heads;
+use super::schema::{Keys, Meta, NodeRecord, Tag, id_at_end, read_head};
+use crate::block::{Block, UnverifiedBlock};
+use crate::id::{BlockId, ChainId};
+use crate::ledger::LedgerError;
+use crate::store::{Batch, Direction, Durability, KeyRange, KvStore, StoreError};
+
+/// Heads read in one step while a chain opens.
+const HEADS_PAGE: usize = 4_096;
+
+/// The stored part of one chain.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) keys: Keys,
+    chain: ChainId,
+    store: Arc<dyn KvStore>,
+    cache: Mutex<NodeCache>,
+    damage: OnceLock<String>,
+}
+
+impl Table {
+    pub(super) fn new(chain: ChainId, store: Arc<dyn KvStore>) -> Self {
+        Self { keys: Keys::new(&chain), chain, store, cache: Mutex::default(), damage: OnceLock::new() }
+    }
+
+    /// Returns why the chain is damaged, if it is.
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
+    }
+
+    /// Marks the chain damaged if the store holds what cannot be.
+    pub(super) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, LedgerError> {
+        result.map_err(|error| {
+            if matches!(error, StoreError::Corrupt { .. }) && self.damage.set(error.to_string()).is_ok() {
+                error!(chain = ?self.chain, %error, "chain is damaged and read-only from now on");
+            }
+            LedgerError::Store(error)
+        })
+    }
+
+    pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LedgerError> {
+        self.note(self.store.get(key).await)
+    }
+
+    pub(super) async fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+        self.note(self.store.get_many(keys).await)
+    }
+
+    pub(super) async fn scan(
+        &self,
+        range: KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, LedgerError> {
+        self.note(self.store.scan(range, direction, limit).await)
+    }
+
+    pub(super) async fn commit(&self, batch: Batch, durability: Durability) -> Result<(), LedgerError> {
+        if let Some(reason) = self.damage() {
+            return Err(LedgerError::Damaged { reason: reason.to_owned() });
+        }
+        self.note(self.store.commit(batch, durability).await)
+    }
+
+    /// Removes everything, damaged or not.
+    pub(super) async fn clear(&self) -> Result<(), LedgerError> {
+        let mut batch = Batch::new();
+        batch.delete_range(self.keys.everything());
+        Ok(self.store.commit(batch, Durability::Flushed).await?)
+    }
+
+    /// Returns counters and heads: all that opening a chain reads.
+    pub(super) async fn open(&self) -> Result<Option<(Meta, Heads)>, LedgerError> {
+        let key = self.keys.meta();
+        let Some(bytes) = self.get(&key).await? else { return Ok(None) };
+        let meta = self.note(Meta::decode(&key, &bytes))?;
+        let mut heads = Heads::default();
+        let mut range = self.keys.all(Tag::Head);
+        loop {
+            let page = self.scan(range.clone(), Direction::Forward, HEADS_PAGE).await?;
+            for (key, value) in &page {
+                let id = self.note(id_at_end(key))?;
+                let (generation, arrival) = self.note(read_head(key, value))?;
+                heads.insert(id, generation, arrival);
+            }
+            match page.last() {
+                Some((key, _)) if page.len() == HEADS_PAGE => range.start = behind(key),
+                _ => break,
+            }
+        }
+        if heads.is_empty() || meta.count == 0 {
+            return self.note(Err(StoreError::corrupt(&key, "a chain without heads")));
+        }
+        Ok(Some((meta, heads)))
+    }
+
+    /// Returns the records of blocks, in the order of `ids`.
+    pub(super) async fn records(&self, ids: &[BlockId]) -> Result<Vec<Option<NodeRecord>>, LedgerError> {
+        let keys: Vec<_> = ids.iter().map(|id| self.keys.of_block(Tag::Node, id)).collect();
+        let values = self.get_many(&keys).await?;
+        let decode =
+            |(key, value): (&Vec<u8>, Option<Bytes>)| value.map(|value| NodeRecord::decode(key, &value)).transpose();
+        self.note(keys.iter().zip(values).map(decode).collect())
+    }
+
+    /// Returns the nodes of admitted blocks, in the order of `ids`; from memory where they are there.
+    pub(super) async fn nodes(&self, ids: &[BlockId]) -> Result<Vec<Option<Node>>, LedgerError> {
+        let mut found: Vec<Option<Node>> = {
+            let mut cache = self.cache();
+            ids.iter().map(|id| cache.get(id)).collect()
+        };
+        let absent: Vec<BlockId> =
+            ids.iter().zip(&found).filter(|(_, node)| node.is_none()).map(|(id, _)| *id).collect();
+        if absent.is_empty() {
+            return Ok(found);
+        }
+        let read = self.records(&absent).await?;
+        let read: BTreeMap<BlockId, Node> = absent
+            .into_iter()
+            .zip(read)
+            .filter_map(|(id, record)| record.map(|record| (id, Node::of(&record.header, record.arrival))))
+            .collect();
+        let mut cache = self.cache();
+        for (id, slot) in ids.iter().zip(&mut found) {
+            if let (None, Some(node)) = (&slot, read.get(id)) {
+                cache.insert(*id, node.clone());
+                *slot = Some(node.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Keeps nodes that were just committed.
+    pub(super) fn remember(&self, nodes: impl IntoIterator<Item = (BlockId, Node)>) {
+        let mut cache = self.cache();
+        nodes.into_iter().for_each(|(id, node)| cache.insert(id, node));
+    }
+
+    /// Returns block files, in the order of `ids`; each is what its id names.
+    pub(super) async fn files(&self, ids: &[BlockId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
+        let keys: Vec<_> = ids.iter().map(|id| self.keys.of_block(Tag::File, id)).collect();
+        let values = self.get_many(&keys).await?;
+        for ((key, value), id) in keys.iter().zip(&values).zip(ids) {
+            if value.as_ref().is_some_and(|file| BlockId::of_file(file) != *id) {
+                return self.note(Err(StoreError::corrupt(key, "the block file does not have the digest of its id")));
+            }
+        }
+        Ok(values)
+    }
+
+    /// Returns a stored block.
+    pub(super) async fn block(&self, id: &BlockId) -> Result<Option<Block>, LedgerError> {
+        let Some(file) = self.files(&[*id]).await?.pop().flatten() else { return Ok(None) };
+        let decoded = UnverifiedBlock::decode(file)
+            .map_err(|violation| StoreError::corrupt(&self.keys.of_block(Tag::File, id), violation));
+        self.note(decoded).map(|block| Some(block.trust_stored()))
+    }
+
+    fn cache(&self) -> MutexGuard<'_, NodeCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the lowest key above `key`.
+pub(super) fn behind(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}

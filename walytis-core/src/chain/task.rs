@@ -1,0 +1,219 @@
+//! The task that owns what changes of a chain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use super::admit::Admissions;
+use super::core::{Admitted, Held, Inner, Offered, Summary};
+use super::heads::Heads;
+use super::schema::Meta;
+use super::stage::{Stage, Tip};
+use super::write::{self, Prepared};
+use crate::block::Block;
+use crate::id::{BlockId, PeerId};
+use crate::ledger::LedgerError;
+use crate::store::{Batch, Durability};
+
+/// Commands that go into one commit. Chosen: one flush serves many writers, a reply waits for few others.
+const GROUP_COMMANDS: usize = 64;
+/// How long a peer's blocks may stand unflushed: a power cut then costs asking for them again.
+const FLUSH_DELAY: Duration = Duration::from_millis(200);
+
+/// Something for the task to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Write own blocks.
+    Append {
+        /// What to write.
+        append: Prepared,
+        /// Gets the blocks once they are flushed.
+        reply: oneshot::Sender<Result<Vec<Block>, LedgerError>>,
+    },
+    /// Take in verified blocks of others.
+    Offer {
+        /// Blocks.
+        blocks: Vec<Block>,
+        /// Who sent them.
+        from: Option<PeerId>,
+        /// Gets what became of them once they are committed.
+        reply: oneshot::Sender<Result<Offered, LedgerError>>,
+    },
+}
+
+/// A command that is staged and waits for the commit.
+#[derive(Debug)]
+enum Staged {
+    Append {
+        blocks: Vec<Block>,
+        reply: oneshot::Sender<Result<Vec<Block>, LedgerError>>,
+    },
+    Offer {
+        offered: Offered,
+        admitted: Vec<(BlockId, u64)>,
+        from: Option<PeerId>,
+        reply: oneshot::Sender<Result<Offered, LedgerError>>,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) core: Arc<Inner>,
+    pub(super) tip: Tip,
+    pub(super) admissions: Admissions,
+    /// When the last unflushed commit must be flushed.
+    flush_at: Option<Instant>,
+}
+
+/// Runs until the chain is shut down.
+pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands: mpsc::Receiver<Command>) {
+    let stop = core.stop.clone();
+    let mut changes = core.policy.changes();
+    let mut policy_lives = true;
+    let mut task = Task { core, tip: Tip { meta, heads }, admissions: Admissions::default(), flush_at: None };
+    loop {
+        let flush_at = task.flush_at;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            command = commands.recv() => match command {
+                Some(command) => task.handle_group(command, &mut commands).await,
+                None => break,
+            },
+            () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => task.flush().await,
+            changed = changes.changed(), if policy_lives => match changed {
+                Ok(()) => task.judge_again().await,
+                Err(_) => policy_lives = false,
+            },
+        }
+    }
+    commands.close();
+    while let Some(command) = commands.recv().await {
+        task.handle_group(command, &mut commands).await;
+    }
+    task.flush().await;
+}
+
+impl Task {
+    /// Stages this command and those that wait behind it, commits once, answers all.
+    async fn handle_group(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) {
+        let mut stage = Stage::new(&self.tip);
+        let mut staged = Vec::new();
+        let mut next = Some(first);
+        while let Some(command) = next.take() {
+            self.stage(command, &mut stage, &mut staged).await;
+            if staged.len() < GROUP_COMMANDS {
+                next = commands.try_recv().ok();
+            }
+        }
+        let own = staged.iter().any(|one| matches!(one, Staged::Append { .. }));
+        let result = self.commit(stage, if own { Durability::Flushed } else { Durability::Buffered }).await;
+        for one in staged {
+            self.answer(one, &result);
+        }
+    }
+
+    async fn stage(&mut self, command: Command, stage: &mut Stage, staged: &mut Vec<Staged>) {
+        match command {
+            Command::Append { append, reply } => match write::stage(self, stage, append).await {
+                Ok(blocks) => staged.push(Staged::Append { blocks, reply }),
+                // Nobody waits any more: nothing to tell.
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Command::Offer { blocks, from, reply } => {
+                let Self { core, tip, admissions, .. } = self;
+                match admissions.offer(core, tip, stage, blocks, from.as_ref()).await {
+                    Ok(offered) => {
+                        let admitted = stage.generations(&offered.admitted);
+                        staged.push(Staged::Offer { offered, admitted, from, reply });
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+        }
+    }
+
+    /// Commits what is staged, if anything, and publishes it.
+    async fn commit(&mut self, stage: Stage, durability: Durability) -> Result<(), LedgerError> {
+        if !stage.is_empty() {
+            stage.commit(&self.core, &mut self.tip, durability).await?;
+            self.flush_at = match durability {
+                Durability::Flushed => None,
+                Durability::Buffered => self.flush_at.or_else(|| Some(Instant::now() + FLUSH_DELAY)),
+            };
+            let Tip { meta, heads } = &self.tip;
+            let summary = Summary { count: meta.count, generation: meta.generation, heads: heads.ids() };
+            self.core.summary.send_replace(summary);
+        }
+        let held = Held { blocks: self.admissions.held(), missing: self.admissions.pending.missing() };
+        self.core.held.send_replace(held);
+        Ok(())
+    }
+
+    fn answer(&self, staged: Staged, result: &Result<(), LedgerError>) {
+        let failure = result.as_ref().err().map(repeat);
+        match staged {
+            Staged::Append { blocks, reply } => {
+                if failure.is_none() {
+                    self.announce(blocks.iter().map(|block| (block.id(), block.header().generation)).collect(), None);
+                }
+                drop(reply.send(failure.map_or(Ok(blocks), Err)));
+            }
+            Staged::Offer { offered, admitted, from, reply } => {
+                if failure.is_none() {
+                    self.announce(admitted, from);
+                }
+                drop(reply.send(failure.map_or(Ok(offered), Err)));
+            }
+        }
+    }
+
+    fn announce(&self, ids: Vec<(BlockId, u64)>, origin: Option<PeerId>) {
+        if !ids.is_empty() {
+            // Nobody listens: nobody needs to know.
+            let _listeners = self.core.admissions.send(Admitted { ids, origin, cursor: self.tip.meta.count });
+        }
+    }
+
+    async fn judge_again(&mut self) {
+        let mut stage = Stage::new(&self.tip);
+        let Self { core, tip, admissions, .. } = self;
+        let judged = admissions.judge_again(core, tip, &mut stage).await;
+        match judged {
+            Ok(offered) => {
+                let admitted = stage.generations(&offered.admitted);
+                match self.commit(stage, Durability::Buffered).await {
+                    Ok(()) => self.announce(admitted, None),
+                    Err(error) => warn!(chain = ?self.core.id, %error, "waiting blocks could not be committed"),
+                }
+            }
+            Err(error) => {
+                warn!(chain = ?self.core.id, %error, "waiting blocks could not be judged");
+                stage.undo(&mut self.tip);
+            }
+        }
+    }
+
+    async fn flush(&mut self) {
+        if self.flush_at.take().is_none() {
+            return;
+        }
+        let mut batch = Batch::new();
+        batch.put(self.core.table.keys.meta(), self.tip.meta.encode());
+        if let Err(error) = self.core.table.commit(batch, Durability::Flushed).await {
+            warn!(chain = ?self.core.id, %error, "flush failed");
+        }
+    }
+}
+
+/// Returns the same failure for another waiter.
+fn repeat(error: &LedgerError) -> LedgerError {
+    match error {
+        LedgerError::Store(error) => LedgerError::Store(error.clone()),
+        LedgerError::Damaged { reason } => LedgerError::Damaged { reason: reason.clone() },
+        other => LedgerError::Refused { reason: other.to_string() },
+    }
+}

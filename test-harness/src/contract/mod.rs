@@ -1,4 +1,6 @@
 //! Contract suites: what every implementation of a trait must do.
 
+pub mod blob;
 pub mod kv;
 pub mod network;
+pub mod secret;

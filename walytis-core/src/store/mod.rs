@@ -6,6 +6,8 @@
 
 mod blob;
 mod chunks;
+mod files;
+mod folder;
 mod kv;
 mod memory_blob;
 mod memory_kv;
@@ -18,6 +20,7 @@ mod secret;
 pub mod keys;
 
 pub use blob::{BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
+pub use files::FileBlobs;
 pub use kv::{Batch, Direction, Durability, KeyRange, KvStore, StoreError, Write};
 pub use memory_blob::MemoryBlobs;
 pub use memory_kv::MemoryStore;

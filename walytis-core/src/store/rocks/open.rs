@@ -7,6 +7,7 @@ use std::path::Path;
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, ErrorKind, LogLevel, Options};
 
 use crate::store::StoreError;
+use crate::store::folder::create_folder;
 
 /// Blocks kept in memory, in bytes, uncompressed. Chosen: modest for a phone; measured 50–85 MB for a process with a
 /// million records.
@@ -32,12 +33,7 @@ pub(super) fn open(directory: &Path) -> Result<DB, StoreError> {
 /// of a store whose file `CURRENT` is missing, and then remove them.
 fn prepare(directory: &Path) -> Result<bool, StoreError> {
     let io = |error: io::Error| StoreError::Io { reason: format!("{}: {error}", directory.display()) };
-    if !directory.is_dir() {
-        fs::create_dir_all(directory).map_err(io)?;
-        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
-        }
-    }
+    create_folder(directory).map_err(io)?;
     if directory.join("CURRENT").exists() {
         return Ok(false);
     }

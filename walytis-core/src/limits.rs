@@ -29,6 +29,8 @@ pub const PENDING_BLOCKS_MAX: usize = 8_192;
 pub const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Pending blocks that came from one peer.
 pub const PENDING_BLOCKS_PER_PEER_MAX: usize = 4_096;
+/// Bytes of the pending blocks that came from one peer, bookkeeping included. Chosen: half of all.
+pub const PENDING_BYTES_PER_PEER_MAX: usize = 16 * 1024 * 1024;
 
 /// Largest file that travels whole in an announcement, in bytes; larger ones are named by id.
 /// Chosen: below gossipsub's default message limit of 64 KiB.

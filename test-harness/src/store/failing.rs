@@ -1,0 +1,182 @@
+//! The stores of a node whose [`Power`] fails.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use walytis_core::id::ChainId;
+use walytis_core::store::{
+    Batch, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError, Direction, Durability, KeyRange, KvStore,
+    MemoryBlobs, MemoryStore, StoreError,
+};
+
+use super::power::{Power, Step};
+
+/// What a double says once it fails.
+const REASON: &str = "the simulated disk failed";
+
+/// A [`KvStore`] whose commits fail when its [`Power`] says so.
+#[derive(Debug)]
+pub struct FailingStore {
+    power: Power,
+    /// What the process and the operating system see.
+    seen: MemoryStore,
+    /// What a power cut leaves.
+    disk: Mutex<MemoryStore>,
+}
+
+impl FailingStore {
+    /// Returns a double over a copy of `store`, all of which counts as flushed.
+    pub fn new(store: &MemoryStore, power: Power) -> Self {
+        Self { power, seen: store.snapshot(), disk: Mutex::new(store.snapshot()) }
+    }
+
+    /// Returns what a restarted node would open.
+    pub fn what_is_left(&self) -> MemoryStore {
+        if self.power.loses_buffered() { self.disk().snapshot() } else { self.seen.snapshot() }
+    }
+
+    fn disk(&self) -> MutexGuard<'_, MemoryStore> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_power(&self) -> Result<(), StoreError> {
+        if self.power.is_off() { Err(kv_error()) } else { Ok(()) }
+    }
+
+    async fn apply(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        self.seen.commit(batch, durability).await?;
+        if durability == Durability::Flushed {
+            // Copied under the lock, so that of two at once the later one stays.
+            let mut disk = self.disk();
+            *disk = self.seen.snapshot();
+        }
+        Ok(())
+    }
+}
+
+fn kv_error() -> StoreError {
+    StoreError::Io { reason: REASON.into() }
+}
+
+#[async_trait]
+impl KvStore for FailingStore {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.check_power()?;
+        self.seen.get(key).await
+    }
+
+    async fn scan(
+        &self,
+        range: KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        self.check_power()?;
+        self.seen.scan(range, direction, limit).await
+    }
+
+    async fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        match self.power.step() {
+            Step::Run => self.apply(batch, durability).await,
+            Step::Fail(failure) => {
+                if failure.applies_step() {
+                    self.apply(batch, durability).await?;
+                }
+                Err(kv_error())
+            }
+            Step::Off => Err(kv_error()),
+        }
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.check_power()?;
+        self.seen.size_bytes().await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.check_power()?;
+        self.seen.close().await
+    }
+}
+
+/// A [`BlobStore`] whose writes fail when its [`Power`] says so. Acknowledged writes are flushed by contract, so a kill
+/// and a power cut leave the same.
+#[derive(Debug)]
+pub struct FailingBlobs {
+    power: Power,
+    blobs: MemoryBlobs,
+}
+
+impl FailingBlobs {
+    /// Returns a double over a copy of `blobs`.
+    pub fn new(blobs: &MemoryBlobs, power: Power) -> Self {
+        Self { power, blobs: blobs.snapshot() }
+    }
+
+    /// Returns what a restarted node would open.
+    pub fn what_is_left(&self) -> MemoryBlobs {
+        self.blobs.snapshot()
+    }
+
+    fn check_power(&self) -> Result<(), BlobStoreError> {
+        if self.power.is_off() { Err(blob_error()) } else { Ok(()) }
+    }
+
+    /// Says whether to make the change, and whether to fail after it.
+    fn step(&self) -> (bool, bool) {
+        match self.power.step() {
+            Step::Run => (true, false),
+            Step::Fail(failure) => (failure.applies_step(), true),
+            Step::Off => (false, true),
+        }
+    }
+
+    async fn change<T>(&self, change: impl Future<Output = Result<T, BlobStoreError>>) -> Result<T, BlobStoreError> {
+        let (run, fail) = self.step();
+        if !run {
+            return Err(blob_error());
+        }
+        let done = change.await?;
+        if fail { Err(blob_error()) } else { Ok(done) }
+    }
+}
+
+fn blob_error() -> BlobStoreError {
+    BlobStoreError::Io { reason: REASON.into() }
+}
+
+#[async_trait]
+impl BlobStore for FailingBlobs {
+    async fn begin(&self, key: BlobKey, len: u64, chunk: u32) -> Result<BlobStatus, BlobStoreError> {
+        self.change(self.blobs.begin(key, len, chunk)).await
+    }
+
+    async fn write(&self, key: BlobKey, index: u32, bytes: Bytes) -> Result<BlobStatus, BlobStoreError> {
+        self.change(self.blobs.write(key, index, bytes)).await
+    }
+
+    async fn status(&self, key: BlobKey) -> Result<BlobStatus, BlobStoreError> {
+        self.check_power()?;
+        self.blobs.status(key).await
+    }
+
+    async fn read(&self, key: BlobKey, offset: u64, len: usize) -> Result<Bytes, BlobStoreError> {
+        self.check_power()?;
+        self.blobs.read(key, offset, len).await
+    }
+
+    async fn delete(&self, key: BlobKey) -> Result<(), BlobStoreError> {
+        self.change(self.blobs.delete(key)).await
+    }
+
+    async fn list(&self, space: BlobSpace, chain: ChainId) -> Result<Vec<BlobKey>, BlobStoreError> {
+        self.check_power()?;
+        self.blobs.list(space, chain).await
+    }
+
+    async fn size_bytes(&self) -> Result<u64, BlobStoreError> {
+        self.check_power()?;
+        self.blobs.size_bytes().await
+    }
+}

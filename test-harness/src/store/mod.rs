@@ -1,0 +1,11 @@
+//! Store doubles that fail or lose power at a chosen point.
+//!
+//! A crash-point test runs its scenario once with [`Power::steady`] and reads how many [`steps`](Power::steps) it takes.
+//! Then, for each of them, it runs the scenario again with [`Power::failing_at`], opens a node on
+//! [`FailingStore::what_is_left`] and [`FailingBlobs::what_is_left`], and checks that everything acknowledged is there.
+
+mod failing;
+mod power;
+
+pub use failing::{FailingBlobs, FailingStore};
+pub use power::{Failure, Power};

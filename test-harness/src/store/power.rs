@@ -1,0 +1,95 @@
+//! The switch that decides when the doubles of one node fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What happens at the chosen step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The step alone fails and changes nothing, as on a full disk; later ones work.
+    Error,
+    /// The process dies: the step does not return, later ones fail. What earlier steps wrote is left, buffered or not.
+    Kill {
+        /// Whether the step itself reached the operating system.
+        applied: bool,
+    },
+    /// The power goes: as [`Failure::Kill`], but of the commits only those up to the last flushed one are left.
+    PowerCut {
+        /// Whether the step itself reached the disk.
+        applied: bool,
+    },
+}
+
+impl Failure {
+    /// Every failure there is.
+    pub const ALL: [Self; 5] = [
+        Self::Error,
+        Self::Kill { applied: false },
+        Self::Kill { applied: true },
+        Self::PowerCut { applied: false },
+        Self::PowerCut { applied: true },
+    ];
+
+    /// Says whether anything of the failing step is left.
+    pub(super) const fn applies_step(self) -> bool {
+        matches!(self, Self::Kill { applied: true } | Self::PowerCut { applied: true })
+    }
+}
+
+/// The power of one node: counts the writing steps of all its stores and fails at the chosen one. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Power {
+    plan: Option<(u64, Failure)>,
+    steps: Arc<AtomicU64>,
+    off: Arc<AtomicBool>,
+}
+
+/// What a store is to do with a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Run,
+    Fail(Failure),
+    Off,
+}
+
+impl Power {
+    /// Never fails; counts only.
+    pub fn steady() -> Self {
+        Self { plan: None, steps: Arc::default(), off: Arc::default() }
+    }
+
+    /// Fails at step `step`, counted from 0: that many steps succeed before.
+    pub fn failing_at(step: u64, failure: Failure) -> Self {
+        Self { plan: Some((step, failure)), ..Self::steady() }
+    }
+
+    /// Returns how many writing steps were taken: commits, and calls of `begin`, `write` and `delete` of blobs.
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::SeqCst)
+    }
+
+    /// Says whether the power is gone.
+    pub fn is_off(&self) -> bool {
+        self.off.load(Ordering::SeqCst)
+    }
+
+    /// Takes a step.
+    pub(super) fn step(&self) -> Step {
+        if self.is_off() {
+            return Step::Off;
+        }
+        let step = self.steps.fetch_add(1, Ordering::SeqCst);
+        match self.plan {
+            Some((failing, failure)) if failing == step => {
+                self.off.store(failure != Failure::Error, Ordering::SeqCst);
+                Step::Fail(failure)
+            }
+            _ => Step::Run,
+        }
+    }
+
+    /// Says whether only flushed commits are left.
+    pub(super) fn loses_buffered(&self) -> bool {
+        self.is_off() && matches!(self.plan, Some((_, Failure::PowerCut { .. })))
+    }
+}

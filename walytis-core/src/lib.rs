@@ -11,6 +11,7 @@ pub mod key;
 pub mod ledger;
 pub mod limits;
 pub mod net;
+pub mod node;
 pub mod secret;
 pub mod store;
 pub mod topic;

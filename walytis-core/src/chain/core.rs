@@ -463,6 +463,14 @@ impl ChainCore {
     }
 }
 
+/// Removes the blobs of a chain that is not open, and returns the batch that removes the rest.
+pub(crate) async fn remove_chain(blobs: &dyn BlobStore, id: &ChainId) -> Result<Batch, LedgerError> {
+    content::remove_all(blobs, *id).await?;
+    let mut batch = Batch::new();
+    batch.delete_range(Keys::new(id).everything());
+    Ok(batch)
+}
+
 /// Blocks verified in one go on one thread. Chosen: about 3 ms of work.
 const VERIFY_CHUNK: usize = 64;
 

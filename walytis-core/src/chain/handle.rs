@@ -79,7 +79,7 @@ pub struct Append {
 #[async_trait]
 pub(crate) trait ChainOwner: Send + Sync + fmt::Debug {
     /// Removes the chain.
-    async fn delete(&self, id: &ChainId) -> Result<(), LedgerError>;
+    async fn delete(self: Arc<Self>, id: &ChainId) -> Result<(), LedgerError>;
 }
 
 /// One chain. Cheap to clone; all clones are the same chain.
@@ -94,12 +94,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new(
-        core: ChainCore,
-        author: Arc<OnceLock<Arc<dyn Signer>>>,
-        owner: Option<Weak<dyn ChainOwner>>,
-    ) -> Self {
-        Self { core, author, owner }
+    pub(crate) fn new(core: ChainCore, author: Arc<OnceLock<Arc<dyn Signer>>>, owner: Weak<dyn ChainOwner>) -> Self {
+        Self { core, author, owner: Some(owner) }
     }
 
     /// Returns the handle of an open chain that no node owns.

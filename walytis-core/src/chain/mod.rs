@@ -35,5 +35,6 @@ pub use content::BlobFetcher;
 pub use core::{Admitted, ChainCore, ChainParts, ChainSettings, Node, Offered, Summary, WantedBlob};
 pub use handle::{Append, Chain, LookupError};
 
+pub(crate) use core::remove_chain;
 pub(crate) use handle::ChainOwner;
 pub(crate) use write::{genesis_batch, sign};

@@ -1,0 +1,217 @@
+//! Invitations to invited chains, as their issuer keeps them.
+//!
+//! The token that travels carries the seed of a key pair; the issuer stores the public key and what it is good for. Uses
+//! are counted per joining peer: one that comes again, because it crashed half-way, costs nothing.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::error::{NodeError, NodeResult};
+use super::lifecycle::{INVITATION_USES_MAX, Node};
+use super::records;
+use crate::fault::Fault;
+use crate::id::{ChainId, PeerId};
+use crate::key::{PublicKey, Signer as _, SigningKey};
+use crate::secret::Secret;
+use crate::store::{Batch, Direction, Durability};
+
+/// Invitations kept per chain; over it, ones that are of no use any more go first. Chosen: far more than people issue.
+const INVITATIONS_MAX: usize = 1_024;
+
+/// What an invitation is to be good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InviteOptions {
+    /// How many peers may join, 1..=1,000.
+    pub uses: u32,
+    /// When it ends, milliseconds since the Unix epoch; nothing: never.
+    pub expires_at_ms: Option<i64>,
+}
+
+impl Default for InviteOptions {
+    fn default() -> Self {
+        Self { uses: 1, expires_at_ms: None }
+    }
+}
+
+/// A stored invitation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationRecord {
+    /// Its public key; also its name.
+    pub key: PublicKey,
+    /// Peers that may still join.
+    pub uses_left: u32,
+    /// When it ends, milliseconds since the Unix epoch; nothing: never.
+    pub expires_at_ms: Option<i64>,
+    /// Whether every member may honour it.
+    pub shareable: bool,
+    /// Whether it was revoked.
+    pub revoked: bool,
+    /// When it was issued, milliseconds since the Unix epoch.
+    pub created_at_ms: i64,
+    /// Peers that joined with it.
+    pub joined: Vec<PeerId>,
+}
+
+/// An invitation just made. The seed is the token's secret and stands nowhere else.
+#[derive(Debug)]
+pub struct NewInvitation {
+    /// What is stored.
+    pub record: InvitationRecord,
+    /// Seed of the key pair, for the token.
+    pub seed: Secret<32>,
+}
+
+/// What a peer gets that proved an invitation.
+#[derive(Debug)]
+pub struct Honoured {
+    /// The chain secret; nothing on a public chain.
+    pub secret: Option<Secret<32>>,
+    /// Peers that may still join with it.
+    pub uses_left: u32,
+}
+
+/// Why an invitation is not honoured.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum InvitationError {
+    /// No such invitation was issued here.
+    #[error("this invitation is not known here")]
+    Unknown,
+    /// It was revoked.
+    #[error("this invitation was revoked")]
+    Revoked,
+    /// Its time is over.
+    #[error("this invitation has expired")]
+    Expired,
+    /// All its uses are taken.
+    #[error("this invitation is used up")]
+    UsedUp,
+    /// The node could not.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+impl InvitationError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Node(error) => error.fault(),
+            _ => Fault::Peer,
+        }
+    }
+}
+
+impl InvitationRecord {
+    /// Says why the invitation can admit nobody new at `now_ms`, if it cannot.
+    ///
+    /// # Errors
+    /// [`InvitationError::Revoked`], [`InvitationError::Expired`], [`InvitationError::UsedUp`].
+    pub fn check(&self, now_ms: i64) -> Result<(), InvitationError> {
+        if self.revoked {
+            return Err(InvitationError::Revoked);
+        }
+        if self.expires_at_ms.is_some_and(|end| now_ms >= end) {
+            return Err(InvitationError::Expired);
+        }
+        if self.uses_left == 0 { Err(InvitationError::UsedUp) } else { Ok(()) }
+    }
+}
+
+impl Node {
+    /// Issues an invitation to a chain; flushed when it returns.
+    ///
+    /// # Errors
+    /// [`NodeError`]; [`NodeError::Governed`] if an overlay decides who may join.
+    pub async fn invite(&self, chain: &ChainId, options: InviteOptions) -> NodeResult<NewInvitation> {
+        self.plain_chain(chain)?;
+        let uses_left = options.uses.clamp(1, INVITATION_USES_MAX);
+        let mut seed = zeroize::Zeroizing::new([0u8; 32]);
+        self.parts().entropy.fill(seed.as_mut());
+        let seed = Secret::new(*seed);
+        let now_ms = self.parts().clock.now_ms();
+        let record = InvitationRecord {
+            key: SigningKey::from_seed(&seed).public_key(),
+            uses_left,
+            expires_at_ms: options.expires_at_ms,
+            shareable: false,
+            revoked: false,
+            created_at_ms: now_ms,
+            joined: Vec::new(),
+        };
+        let _turn = self.turn().await?;
+        let mut batch = Batch::new();
+        let kept = self.invitations(chain).await?;
+        if kept.len() >= INVITATIONS_MAX {
+            for old in kept.iter().filter(|old| old.check(now_ms).is_err()) {
+                batch.delete(records::invitation(chain, &old.key));
+            }
+            if batch.is_empty() {
+                let reason = format!("{INVITATIONS_MAX} invitations are open; revoke some first");
+                return Err(NodeError::Ledger(crate::ledger::LedgerError::Refused { reason }));
+            }
+        }
+        batch.put(records::invitation(chain, &record.key), record.encode());
+        self.parts().store.commit(batch, Durability::Flushed).await?;
+        Ok(NewInvitation { record, seed })
+    }
+
+    /// Returns the invitations to a chain, by key; those of no use any more too.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`].
+    pub async fn invitations(&self, chain: &ChainId) -> NodeResult<Vec<InvitationRecord>> {
+        let range = records::invitations(chain);
+        let found = self.parts().store.scan(range, Direction::Forward, 2 * INVITATIONS_MAX).await?;
+        let decode = |(key, value): &(Bytes, Bytes)| InvitationRecord::decode(key, value);
+        Ok(found.iter().map(decode).collect::<Result<_, _>>()?)
+    }
+
+    /// Revokes an invitation; flushed when it returns. Idempotent. Who joined stays.
+    ///
+    /// # Errors
+    /// [`InvitationError::Unknown`], [`InvitationError::Node`].
+    pub async fn revoke(&self, chain: &ChainId, key: &PublicKey) -> Result<(), InvitationError> {
+        let _turn = self.turn().await?;
+        let mut record = self.invitation(chain, key).await?.ok_or(InvitationError::Unknown)?;
+        record.revoked = true;
+        self.store_invitation(chain, &record).await
+    }
+
+    /// Counts a use for a peer that proved to hold the invitation, flushed, and returns what it gets. A peer that used it
+    /// before costs nothing, as long as the invitation is neither revoked nor expired.
+    ///
+    /// # Errors
+    /// [`InvitationError`].
+    pub async fn honour(&self, chain: &ChainId, key: &PublicKey, peer: &PeerId) -> Result<Honoured, InvitationError> {
+        self.plain_chain(chain)?;
+        // The secret first: a locked vault must not cost a use.
+        let secret = self.chain_secret(chain).await?;
+        let _turn = self.turn().await?;
+        let mut record = self.invitation(chain, key).await?.ok_or(InvitationError::Unknown)?;
+        match record.check(self.parts().clock.now_ms()) {
+            Ok(()) => {}
+            Err(InvitationError::UsedUp) if record.joined.contains(peer) => {}
+            Err(error) => return Err(error),
+        }
+        if !record.joined.contains(peer) {
+            record.uses_left = record.uses_left.saturating_sub(1);
+            record.joined.push(peer.clone());
+            self.store_invitation(chain, &record).await?;
+        }
+        Ok(Honoured { secret, uses_left: record.uses_left })
+    }
+
+    async fn invitation(&self, chain: &ChainId, key: &PublicKey) -> NodeResult<Option<InvitationRecord>> {
+        let place = records::invitation(chain, key);
+        let Some(bytes) = self.parts().store.get(&place).await? else { return Ok(None) };
+        Ok(Some(InvitationRecord::decode(&place, &bytes)?))
+    }
+
+    async fn store_invitation(&self, chain: &ChainId, record: &InvitationRecord) -> Result<(), InvitationError> {
+        let mut batch = Batch::new();
+        batch.put(records::invitation(chain, &record.key), record.encode());
+        self.parts().store.commit(batch, Durability::Flushed).await.map_err(NodeError::from)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,616 @@
+//! The node itself: opening, creating, taking in, removing chains, ordered end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::{info, warn};
+
+use super::error::{NodeError, NodeResult};
+use super::governed::Governance;
+use super::names::{check_name, find};
+use super::records::{self, ChainRecord};
+use crate::access::{AdmitAll, SecretAccess};
+use crate::block::{Block, GenesisV1, UnverifiedBlock, Visibility};
+use crate::chain::{Chain, ChainCore, ChainOwner, ChainParts, ChainSettings, genesis_batch, remove_chain};
+use crate::clock::{Clock, Entropy};
+use crate::id::ChainId;
+use crate::key::{Signer, SigningKey};
+use crate::ledger::LedgerError;
+use crate::secret::{Secret, SecretBytes};
+use crate::store::{Batch, BlobStore, Direction, Durability, KvStore, SecretError, SecretStore, open_schema};
+
+/// Most uses of an invitation. Chosen: bounds the list of peers that joined with it to 64 KiB.
+pub const INVITATION_USES_MAX: u32 = 1_000;
+/// Chain records read at once.
+const CHAINS_PAGE: usize = 1_024;
+/// Name of the author key's seed in the secret store.
+const AUTHOR: &str = "core/author";
+/// What the names of chain secrets begin with.
+const CHAIN_SECRETS: &str = "core/chain/";
+
+/// Keeps chains in step with other peers; the replicator implements it.
+#[async_trait]
+pub trait Replication: Send + Sync + fmt::Debug {
+    /// Begins to keep a chain in step.
+    async fn attach(&self, chain: ChainCore);
+
+    /// Ends it; nothing of it runs any more when this returns. Unknown chains are ignored.
+    async fn detach(&self, chain: &ChainId);
+
+    /// Ends everything. Idempotent.
+    async fn shutdown(&self);
+}
+
+/// Settings of a node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeConfig {
+    /// Settings of the writer of every chain.
+    pub chain: ChainSettings,
+}
+
+/// What a node is opened with.
+#[derive(Clone, Debug)]
+pub struct NodeParts {
+    /// Where everything small stands.
+    pub store: Arc<dyn KvStore>,
+    /// Where large contents stand.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Where secrets stand.
+    pub secrets: Arc<dyn SecretStore>,
+    /// Keeps chains in step with others; nothing on a node without network.
+    pub replication: Option<Arc<dyn Replication>>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Settings.
+    pub config: NodeConfig,
+}
+
+/// A node. Cheap to clone; all clones are the same node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    parts: NodeParts,
+    author: Arc<OnceLock<Arc<dyn Signer>>>,
+    slots: Mutex<BTreeMap<ChainId, Slot>>,
+    /// One change of the list of chains, or of an invitation, at a time: they read, decide and write.
+    turn: Semaphore,
+}
+
+/// A chain of the node as its list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainEntry {
+    /// The chain.
+    pub id: ChainId,
+    /// Its local name, unique on the node.
+    pub name: String,
+    /// As its genesis block says.
+    pub visibility: Visibility,
+    /// How it is.
+    pub state: ChainState,
+}
+
+/// How a chain of the list is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChainState {
+    /// Open.
+    Open,
+    /// Waits for the overlay that governs it.
+    Waiting,
+    /// The locked vault keeps its secret back.
+    Locked,
+    /// It cannot be opened.
+    Damaged {
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// Which chains to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Those that no overlay governs.
+    Plain,
+    /// All.
+    All,
+}
+
+/// A chain to be taken in from others: its genesis block, as a join brings it.
+#[derive(Debug)]
+pub struct GenesisImport {
+    /// The chain that was asked for.
+    pub expected: ChainId,
+    /// The genesis block file.
+    pub file: Bytes,
+    /// The chain secret; needed on an invited chain.
+    pub secret: Option<Secret<32>>,
+    /// Its local name.
+    pub name: String,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    visibility: Visibility,
+    seat: Seat,
+}
+
+/// What stands behind an entry of the list.
+#[derive(Clone, Debug)]
+pub(super) enum Seat {
+    Open(Chain),
+    Waiting,
+    Locked,
+    Damaged(String),
+}
+
+impl Node {
+    /// Opens a node: checks the store's schema, finishes removals that a crash interrupted, makes the author key at the
+    /// first start, opens every chain that it can.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`]; the failure of one chain is no error but stands in its entry.
+    pub async fn open(parts: NodeParts) -> NodeResult<Self> {
+        open_schema(&*parts.store).await?;
+        let inner = Inner {
+            parts,
+            author: Arc::new(OnceLock::new()),
+            slots: Mutex::new(BTreeMap::new()),
+            turn: Semaphore::new(1),
+        };
+        let node = Self { inner: Arc::new(inner) };
+        node.load_author().await?;
+        let mut range = records::chains();
+        loop {
+            let page = node.parts().store.scan(range.clone(), Direction::Forward, CHAINS_PAGE).await?;
+            for (key, value) in &page {
+                if let Some(id) = records::chain_of(key) {
+                    node.load(id, ChainRecord::decode(key, value)).await?;
+                }
+            }
+            match page.last() {
+                Some((key, _)) if page.len() == CHAINS_PAGE => range.start = [key, &[0][..]].concat(),
+                _ => break,
+            }
+        }
+        node.remove_stray_secrets().await?;
+        Ok(node)
+    }
+
+    /// Tries again what the locked vault prevented: call it after unlocking.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`], [`NodeError::Secret`].
+    pub async fn unlocked(&self) -> NodeResult<()> {
+        let _turn = self.turn().await?;
+        self.load_author().await?;
+        let locked =
+            |(id, slot): (&ChainId, &Slot)| matches!(slot.seat, Seat::Locked).then_some((*id, slot.visibility));
+        let locked: Vec<_> = self.slots().iter().filter_map(locked).collect();
+        for (id, visibility) in locked {
+            self.try_open(id, visibility).await;
+        }
+        Ok(())
+    }
+
+    /// Returns the key that signs blocks on plain chains.
+    ///
+    /// # Errors
+    /// [`NodeError::Locked`].
+    pub fn author(&self) -> NodeResult<Arc<dyn Signer>> {
+        self.inner.author.get().map(Arc::clone).ok_or(NodeError::Locked)
+    }
+
+    /// Returns the chains, by id.
+    pub fn chains(&self, listing: Listing) -> Vec<ChainEntry> {
+        let wanted = |slot: &Slot| listing == Listing::All || slot.visibility != Visibility::Governed;
+        self.slots().iter().filter(|(_, slot)| wanted(slot)).map(|(id, slot)| slot.entry(*id)).collect()
+    }
+
+    /// Returns the entry of the chain that `text` means: a name, an id, or the beginning of exactly one.
+    ///
+    /// # Errors
+    /// [`NodeError::UnknownChain`], [`NodeError::AmbiguousChain`].
+    pub fn find(&self, text: &str) -> NodeResult<ChainEntry> {
+        find(&self.chains(Listing::All), text).cloned()
+    }
+
+    /// Returns the open chain that `text` means, see [`Node::find`].
+    ///
+    /// # Errors
+    /// [`NodeError`]; also why a chain that exists is not open.
+    pub fn chain(&self, text: &str) -> NodeResult<Chain> {
+        self.chain_by_id(&self.find(text)?.id)
+    }
+
+    /// Returns an open chain.
+    ///
+    /// # Errors
+    /// [`NodeError`]; also why a chain that exists is not open.
+    pub fn chain_by_id(&self, id: &ChainId) -> NodeResult<Chain> {
+        match self.seat(id)? {
+            Seat::Open(chain) => Ok(chain),
+            Seat::Waiting => Err(NodeError::Governed { id: *id }),
+            Seat::Locked => Err(NodeError::Locked),
+            Seat::Damaged(reason) => Err(NodeError::Damaged { id: *id, reason }),
+        }
+    }
+
+    /// Creates a chain; flushed when it returns. Its name stands in the genesis block too, for those who join.
+    ///
+    /// # Errors
+    /// [`NodeError`]; then nothing is left behind. [`NodeError::Governed`] for that visibility.
+    pub async fn create_chain(&self, name: &str, visibility: Visibility) -> NodeResult<Chain> {
+        check_name(name)?;
+        let author = self.author()?;
+        let genesis = self.genesis(visibility, Some(name.to_owned()), Bytes::new(), Vec::new(), &*author)?;
+        let id = genesis.chain();
+        let secret = match visibility {
+            Visibility::Governed => return Err(NodeError::Governed { id }),
+            Visibility::Public => None,
+            Visibility::Invited => {
+                let mut bytes = zeroize::Zeroizing::new([0; 32]);
+                self.parts().entropy.fill(bytes.as_mut());
+                Some(Secret::new(*bytes))
+            }
+        };
+        self.take_in(&genesis, name, visibility, secret).await
+    }
+
+    /// Takes in a chain of others: verifies its genesis block, stores it under `name`, opens it. Its blocks come by
+    /// replication.
+    ///
+    /// # Errors
+    /// [`NodeError`]; then nothing is left behind.
+    pub async fn import_genesis(&self, import: GenesisImport) -> NodeResult<Chain> {
+        let GenesisImport { expected, file, secret, name } = import;
+        check_name(&name)?;
+        let genesis = UnverifiedBlock::decode(file)?;
+        let got = genesis.header().chain.unwrap_or(ChainId(genesis.id()));
+        if got != expected || genesis.header().chain.is_some() {
+            return Err(NodeError::WrongChain { expected, got });
+        }
+        let genesis = genesis.verify(&expected)?;
+        let visibility = visibility(&genesis)?;
+        match (visibility, &secret) {
+            (Visibility::Governed, _) => Err(NodeError::Governed { id: expected }),
+            (Visibility::Invited, None) => {
+                Err(NodeError::Ledger(LedgerError::Refused { reason: "the chain secret is missing".to_owned() }))
+            }
+            (Visibility::Public | Visibility::Invited, _) => self.take_in(&genesis, &name, visibility, secret).await,
+        }
+    }
+
+    /// Removes a chain: blocks, indices, cursors, blobs, name, invitations, secret. A removal that a crash interrupts is
+    /// finished at the next start.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn delete_chain(&self, id: &ChainId) -> NodeResult<()> {
+        let _turn = self.turn().await?;
+        let entry = self.entry(id)?;
+        let record = ChainRecord { deleting: true, name: entry.name, visibility: entry.visibility };
+        let mut batch = Batch::new();
+        batch.put(records::chain(id), record.encode());
+        self.parts().store.commit(batch, Durability::Flushed).await?;
+        let seat = self.seat(id)?;
+        if let Some(replication) = &self.parts().replication {
+            replication.detach(id).await;
+        }
+        if let Seat::Open(chain) = seat {
+            chain.core().shutdown().await;
+        }
+        self.finish_removal(id).await?;
+        self.slots().remove(id);
+        info!(chain = ?id, "chain removed");
+        Ok(())
+    }
+
+    /// Ends everything in order: replication, then each chain with what it has begun; no task is left when it returns.
+    /// Idempotent. Store, secrets and network belong to whoever opened them.
+    pub async fn shutdown(&self) {
+        self.inner.turn.close();
+        if let Some(replication) = &self.parts().replication {
+            replication.shutdown().await;
+        }
+        let open = |slot: &Slot| match &slot.seat {
+            Seat::Open(chain) => Some(chain.clone()),
+            _ => None,
+        };
+        let chains: Vec<_> = self.slots().values().filter_map(open).collect();
+        futures::future::join_all(chains.iter().map(|chain| chain.core().shutdown())).await;
+    }
+
+    pub(super) fn parts(&self) -> &NodeParts {
+        &self.inner.parts
+    }
+
+    pub(super) async fn turn(&self) -> NodeResult<SemaphorePermit<'_>> {
+        self.inner.turn.acquire().await.map_err(|_| NodeError::Closed)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<ChainId, Slot>> {
+        self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn entry(&self, id: &ChainId) -> NodeResult<ChainEntry> {
+        let unknown = || NodeError::UnknownChain { text: id.to_string() };
+        self.slots().get(id).map(|slot| slot.entry(*id)).ok_or_else(unknown)
+    }
+
+    pub(super) fn seat(&self, id: &ChainId) -> NodeResult<Seat> {
+        let unknown = || NodeError::UnknownChain { text: id.to_string() };
+        let seat = self.slots().get(id).map(|slot| slot.seat.clone()).ok_or_else(unknown)?;
+        // The overlay may have shut its chain down by itself and open it again.
+        Ok(match seat {
+            Seat::Open(chain) if chain.core().is_closed() => Seat::Waiting,
+            seat => seat,
+        })
+    }
+
+    /// Checks that a chain exists and that no overlay governs it.
+    pub(super) fn plain_chain(&self, id: &ChainId) -> NodeResult<()> {
+        match self.entry(id)?.visibility {
+            Visibility::Governed => Err(NodeError::Governed { id: *id }),
+            Visibility::Public | Visibility::Invited => Ok(()),
+        }
+    }
+
+    /// Returns the secret of an invited chain; nothing for others.
+    pub(super) async fn chain_secret(&self, id: &ChainId) -> NodeResult<Option<Secret<32>>> {
+        let found = self.parts().secrets.get(&secret_name(id)).await?;
+        let damaged = || NodeError::Secret(SecretError::Damaged);
+        found.map(|bytes| Secret::from_slice(bytes.expose()).ok_or_else(damaged)).transpose()
+    }
+
+    async fn load_author(&self) -> NodeResult<()> {
+        if self.inner.author.get().is_some() {
+            return Ok(());
+        }
+        let secrets = &self.parts().secrets;
+        let key = match secrets.get(AUTHOR).await {
+            Err(SecretError::Locked) => return Ok(()),
+            Err(error) => return Err(error.into()),
+            Ok(Some(seed)) => {
+                let seed = Secret::from_slice(seed.expose()).ok_or(NodeError::Secret(SecretError::Damaged))?;
+                SigningKey::from_seed(&seed)
+            }
+            Ok(None) => {
+                let mut seed = zeroize::Zeroizing::new([0; 32]);
+                self.parts().entropy.fill(seed.as_mut());
+                match secrets.put(AUTHOR, SecretBytes::new(seed.to_vec())).await {
+                    Err(SecretError::Locked) => return Ok(()),
+                    done => done?,
+                }
+                SigningKey::from_seed(&Secret::new(*seed))
+            }
+        };
+        // Whoever was first set the same key.
+        drop(self.inner.author.set(Arc::new(key)));
+        Ok(())
+    }
+
+    /// Lists a stored chain and opens it if that needs nobody else.
+    async fn load(&self, id: ChainId, record: Result<ChainRecord, crate::store::StoreError>) -> NodeResult<()> {
+        let record = match record {
+            Ok(record) if record.deleting => return self.finish_removal(&id).await,
+            Ok(record) => record,
+            Err(error @ crate::store::StoreError::NewerSchema { .. }) => return Err(error.into()),
+            Err(error) => {
+                let seat = Seat::Damaged(error.to_string());
+                self.slots().insert(id, Slot { name: id.short(), visibility: Visibility::Invited, seat });
+                return Ok(());
+            }
+        };
+        let visibility = record.visibility;
+        self.slots().insert(id, Slot { name: record.name, visibility, seat: Seat::Waiting });
+        if visibility != Visibility::Governed {
+            self.try_open(id, visibility).await;
+        }
+        Ok(())
+    }
+
+    /// Opens a plain chain; what prevents it is noted in its slot.
+    async fn try_open(&self, id: ChainId, visibility: Visibility) {
+        let opened = match self.plain_governance(&id, visibility).await {
+            Ok(governance) => self.open_chain(&id, visibility, governance).await,
+            Err(error) => Err(error),
+        };
+        let seat = match opened {
+            Ok(_) => return,
+            Err(NodeError::Locked) => Seat::Locked,
+            Err(error) => {
+                warn!(chain = ?id, %error, "chain cannot be opened");
+                Seat::Damaged(error_chain(&error))
+            }
+        };
+        if let Some(slot) = self.slots().get_mut(&id) {
+            slot.seat = seat;
+        }
+    }
+
+    async fn plain_governance(&self, id: &ChainId, visibility: Visibility) -> NodeResult<Governance> {
+        let access = match visibility {
+            Visibility::Public => SecretAccess::public(id),
+            _ => {
+                let missing = || NodeError::Damaged { id: *id, reason: "its secret is missing".to_owned() };
+                SecretAccess::invited(id, &self.chain_secret(id).await?.ok_or_else(missing)?)
+            }
+        };
+        Ok(Governance { access: Arc::new(access), policy: Arc::new(AdmitAll::default()), signer: None })
+    }
+
+    /// Opens a stored chain, sets its slot and attaches it.
+    pub(super) async fn open_chain(
+        &self,
+        id: &ChainId,
+        visibility: Visibility,
+        governance: Governance,
+    ) -> NodeResult<Chain> {
+        let parts = self.parts();
+        let core = ChainCore::open(ChainParts {
+            id: *id,
+            visibility,
+            store: Arc::clone(&parts.store),
+            blobs: Arc::clone(&parts.blobs),
+            access: governance.access,
+            policy: governance.policy,
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            settings: parts.config.chain,
+        })
+        .await?;
+        let author = match (visibility, governance.signer) {
+            (_, Some(signer)) => Arc::new(OnceLock::from(signer)),
+            (Visibility::Governed, None) => Arc::new(OnceLock::new()),
+            _ => Arc::clone(&self.inner.author),
+        };
+        let owner: Weak<Inner> = Arc::downgrade(&self.inner);
+        let chain = Chain::new(core.clone(), author, owner);
+        if let Some(slot) = self.slots().get_mut(id) {
+            slot.seat = Seat::Open(chain.clone());
+        }
+        if let Some(replication) = &parts.replication {
+            replication.attach(core).await;
+        }
+        Ok(chain)
+    }
+
+    async fn take_in(
+        &self,
+        genesis: &Block,
+        name: &str,
+        visibility: Visibility,
+        secret: Option<Secret<32>>,
+    ) -> NodeResult<Chain> {
+        let id = genesis.chain();
+        if self.slots().contains_key(&id) {
+            return Err(NodeError::AlreadyHere { id });
+        }
+        if let (Visibility::Invited, Some(secret)) = (visibility, &secret) {
+            // Before the record: a chain without its secret would be useless, a secret without a chain is swept away.
+            self.parts().secrets.put(&secret_name(&id), SecretBytes::new(secret.expose().to_vec())).await?;
+        }
+        if let Err(error) = self.store_chain(genesis, name, visibility).await {
+            if !self.slots().contains_key(&id) {
+                self.parts().secrets.delete(&secret_name(&id)).await?;
+            }
+            return Err(error);
+        }
+        let governance = self.plain_governance(&id, visibility).await?;
+        self.open_chain(&id, visibility, governance).await
+    }
+
+    /// Stores genesis block, record and name in one commit, and lists the chain.
+    pub(super) async fn store_chain(&self, genesis: &Block, name: &str, visibility: Visibility) -> NodeResult<()> {
+        let id = genesis.chain();
+        let _turn = self.turn().await?;
+        {
+            let slots = self.slots();
+            if slots.contains_key(&id) {
+                return Err(NodeError::AlreadyHere { id });
+            }
+            if slots.values().any(|slot| slot.name == name) {
+                return Err(NodeError::NameTaken { name: name.to_owned() });
+            }
+        }
+        let record = ChainRecord { deleting: false, name: name.to_owned(), visibility };
+        let mut batch = genesis_batch(genesis);
+        batch.put(records::chain(&id), record.encode());
+        self.parts().store.commit(batch, Durability::Flushed).await?;
+        self.slots().insert(id, Slot { name: name.to_owned(), visibility, seat: Seat::Waiting });
+        Ok(())
+    }
+
+    async fn finish_removal(&self, id: &ChainId) -> NodeResult<()> {
+        let parts = self.parts();
+        let mut batch = remove_chain(&*parts.blobs, id).await?;
+        match parts.secrets.delete(&secret_name(id)).await {
+            // It is swept away at the first start with an open vault.
+            Ok(()) | Err(SecretError::Locked) => {}
+            Err(error) => return Err(error.into()),
+        }
+        batch.delete_range(records::invitations(id));
+        batch.delete(records::chain(id));
+        Ok(parts.store.commit(batch, Durability::Flushed).await?)
+    }
+
+    /// Removes secrets of chains that are not here: a crash came before the chain or after it.
+    async fn remove_stray_secrets(&self) -> NodeResult<()> {
+        let secrets = &self.parts().secrets;
+        let names = match secrets.list(CHAIN_SECRETS).await {
+            Err(SecretError::Locked) => return Ok(()),
+            names => names?,
+        };
+        let kept: Vec<String> = self.slots().keys().map(secret_name).collect();
+        for name in names.iter().filter(|name| !kept.contains(name)) {
+            match secrets.delete(name).await {
+                Ok(()) | Err(SecretError::Locked) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ChainOwner for Inner {
+    async fn delete(self: Arc<Self>, id: &ChainId) -> Result<(), LedgerError> {
+        Node { inner: self }.delete_chain(id).await.map_err(|error| match error {
+            NodeError::Store(error) => LedgerError::Store(error),
+            NodeError::Blob(error) => LedgerError::Blob(error),
+            NodeError::Ledger(error) => error,
+            NodeError::Locked => LedgerError::Locked,
+            NodeError::UnknownChain { .. } | NodeError::Closed => LedgerError::Closed,
+            other => LedgerError::Refused { reason: other.to_string() },
+        })
+    }
+}
+
+impl Slot {
+    fn entry(&self, id: ChainId) -> ChainEntry {
+        let state = match &self.seat {
+            Seat::Open(chain) => match chain.core().damage() {
+                Some(reason) => ChainState::Damaged { reason },
+                None => ChainState::Open,
+            },
+            Seat::Waiting => ChainState::Waiting,
+            Seat::Locked => ChainState::Locked,
+            Seat::Damaged(reason) => ChainState::Damaged { reason: reason.clone() },
+        };
+        ChainEntry { id, name: self.name.clone(), visibility: self.visibility, state }
+    }
+}
+
+fn secret_name(id: &ChainId) -> String {
+    format!("{CHAIN_SECRETS}{id}")
+}
+
+fn visibility(genesis: &Block) -> NodeResult<Visibility> {
+    let content = genesis.inline().and_then(|content| GenesisV1::decode(content));
+    let rule = crate::block::Rule::Genesis;
+    content
+        .map(|content| content.visibility)
+        .ok_or(NodeError::Genesis(crate::block::RuleViolation { rule, block: genesis.id() }))
+}
+
+/// Returns an error with its causes in one line.
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

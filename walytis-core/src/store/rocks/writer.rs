@@ -114,7 +114,7 @@ fn run(shared: &Shared, queue: &Receiver<Job>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let group = collect(first, queue);
-        unflushed |= !group.iter().any(|job| job.durability == Durability::Flushed);
+        unflushed = !group.iter().any(|job| job.durability == Durability::Flushed);
         finish(shared, group);
     }
 }
@@ -209,4 +209,31 @@ fn delete_range(db: &DB, group: &mut WriteBatch, range: &KeyRange, highest_put: 
         group.delete_range(&range.start, &end);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(places: &Arc<Semaphore>, bytes: usize) -> Job {
+        let mut batch = Batch::new();
+        batch.put(vec![1], vec![0; bytes]);
+        let place = Arc::clone(places).try_acquire_owned().unwrap();
+        Job { batch, durability: Durability::Flushed, done: oneshot::channel().0, _place: place }
+    }
+
+    #[test]
+    fn waiting_commits_become_one_group_up_to_its_bytes() {
+        let places = Arc::new(Semaphore::new(COMMITS_WAITING_MAX));
+        let (jobs, queue) = channel();
+        let sizes = [10, 10, GROUP_BYTES_MAX, 10, GROUP_BYTES_MAX, 10];
+        sizes.into_iter().for_each(|bytes| jobs.send(job(&places, bytes)).unwrap());
+        let groups: Vec<usize> = std::iter::from_fn(|| {
+            let first = queue.try_recv().ok()?;
+            Some(collect(first, &queue).len())
+        })
+        .collect();
+        assert_eq!(groups, [3, 2, 1]);
+        assert_eq!(places.available_permits(), COMMITS_WAITING_MAX, "a finished commit gives its place back");
+    }
 }

@@ -16,6 +16,9 @@ use crate::topic::Topic;
 
 /// First byte of every block file of this version.
 const VERSION: u8 = 0x01;
+/// Lists longer than these do not decode (V-BLOCK-02); up to there the rules on counts speak (V-BLOCK-05, V-BLOCK-09).
+const PARENTS_DECODED_MAX: usize = 4 * PARENTS_MAX;
+const TOPICS_DECODED_MAX: usize = 4 * TOPICS_MAX;
 
 /// As it stands in the file; every byte string is borrowed, so that no stated length is allocated.
 #[derive(Serialize, Deserialize)]
@@ -31,11 +34,12 @@ struct EnvelopeV1<'a> {
 #[derive(Serialize, Deserialize)]
 struct HeaderV1<'a> {
     chain: Option<BlockId>,
+    #[serde(deserialize_with = "bounded::at_most::<_, _, PARENTS_DECODED_MAX>")]
     parents: Vec<BlockId>,
     generation: u64,
     creator: PublicKey,
     created_at_ms: i64,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded::at_most::<_, _, TOPICS_DECODED_MAX>")]
     topics: Vec<&'a str>,
     content: ContentRefV1,
 }
@@ -64,6 +68,44 @@ mod signature_bytes {
         to_left.copy_from_slice(&left);
         to_right.copy_from_slice(&right);
         Ok(bytes)
+    }
+}
+
+/// Lists whose length is bounded while they are read: a file of 1 MiB can state a million empty topics, which would take
+/// 16 MiB as slices.
+mod bounded {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+
+    struct List<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                if items.len() == MAX {
+                    return Err(A::Error::custom("the list is too long"));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+
+    pub(super) fn at_most<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: Deserialize<'de>,
+    {
+        deserializer.deserialize_seq(List::<T, MAX>(PhantomData))
     }
 }
 
@@ -97,13 +139,6 @@ fn exactly<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 
 pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, Rule> {
     let wire: HeaderV1<'_> = exactly(bytes).ok_or(Rule::Canonical)?;
-    // Far more would also fail the rules on counts; here it bounds what is copied.
-    if wire.parents.len() > 4 * PARENTS_MAX {
-        return Err(Rule::ParentCount);
-    }
-    if wire.topics.len() > 4 * TOPICS_MAX {
-        return Err(Rule::Topics);
-    }
     let topics = wire.topics.iter().map(|text| Topic::parse(text)).collect::<Result<_, _>>();
     let header = Header {
         chain: wire.chain.map(ChainId),
@@ -165,7 +200,7 @@ pub struct GenesisV1 {
     pub nonce: [u8; 32],
     /// Who may take part.
     pub visibility: Visibility,
-    /// A name for people, at most 256 bytes.
+    /// A name for people, at most 256 bytes, without control characters.
     pub name: Option<String>,
     /// What an overlay keeps here, at most 256 KiB; an identity its `Create`.
     pub overlay: Bytes,
@@ -183,7 +218,9 @@ impl GenesisV1 {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let body = bytes.strip_prefix(&[VERSION])?;
         let genesis: Self = exactly(body)?;
-        let name_fits = genesis.name.as_ref().is_none_or(|name| name.len() <= CHAIN_NAME_MAX);
+        // The name is shown on terminals: an escape sequence in it must not reach one.
+        let fits = |name: &String| name.len() <= CHAIN_NAME_MAX && !name.chars().any(char::is_control);
+        let name_fits = genesis.name.as_ref().is_none_or(fits);
         (name_fits && genesis.overlay.len() <= GENESIS_OVERLAY_MAX && genesis.encode() == bytes).then_some(genesis)
     }
 }

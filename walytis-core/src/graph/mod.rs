@@ -18,6 +18,9 @@ mod heads;
 mod memory;
 mod pending;
 
+#[cfg(test)]
+mod tests;
+
 pub use antichain::{Antichain, AntichainCheck};
 pub use difference::{Difference, DifferencePage};
 pub use heads::Heads;

@@ -80,7 +80,8 @@ struct Share {
 /// Pending blocks: some ancestor is not admitted, or the admission policy said *wait*.
 ///
 /// Bounded per peer and in total. When full, the oldest block of the peer that takes the most bytes goes first, so that
-/// a flood displaces itself. Dropping loses nothing: the block can be asked for again.
+/// a flood displaces itself. Dropping loses nothing: the block can be asked for again. The bytes counted are those of
+/// the file: the caller sees to it that a file is not a slice of a larger buffer, which would stay in memory with it.
 #[derive(Debug, Default)]
 pub struct PendingBlocks {
     limits: PendingLimits,

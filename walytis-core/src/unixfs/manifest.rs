@@ -129,6 +129,9 @@ impl BlobManifest {
     }
 
     /// Computes the root: the CID that IPFS gives the file.
+    ///
+    /// # Panics
+    /// Never: a manifest has at least one leaf.
     pub fn root(&self) -> BlobId {
         let leaves = self.leaves.iter().zip(0..).map(|(digest, index)| {
             let len = self.leaf_len(index).unwrap_or(0) as u64;

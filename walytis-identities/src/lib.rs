@@ -4,6 +4,8 @@
 //! authority ops*.
 
 pub mod claim;
+pub mod crypto;
 pub mod id;
 pub mod identity;
+pub mod op;
 pub mod vault;

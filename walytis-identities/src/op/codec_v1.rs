@@ -1,0 +1,124 @@
+//! Authority op format version 1. Frozen at release 0.1.0.
+//!
+//! ```text
+//! core     = postcard { label "walytis/identities/op/v1", chain, author, device, auth_parents, op }
+//! signed   = 0x01 ‖ postcard { core: bytes, ed25519: bytes, ml_dsa: bytes }     content of a block `walytis.identity`
+//! op id    = SHA-256(core)
+//! ```
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use walytis_core::clock::Entropy;
+
+use super::{OpCore, OpError, SIGNED_OP_MAX, SignedOp, limits};
+use crate::crypto::{DeviceKeys, HybridSignature, Label, digest};
+use crate::id::OpId;
+
+/// What every core begins with.
+pub const OP_LABEL: &str = Label::Op.text();
+/// First byte of a signed op.
+const VERSION: u8 = 0x01;
+
+#[derive(Serialize, Deserialize)]
+struct CoreV1<'a> {
+    #[serde(borrow)]
+    label: &'a str,
+    core: OpCore,
+}
+
+#[derive(Serialize)]
+struct CoreRefV1<'a> {
+    label: &'a str,
+    core: &'a OpCore,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SignedV1<'a> {
+    #[serde(borrow)]
+    core: &'a [u8],
+    signature: HybridSignature,
+}
+
+/// Returns the id of the op with these core bytes.
+pub fn op_id(core_bytes: &[u8]) -> OpId {
+    OpId(Sha256::digest(core_bytes).into())
+}
+
+impl OpCore {
+    /// Returns the bytes that the author signs.
+    pub fn encode(&self) -> Vec<u8> {
+        to_bytes(&CoreRefV1 { label: OP_LABEL, core: self })
+    }
+
+    /// Decodes and checks every bound.
+    ///
+    /// # Errors
+    /// [`OpError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, OpError> {
+        // The label first, so that another signed structure is told apart from a broken one.
+        let (label, _): (&str, _) = postcard::take_from_bytes(bytes).map_err(|_| OpError::Malformed)?;
+        if label != OP_LABEL {
+            return Err(OpError::Label);
+        }
+        let (CoreV1 { core, .. }, rest) = postcard::take_from_bytes(bytes).map_err(|_| OpError::Malformed)?;
+        limits::check(&core)?;
+        if !rest.is_empty() || core.encode() != bytes {
+            return Err(OpError::Malformed);
+        }
+        Ok(core)
+    }
+
+    /// Returns the digest that slots are bound to: the core with all slots left out.
+    pub fn digest_without_slots(&self) -> [u8; 32] {
+        let mut bare = self.clone();
+        if let Some(epoch) = bare.op.epoch_mut() {
+            epoch.slots = Vec::new();
+        }
+        digest(Label::OpWithoutSlots, &[&bare.encode()])
+    }
+
+    /// Signs with both keys of the author's device.
+    ///
+    /// # Errors
+    /// [`OpError::Limit`] or [`OpError::Size`] if the op breaks a bound.
+    pub fn sign(self, keys: &DeviceKeys, entropy: &dyn Entropy) -> Result<SignedOp, OpError> {
+        limits::check(&self)?;
+        let core_bytes = self.encode();
+        let signature = keys.sign_hybrid(Label::Op, &core_bytes, entropy);
+        let op = SignedOp { id: op_id(&core_bytes), core: self, core_bytes, signature };
+        if op.encode().len() > SIGNED_OP_MAX { Err(OpError::Size) } else { Ok(op) }
+    }
+}
+
+impl SignedOp {
+    /// Encodes the op as content of a block or of an exchange.
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = SignedV1 { core: &self.core_bytes, signature: self.signature.clone() };
+        [&[VERSION][..], &to_bytes(&wire)].concat()
+    }
+
+    /// Decodes an op and checks every bound; its signatures are checked when it enters a graph.
+    ///
+    /// # Errors
+    /// [`OpError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, OpError> {
+        if bytes.len() > SIGNED_OP_MAX {
+            return Err(OpError::Size);
+        }
+        let body = match bytes.split_first() {
+            Some((&VERSION, body)) => body,
+            Some(_) => return Err(OpError::Version),
+            None => return Err(OpError::Malformed),
+        };
+        let (wire, rest): (SignedV1<'_>, _) = postcard::take_from_bytes(body).map_err(|_| OpError::Malformed)?;
+        let core = OpCore::decode(wire.core)?;
+        let op =
+            Self { id: op_id(wire.core), core, core_bytes: wire.core.to_vec(), signature: wire.signature.clone() };
+        if rest.is_empty() && op.encode() == bytes { Ok(op) } else { Err(OpError::Malformed) }
+    }
+}
+
+fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length, and these have none")]
+    postcard::to_stdvec(value).expect("these types always encode")
+}

@@ -5,6 +5,7 @@
 
 pub mod claim;
 pub mod crypto;
+pub mod epoch;
 pub mod id;
 pub mod identity;
 pub mod op;

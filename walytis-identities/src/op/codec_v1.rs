@@ -112,8 +112,7 @@ impl SignedOp {
         };
         let (wire, rest): (SignedV1<'_>, _) = postcard::take_from_bytes(body).map_err(|_| OpError::Malformed)?;
         let core = OpCore::decode(wire.core)?;
-        let op =
-            Self { id: op_id(wire.core), core, core_bytes: wire.core.to_vec(), signature: wire.signature.clone() };
+        let op = Self { id: op_id(wire.core), core, core_bytes: wire.core.to_vec(), signature: wire.signature.clone() };
         if rest.is_empty() && op.encode() == bytes { Ok(op) } else { Err(OpError::Malformed) }
     }
 }

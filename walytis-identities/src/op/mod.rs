@@ -390,7 +390,14 @@ impl SignedOp {
 
 impl fmt::Debug for SignedOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} by {:?} ({:?})", self.core.op.name(), self.id, self.core.author, Digest::of(&self.core_bytes))
+        write!(
+            f,
+            "{} {:?} by {:?} ({:?})",
+            self.core.op.name(),
+            self.id,
+            self.core.author,
+            Digest::of(&self.core_bytes)
+        )
     }
 }
 

@@ -1,0 +1,282 @@
+//! The key set of a device.
+
+use std::fmt;
+
+use ed25519_dalek::Signer as _;
+use ml_dsa::{KeyExport as _, Keypair as _, MlDsa65, Seed};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use walytis_core::clock::Entropy;
+use walytis_core::fault::Fault;
+use walytis_core::key::{PublicKey, SignError, Signature, Signer};
+use walytis_core::secret::{Secret, SecretBytes};
+
+use super::{FixedBytes, HybridSignature, Label, ML_DSA_PUBLIC, X_WING_PUBLIC, digest, hpke};
+use crate::id::DeviceId;
+
+/// Version byte of encoded device keys.
+const KEYS_VERSION: u8 = 0x01;
+
+/// Public X-Wing key, 1216 bytes, unchecked.
+pub type ReceivingPublic = FixedBytes<X_WING_PUBLIC>;
+
+/// The id of a receiving key: a labelled digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeyId(pub [u8; 32]);
+
+impl KeyId {
+    /// Returns the id of a receiving key.
+    pub fn of(public: &ReceivingPublic) -> Self {
+        Self(digest(Label::ReceivingKeyId, &[public.as_bytes()]))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        walytis_core::id::Digest(self.0).fmt(f)
+    }
+}
+
+/// The public keys of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicePublic {
+    /// Ed25519 signing key; also the creator of the device's blocks.
+    pub ed25519: [u8; 32],
+    /// ML-DSA-65 signing key.
+    pub ml_dsa: FixedBytes<ML_DSA_PUBLIC>,
+    /// X-Wing receiving key, the first one; a device card may carry a newer one.
+    pub receiving: ReceivingPublic,
+}
+
+impl DevicePublic {
+    /// Returns the device id: SHA-256(label ‖ Ed25519 key ‖ ML-DSA key).
+    pub fn device_id(&self) -> DeviceId {
+        DeviceId(digest(Label::DeviceId, &[&self.ed25519, self.ml_dsa.as_bytes()]))
+    }
+
+    /// Returns the key under which the device's blocks are signed.
+    pub const fn block_key(&self) -> PublicKey {
+        PublicKey::Ed25519(self.ed25519)
+    }
+
+    /// Says whether the receiving key can be sealed to.
+    pub fn receiving_is_valid(&self) -> bool {
+        hpke::is_valid(self.receiving.as_bytes())
+    }
+}
+
+/// An X-Wing key pair.
+#[derive(Clone)]
+pub struct ReceivingKey {
+    seed: Secret<32>,
+    public: ReceivingPublic,
+    id: KeyId,
+}
+
+impl ReceivingKey {
+    /// Makes a fresh key pair.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        Self::from_seed(random(entropy))
+    }
+
+    /// Returns the key pair of a seed.
+    pub fn from_seed(seed: Secret<32>) -> Self {
+        let public = hpke::public_of(&seed);
+        let id = KeyId::of(&public);
+        Self { seed, public, id }
+    }
+
+    /// Returns the seed, for the vault.
+    pub const fn seed(&self) -> &Secret<32> {
+        &self.seed
+    }
+
+    /// Returns the public key.
+    pub const fn public(&self) -> &ReceivingPublic {
+        &self.public
+    }
+
+    /// Returns the id.
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+}
+
+impl fmt::Debug for ReceivingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReceivingKey({:?})", self.id)
+    }
+}
+
+/// Encoded device keys cannot be read.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeviceKeysError {
+    /// Written by a newer program.
+    #[error("device keys of an unknown version")]
+    Version,
+    /// Not 97 bytes.
+    #[error("device keys are damaged")]
+    Damaged,
+}
+
+impl DeviceKeysError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        Fault::Local
+    }
+}
+
+/// All secret keys of a device: Ed25519 and ML-DSA-65 for signing, X-Wing for receiving.
+#[derive(Clone)]
+pub struct DeviceKeys {
+    ed25519: ed25519_dalek::SigningKey,
+    ml_dsa: Box<ml_dsa::SigningKey<MlDsa65>>,
+    receiving: ReceivingKey,
+    public: DevicePublic,
+    id: DeviceId,
+}
+
+impl DeviceKeys {
+    /// Makes fresh keys.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        Self::from_seeds(&random(entropy), &random(entropy), random(entropy))
+    }
+
+    fn from_seeds(ed25519: &Secret<32>, ml_dsa: &Secret<32>, receiving: Secret<32>) -> Self {
+        let ed25519 = ed25519_dalek::SigningKey::from_bytes(ed25519.expose());
+        let ml_dsa = Box::new(ml_dsa::SigningKey::<MlDsa65>::from_seed(&Seed::from(*ml_dsa.expose())));
+        let receiving = ReceivingKey::from_seed(receiving);
+        #[expect(clippy::expect_used, reason = "an ML-DSA-65 public key has 1952 bytes")]
+        let ml_public = FixedBytes::from_slice(&ml_dsa.verifying_key().encode()).expect("1952 bytes");
+        let public = DevicePublic {
+            ed25519: ed25519.verifying_key().to_bytes(),
+            ml_dsa: ml_public,
+            receiving: receiving.public().clone(),
+        };
+        let id = public.device_id();
+        Self { ed25519, ml_dsa, receiving, public, id }
+    }
+
+    /// Returns the public keys.
+    pub const fn public(&self) -> &DevicePublic {
+        &self.public
+    }
+
+    /// Returns the device id.
+    pub const fn id(&self) -> DeviceId {
+        self.id
+    }
+
+    /// Returns the receiving key pair.
+    pub const fn receiving(&self) -> &ReceivingKey {
+        &self.receiving
+    }
+
+    /// Signs with both keys. Ed25519 over label ‖ message; ML-DSA-65, hedged, over message with context = label.
+    pub fn sign_hybrid(&self, label: Label, message: &[u8], entropy: &dyn Entropy) -> HybridSignature {
+        let ed25519 = self.ed25519.sign(&[label.bytes(), message].concat()).to_bytes();
+        #[expect(clippy::expect_used, reason = "a label has under 255 bytes, the generator does not fail")]
+        let ml_dsa = self
+            .ml_dsa
+            .expanded_key()
+            .sign_randomized(message, label.bytes(), &mut entropy.rng())
+            .expect("signing does not fail");
+        #[expect(clippy::expect_used, reason = "an ML-DSA-65 signature has 3309 bytes")]
+        let ml_dsa = FixedBytes::from_slice(&ml_dsa.encode()).expect("3309 bytes");
+        HybridSignature { ed25519: FixedBytes::new(ed25519), ml_dsa }
+    }
+
+    /// Encodes the keys for the vault: 0x01 ‖ Ed25519 seed ‖ ML-DSA seed ‖ X-Wing seed, 97 bytes.
+    pub fn encode(&self) -> SecretBytes {
+        let mut bytes = Vec::with_capacity(97);
+        bytes.push(KEYS_VERSION);
+        bytes.extend_from_slice(self.ed25519.as_bytes());
+        bytes.extend_from_slice(&self.ml_dsa.to_bytes());
+        bytes.extend_from_slice(self.receiving.seed().expose());
+        SecretBytes::new(bytes)
+    }
+
+    /// Decodes what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`DeviceKeysError`].
+    pub fn decode(encoded: &SecretBytes) -> Result<Self, DeviceKeysError> {
+        let (version, seeds) = encoded.expose().split_first().ok_or(DeviceKeysError::Damaged)?;
+        if *version != KEYS_VERSION {
+            return Err(DeviceKeysError::Version);
+        }
+        let seeds: &[u8; 96] = seeds.try_into().map_err(|_| DeviceKeysError::Damaged)?;
+        let (chunks, _) = seeds.as_chunks::<32>();
+        let [ed25519, ml_dsa, receiving] = chunks else { return Err(DeviceKeysError::Damaged) };
+        Ok(Self::from_seeds(&Secret::new(*ed25519), &Secret::new(*ml_dsa), Secret::new(*receiving)))
+    }
+}
+
+impl Signer for DeviceKeys {
+    fn public_key(&self) -> PublicKey {
+        self.public.block_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {
+        Ok(Signature(self.ed25519.sign(message).to_bytes()))
+    }
+}
+
+impl fmt::Debug for DeviceKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceKeys({:?})", self.id)
+    }
+}
+
+/// Returns 32 random bytes.
+pub(crate) fn random(entropy: &dyn Entropy) -> Secret<32> {
+    let mut bytes = zeroize::Zeroizing::new([0u8; 32]);
+    entropy.fill(bytes.as_mut());
+    Secret::new(*bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use walytis_core::clock::SeededEntropy;
+
+    use super::*;
+    use crate::crypto::{DecodedKeys, SignatureInvalid};
+
+    #[test]
+    fn keys_round_trip_and_bad_bytes_are_told_apart() {
+        let keys = DeviceKeys::generate(&SeededEntropy::new(1));
+        let encoded = keys.encode();
+        assert_eq!(DeviceKeys::decode(&encoded).unwrap().public(), keys.public());
+        let newer = [&[2][..], &encoded.expose()[1..]].concat();
+        assert_eq!(DeviceKeys::decode(&SecretBytes::new(newer)).unwrap_err(), DeviceKeysError::Version);
+        let short = SecretBytes::new(encoded.expose()[..96].to_vec());
+        assert_eq!(DeviceKeys::decode(&short).unwrap_err(), DeviceKeysError::Damaged);
+        assert_eq!(DeviceKeys::decode(&SecretBytes::new(vec![])).unwrap_err(), DeviceKeysError::Damaged);
+        assert!(!format!("{keys:?}").contains("seed"));
+    }
+
+    #[test]
+    fn both_signatures_must_verify_under_the_label() {
+        let entropy = SeededEntropy::new(2);
+        let (keys, other) = (DeviceKeys::generate(&entropy), DeviceKeys::generate(&entropy));
+        let decoded = DecodedKeys::decode(keys.public()).unwrap();
+        let signature = keys.sign_hybrid(Label::Card, b"message", &entropy);
+        let foreign = other.sign_hybrid(Label::Card, b"message", &entropy);
+        assert_eq!(decoded.verify(Label::Card, b"message", &signature), Ok(()));
+        assert_eq!(decoded.verify(Label::Op, b"message", &signature), Err(SignatureInvalid));
+        assert_eq!(decoded.verify(Label::Card, b"massage", &signature), Err(SignatureInvalid));
+        let classical = HybridSignature { ed25519: signature.ed25519.clone(), ml_dsa: foreign.ml_dsa.clone() };
+        let quantum = HybridSignature { ed25519: foreign.ed25519, ml_dsa: signature.ml_dsa };
+        assert_eq!(decoded.verify(Label::Card, b"message", &classical), Err(SignatureInvalid));
+        assert_eq!(decoded.verify(Label::Card, b"message", &quantum), Err(SignatureInvalid));
+    }
+
+    #[test]
+    fn weak_ed25519_key_is_refused() {
+        let keys = DeviceKeys::generate(&SeededEntropy::new(3));
+        let mut public = keys.public().clone();
+        public.ed25519 = [0; 32];
+        assert!(DecodedKeys::decode(&public).is_err());
+    }
+}

@@ -1,26 +1,38 @@
 //! Which verified blocks enter, which wait, which are refused.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::core::{Inner, Node, Offered};
-use super::pending::Pending;
+use super::schema::Tag;
 use super::stage::{Entry, Stage, Tip};
 use crate::access::Admission;
 use crate::block::{Block, ContentRef, Rule, RuleViolation, UnverifiedBlock};
+use crate::graph::{
+    Antichain, AntichainCheck, GraphNode, PendingBlock, PendingBlocks, PendingLimits, check_generation,
+};
 use crate::id::{BlockId, PeerId};
 use crate::ledger::LedgerError;
-use crate::limits::{ANTICHAIN_VISITS_MAX, PENDING_BLOCKS_MAX, PENDING_BYTES_MAX};
-use crate::store::{BlobKey, BlobSpace, BlobStatus};
+use crate::limits::{PENDING_BLOCKS_MAX, PENDING_BYTES_MAX};
+use crate::store::{BlobKey, BlobSpace, BlobStatus, StoreError};
+
+/// Unknown ancestors named at once. Chosen: one request's worth.
+const MISSING_MAX: usize = 1_024;
+/// How long a block waits for an unknown ancestor. Chosen: long enough for a peer to come back from a restart; after it
+/// the block can be asked for again.
+const PENDING_AGE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Blocks that are not admitted yet, and the decision about every block that comes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Admissions {
-    pub(super) pending: Pending,
+    pub(super) pending: PendingBlocks,
     /// Blocks whose rules hold and whose ancestors are admitted or waiting; the policy says "not yet".
     waiting: BTreeMap<BlockId, Waiting>,
     waiting_bytes: usize,
+    started: Instant,
 }
 
 #[derive(Debug)]
@@ -31,8 +43,14 @@ struct Waiting {
 
 /// Why the graph does not take a block.
 pub(super) enum Misplaced {
-    Rule(Rule),
+    Rule(RuleViolation),
     Ledger(LedgerError),
+}
+
+impl From<RuleViolation> for Misplaced {
+    fn from(violation: RuleViolation) -> Self {
+        Self::Rule(violation)
+    }
 }
 
 impl From<LedgerError> for Misplaced {
@@ -42,6 +60,25 @@ impl From<LedgerError> for Misplaced {
 }
 
 impl Admissions {
+    pub(super) fn new() -> Self {
+        Self {
+            pending: PendingBlocks::new(PendingLimits::default()),
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            started: Instant::now(),
+        }
+    }
+
+    /// Drops blocks whose ancestors did not come for long; says whether there were any.
+    pub(super) fn expire(&mut self) -> bool {
+        !self.pending.expire(self.started.elapsed(), PENDING_AGE_MAX).is_empty()
+    }
+
+    /// Returns unknown ancestors to ask for, ascending, as many as one request carries.
+    pub(super) fn missing(&self) -> Vec<BlockId> {
+        self.pending.missing().iter().take(MISSING_MAX).copied().collect()
+    }
+
     pub(super) fn held(&self) -> usize {
         self.pending.len() + self.waiting.len()
     }
@@ -72,22 +109,23 @@ impl Admissions {
             if !missing.is_empty() {
                 // A slice of a large frame would keep the whole frame in memory.
                 if let Some(block) = copy(&block) {
-                    self.pending.insert(block, missing, from.cloned());
+                    let since = self.started.elapsed();
+                    self.pending.insert(PendingBlock { block, from: from.cloned(), since }, missing);
                     offered.pending.push(id);
                 }
                 continue;
             }
             match self.place(core, tip, stage, block, &mut offered).await {
-                Ok(()) => queue.extend(self.pending.release(&id)),
-                Err(Misplaced::Rule(rule)) => {
-                    offered.rejected.push(RuleViolation { rule, block: id });
+                Ok(()) => queue.extend(self.pending.resolve(&id).into_iter().map(|held| held.block)),
+                Err(Misplaced::Rule(violation)) => {
+                    offered.rejected.push(violation);
                     // What descends from a refused block can never enter.
-                    self.pending.drop_descendants(&id);
+                    self.pending.discard(&id);
                 }
                 Err(Misplaced::Ledger(error)) => return Err(error),
             }
         }
-        offered.missing = self.pending.missing();
+        offered.missing = self.missing();
         Ok(offered)
     }
 
@@ -110,7 +148,7 @@ impl Admissions {
                     debug!(chain = ?core.id, block = ?id, rule, "policy refuses a waiting block");
                     self.take_waiting(&id);
                     self.forget_waiting_descendants(&id);
-                    self.pending.drop_descendants(&id);
+                    self.pending.discard(&id);
                     offered.rejected.push(RuleViolation { rule: Rule::Policy, block: id });
                 }
             }
@@ -160,7 +198,7 @@ impl Admissions {
             }
             Admission::Refuse(rule) => {
                 debug!(chain = ?core.id, block = ?id, rule, "policy refuses a block");
-                Err(Misplaced::Rule(Rule::Policy))
+                Err(RuleViolation { rule: Rule::Policy, block: id }.into())
             }
         }
     }
@@ -229,52 +267,51 @@ impl Admissions {
         let header = block.header();
         if header.chain.is_none() {
             // A genesis block of this chain is this chain's and known; any other failed the chain rule.
-            return Err(Misplaced::Rule(Rule::Chain));
+            return Err(RuleViolation { rule: Rule::Chain, block: block.id() }.into());
         }
-        let mut parents = BTreeMap::new();
-        for id in &header.parents {
-            let node = self.node(core, stage, id).await?;
-            parents.insert(*id, node.map_or(0, |node| node.generation));
-        }
-        let highest = parents.values().copied().max().unwrap_or(0);
-        if highest.checked_add(1) != Some(header.generation) {
-            return Err(Misplaced::Rule(Rule::Generation));
-        }
-        self.check_antichain(core, stage, &parents).await
+        let parents = self.graph_nodes(core, stage, &header.parents).await?;
+        check_generation(block, parents.values().map(|node| node.generation))?;
+        self.check_antichain(core, stage, &parents).await?.into_result(block.id())?;
+        Ok(())
     }
 
-    /// Checks that no parent is an ancestor of another: walks down from the parents, only where the generation is above
-    /// the lowest parent's. Every node expanded is a visit; which nodes those are does not depend on the replica.
+    /// Returns those of `ids` that are known.
+    pub(super) async fn graph_nodes(
+        &self,
+        core: &Inner,
+        stage: &Stage,
+        ids: &[BlockId],
+    ) -> Result<BTreeMap<BlockId, GraphNode>, LedgerError> {
+        let mut nodes = BTreeMap::new();
+        for id in ids {
+            if let Some(node) = self.node(core, stage, id).await? {
+                nodes.insert(*id, node.graph());
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Checks rule V-BLOCK-15.
     pub(super) async fn check_antichain(
         &self,
         core: &Inner,
         stage: &Stage,
-        parents: &BTreeMap<BlockId, u64>,
-    ) -> Result<(), Misplaced> {
-        let lowest = parents.values().copied().min().unwrap_or(0);
-        let mut frontier: BTreeSet<(u64, BlockId)> =
-            parents.iter().filter(|(_, generation)| **generation > lowest).map(|(id, g)| (*g, *id)).collect();
-        let mut seen: BTreeSet<BlockId> = frontier.iter().map(|(_, id)| *id).collect();
-        let mut visits = 0;
-        while let Some((_, id)) = frontier.pop_last() {
-            visits += 1;
-            if visits > ANTICHAIN_VISITS_MAX {
-                return Err(Misplaced::Rule(Rule::Antichain));
+        parents: &BTreeMap<BlockId, GraphNode>,
+    ) -> Result<Antichain, LedgerError> {
+        let mut check = AntichainCheck::new(parents);
+        loop {
+            if let Some(outcome) = check.outcome() {
+                return Ok(outcome);
             }
-            let Some(node) = self.node(core, stage, &id).await? else { continue };
-            for parent in node.parents.iter() {
-                if parents.contains_key(parent) {
-                    return Err(Misplaced::Rule(Rule::Antichain));
-                }
-                if seen.insert(*parent)
-                    && let Some(above) = self.node(core, stage, parent).await?
-                    && above.generation > lowest
-                {
-                    frontier.insert((above.generation, *parent));
-                }
+            let needs = check.needs();
+            for id in &needs {
+                let Some(node) = self.node(core, stage, id).await? else {
+                    let key = core.table.keys.of_block(Tag::Node, id);
+                    return core.table.note(Err(StoreError::corrupt(&key, "an ancestor is not here")));
+                };
+                check.supply(id, &node.graph());
             }
         }
-        Ok(())
     }
 
     /// Reads what the blocks and their parents need into memory, in one go.

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use tokio_util::io::StreamReader;
 
 use super::core::{Inner, WantedBlob};
-use super::table::Table;
 use crate::block::{ContentRef, DraftContent};
 use crate::id::{BlobId, BlockId, ChainId};
 use crate::ledger::{BlockState, Content, ContentReader, LedgerError};
@@ -151,11 +150,6 @@ impl BlobReader {
 
 pub(super) fn key(chain: ChainId, blob: &BlobId) -> BlobKey {
     BlobKey { space: BlobSpace::Blob, chain, digest: *blob.digest() }
-}
-
-/// Removes contents that were stored for blocks which were never committed: a crash came between.
-pub(super) async fn remove_orphans(table: &Table, blobs: &dyn BlobStore, chain: ChainId) -> Result<(), LedgerError> {
-    super::intake::remove_orphans(table, blobs, chain).await
 }
 
 /// Removes every blob of a chain.

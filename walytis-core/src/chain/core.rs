@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -12,10 +12,11 @@ use super::content::BlobFetcher;
 use super::schema::{Keys, Tag, id_at_end, read_blob};
 use super::table::{Table, behind};
 use super::task::{self, Command};
-use super::{content, write};
+use super::{content, intake, write};
 use crate::access::{AdmissionPolicy, ChainAccess};
 use crate::block::{Block, Header, Rule, RuleViolation, UnverifiedBlock, Visibility};
 use crate::clock::{Clock, Entropy};
+use crate::graph::GraphNode;
 use crate::id::{BlobId, BlockId, ChainId, PeerId};
 use crate::ledger::LedgerError;
 use crate::limits::{BLOB_FROM, CONTENT_MAX};
@@ -42,6 +43,11 @@ pub struct Node {
 impl Node {
     pub(super) fn of(header: &Header, arrival: u64) -> Self {
         Self { generation: header.generation, arrival, parents: header.parents.as_slice().into() }
+    }
+
+    /// Returns what the pure parts of the graph need of it.
+    pub fn graph(&self) -> GraphNode {
+        GraphNode { generation: self.generation, parents: self.parents.to_vec() }
     }
 }
 
@@ -166,6 +172,8 @@ pub(super) struct Inner {
     pub(super) fetcher: Mutex<Option<Arc<dyn BlobFetcher>>>,
     /// Moves whenever bytes of any blob of the chain have arrived.
     pub(super) blob_progress: watch::Sender<u64>,
+    /// One claim or surrender of a blob at a time.
+    pub(super) intake: Semaphore,
     pub(super) stop: CancellationToken,
     commands: mpsc::Sender<Command>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -196,7 +204,7 @@ impl ChainCore {
         let Some((meta, heads)) = table.open().await? else {
             return Err(LedgerError::Damaged { reason: "its counters are missing".to_owned() });
         };
-        content::remove_orphans(&table, &*parts.blobs, parts.id).await?;
+        intake::remove_orphans(&table, &*parts.blobs, parts.id).await?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let summary = Summary { count: meta.count, generation: meta.generation, heads: heads.ids() };
         let inner = Arc::new(Inner {
@@ -214,6 +222,7 @@ impl ChainCore {
             admissions: broadcast::Sender::new(ADMISSIONS),
             fetcher: Mutex::new(None),
             blob_progress: watch::Sender::new(0),
+            intake: Semaphore::new(1),
             stop: CancellationToken::new(),
             commands,
             task: tokio::sync::Mutex::new(None),

@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use thiserror::Error;
 
 use super::core::ChainCore;
+use super::intake::{self, Nonce};
 use super::schema::{Tag, id_at_end};
 use super::table::behind;
 use super::write::{Prepared, PreparedBlock};
@@ -190,13 +191,29 @@ impl Chain {
         if self.core.is_closed() {
             return Err(LedgerError::Closed);
         }
+        let mut marks = Vec::new();
+        let added = match self.prepare(blocks, &mut marks).await {
+            Ok(blocks) => self.core.append(Prepared { blocks, signer }).await,
+            Err(error) => Err(error),
+        };
+        if added.is_err() {
+            for mark in &marks {
+                intake::give_up(inner, mark).await;
+            }
+        }
+        let added = added?;
+        query::infos(inner, &added.iter().map(Block::id).collect::<Vec<_>>()).await
+    }
+
+    /// Takes in the contents; what was stored beside the chain is noted in `marks`.
+    async fn prepare(&self, blocks: Vec<NewBlock>, marks: &mut Vec<Nonce>) -> Result<Vec<PreparedBlock>, LedgerError> {
         let mut prepared = Vec::with_capacity(blocks.len());
         for NewBlock { content, topics } in blocks {
-            let taken = content::take(inner, content).await?;
+            let taken = content::take(&self.core.inner, content).await?;
+            marks.extend(taken.mark);
             prepared.push(PreparedBlock { content: taken.content, topics, mark: taken.mark });
         }
-        let added = self.core.append(Prepared { blocks: prepared, signer }).await?;
-        query::infos(inner, &added.iter().map(Block::id).collect::<Vec<_>>()).await
+        Ok(prepared)
     }
 }
 

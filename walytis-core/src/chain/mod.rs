@@ -22,7 +22,6 @@ mod core;
 mod handle;
 mod heads;
 mod intake;
-mod pending;
 mod query;
 mod schema;
 mod stage;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tracing::warn;
 
 use super::admit::Admissions;
@@ -22,6 +22,8 @@ use crate::store::{Batch, Durability};
 const GROUP_COMMANDS: usize = 64;
 /// How long a peer's blocks may stand unflushed: a power cut then costs asking for them again.
 const FLUSH_DELAY: Duration = Duration::from_millis(200);
+/// How often blocks that wait too long are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Something for the task to do.
 #[derive(Debug)]
@@ -73,7 +75,9 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
     let stop = core.stop.clone();
     let mut changes = core.policy.changes();
     let mut policy_lives = true;
-    let mut task = Task { core, tip: Tip { meta, heads }, admissions: Admissions::default(), flush_at: None };
+    let mut task = Task { core, tip: Tip { meta, heads }, admissions: Admissions::new(), flush_at: None };
+    let mut sweep = interval_at(Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let flush_at = task.flush_at;
         tokio::select! {
@@ -84,6 +88,7 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
                 None => break,
             },
             () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => task.flush().await,
+            _ = sweep.tick(), if task.admissions.held() > 0 => task.expire(),
             changed = changes.changed(), if policy_lives => match changed {
                 Ok(()) => task.judge_again().await,
                 Err(_) => policy_lives = false,
@@ -148,8 +153,7 @@ impl Task {
             let summary = Summary { count: meta.count, generation: meta.generation, heads: heads.ids() };
             self.core.summary.send_replace(summary);
         }
-        let held = Held { blocks: self.admissions.held(), missing: self.admissions.pending.missing() };
-        self.core.held.send_replace(held);
+        self.publish_held();
         Ok(())
     }
 
@@ -195,6 +199,16 @@ impl Task {
                 stage.undo(&mut self.tip);
             }
         }
+    }
+
+    fn expire(&mut self) {
+        if self.admissions.expire() {
+            self.publish_held();
+        }
+    }
+
+    fn publish_held(&self) {
+        self.core.held.send_replace(Held { blocks: self.admissions.held(), missing: self.admissions.missing() });
     }
 
     async fn flush(&mut self) {

@@ -1,16 +1,15 @@
 //! Writing own blocks.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::admit::Misplaced;
 use super::schema::{Keys, Meta};
 use super::stage::{Entry, Stage, Tip};
 use super::task::Task;
 use crate::access::Admission;
 use crate::block::{Block, BlockDraft, DraftContent, Rule, RuleViolation};
 use crate::clock::Clock;
+use crate::graph::Antichain;
 use crate::id::{BlockId, ChainId};
 use crate::key::{SignError, Signer};
 use crate::ledger::LedgerError;
@@ -86,18 +85,18 @@ async fn choose_parents(task: &Task, stage: &Stage) -> Result<(Vec<BlockId>, u64
     let highest = heads.iter().map(|(_, generation)| *generation).max().unwrap_or(0);
     // A walk down from the highest visits at least one block per generation.
     let reach = highest.saturating_sub(ANTICHAIN_VISITS_MAX as u64);
-    let mut parents: BTreeMap<BlockId, u64> =
-        heads.into_iter().filter(|(_, generation)| *generation >= reach).collect();
+    let ids: Vec<_> = heads.iter().filter(|(_, generation)| *generation >= reach).map(|(id, _)| *id).collect();
+    let mut parents = task.admissions.graph_nodes(&task.core, stage, &ids).await?;
     while parents.len() > 1 {
-        match task.admissions.check_antichain(&task.core, stage, &parents).await {
-            Ok(()) => break,
-            Err(Misplaced::Ledger(error)) => return Err(error),
-            // The lowest makes the walk long.
-            Err(Misplaced::Rule(_)) => {
-                let lowest = parents.iter().min_by_key(|(id, generation)| (**generation, **id)).map(|(id, _)| *id);
-                lowest.and_then(|id| parents.remove(&id));
+        match task.admissions.check_antichain(&task.core, stage, &parents).await? {
+            Antichain::Holds => break,
+            Antichain::Redundant(id) => parents.remove(&id),
+            Antichain::OverBudget => {
+                // The lowest makes the walk long.
+                let lowest = parents.iter().min_by_key(|(id, node)| (node.generation, **id)).map(|(id, _)| *id);
+                lowest.and_then(|id| parents.remove(&id))
             }
-        }
+        };
     }
     Ok((parents.keys().copied().collect(), highest))
 }

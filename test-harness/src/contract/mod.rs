@@ -2,5 +2,6 @@
 
 pub mod blob;
 pub mod kv;
+pub mod ledger;
 pub mod network;
 pub mod secret;

@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod limits;
 pub mod net;
 pub mod node;
+pub mod replica;
 pub mod secret;
 pub mod store;
 pub mod topic;

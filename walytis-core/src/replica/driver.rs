@@ -1,0 +1,380 @@
+//! The replicator of a node: which peers have a stream, which chains are attached.
+//!
+//! Of two connected peers the one with the lower id opens the stream, so that there is one per pair. A stream that
+//! ends is opened again with back-off for as long as the peers are connected.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand_chacha::ChaCha20Rng;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::blobs::BlobInput;
+use super::catch_up::backoff;
+use super::chain::{ChainInput, ChainTask};
+use super::line::Traffic;
+use super::link;
+use crate::chain::{BlobFetcher, ChainCore, WantedBlob};
+use crate::clock::Entropy;
+use crate::id::{ChainId, PeerId};
+use crate::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol};
+
+/// Protocol of the one stream of each pair of peers.
+pub const CATCH_UP: Protocol = "/walytis/catchup/1";
+/// Messages that wait for a chain's task; then the link waits.
+const CHAIN_QUEUE: usize = 64;
+/// Messages that wait for a chain's blob fetches; then the link waits.
+const BLOB_QUEUE: usize = 32;
+/// Exchanges before a session that run at the same time. Chosen: bounds what one change of rights sets off.
+const PREPARING_MAX: usize = 8;
+/// How long a replicator waits before it asks an unresponsive network for events again.
+const EVENTS_AGAIN: Duration = Duration::from_secs(1);
+
+/// How one peer stands in one chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// It shows the same heads as this replica.
+    pub in_sync: bool,
+    /// It showed blocks that are not here yet.
+    pub ahead: bool,
+}
+
+/// How the replication of one chain stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncStatus {
+    /// Peers with an open session for this chain, by id.
+    pub peers: Vec<ChainPeer>,
+    /// Blobs being fetched.
+    pub blobs: usize,
+    /// Bytes received for this chain since it was attached.
+    pub bytes_received: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+}
+
+/// Replicates the chains of one node; cheap to clone.
+#[derive(Clone)]
+pub struct Replicator {
+    shared: Arc<Shared>,
+    task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl fmt::Debug for Replicator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replicator({} chains)", self.shared.chains().len())
+    }
+}
+
+impl Replicator {
+    /// Starts to accept and open streams. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// [`NetworkError`] if the protocol is taken already or the network is down.
+    pub fn start(network: Arc<dyn Network>, entropy: Arc<dyn Entropy>) -> Result<Self, NetworkError> {
+        let incoming = network.accept(CATCH_UP)?;
+        let shared = Arc::new(Shared {
+            network,
+            entropy,
+            chains: Mutex::default(),
+            changed: watch::Sender::new(0),
+            preparing: Semaphore::new(PREPARING_MAX),
+            stop: CancellationToken::new(),
+        });
+        let supervisor = Supervisor::new(Arc::clone(&shared));
+        let task = tokio::spawn(supervisor.run(incoming));
+        Ok(Self { shared, task: Arc::new(tokio::sync::Mutex::new(Some(task))) })
+    }
+
+    /// Begins to replicate a chain with every peer that may sync it. A chain that is attached already stays so.
+    pub fn attach(&self, core: ChainCore) {
+        if self.shared.stop.is_cancelled() || self.shared.chains().contains_key(&core.id()) {
+            return;
+        }
+        let (inbox, inputs) = mpsc::channel(CHAIN_QUEUE);
+        let (blobs, blob_inputs) = mpsc::channel(BLOB_QUEUE);
+        let entry = ChainEntry {
+            core: core.clone(),
+            inbox,
+            blobs: blobs.clone(),
+            traffic: Arc::default(),
+            status: watch::Sender::default(),
+            epoch: Arc::new(AtomicU64::new(0)),
+            stop: self.shared.stop.child_token(),
+            task: Arc::default(),
+        };
+        core.set_fetcher(Some(Arc::new(Fetcher { chain: core.id(), blobs })));
+        let chain = ChainTask::new(Arc::clone(&self.shared), &entry);
+        let task = tokio::spawn(chain.run(inputs, blob_inputs));
+        *entry.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        self.shared.chains().insert(core.id(), entry);
+        self.shared.bump();
+    }
+
+    /// Stops replicating a chain; returns when none of its tasks is left.
+    pub async fn detach(&self, chain: &ChainId) {
+        let Some(entry) = self.shared.chains().remove(chain) else { return };
+        self.shared.bump();
+        entry.end().await;
+    }
+
+    /// Returns how the replication of a chain stands, or nothing if it is not attached.
+    pub fn status(&self, chain: &ChainId) -> Option<SyncStatus> {
+        let chains = self.shared.chains();
+        let entry = chains.get(chain)?;
+        let mut status = entry.status.borrow().clone();
+        status.bytes_received = entry.traffic.received.load(Ordering::Relaxed);
+        status.bytes_sent = entry.traffic.sent.load(Ordering::Relaxed);
+        Some(status)
+    }
+
+    /// Returns a view of a chain's status that moves when peers come, go, or fall in step; byte counts in it are 0.
+    pub fn watch(&self, chain: &ChainId) -> Option<watch::Receiver<SyncStatus>> {
+        self.shared.chains().get(chain).map(|entry| entry.status.subscribe())
+    }
+
+    /// Ends every session and task; returns when none is left. Idempotent.
+    pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
+        if let Some(task) = self.task.lock().await.take() {
+            // A panic in the task was reported by the runtime; there is nothing left to end.
+            let _ended = task.await;
+        }
+        let entries = std::mem::take(&mut *self.shared.chains());
+        for entry in entries.into_values() {
+            entry.end().await;
+        }
+    }
+}
+
+/// What every task of a replicator may use.
+pub(crate) struct Shared {
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    chains: Mutex<BTreeMap<ChainId, ChainEntry>>,
+    /// Moves when a chain is attached or detached, or rights may have changed.
+    pub(crate) changed: watch::Sender<u64>,
+    pub(crate) preparing: Semaphore,
+    pub(crate) stop: CancellationToken,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Shared {
+    /// Short sections only.
+    pub(crate) fn chains(&self) -> MutexGuard<'_, BTreeMap<ChainId, ChainEntry>> {
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn entry(&self, chain: &ChainId) -> Option<ChainEntry> {
+        self.chains().get(chain).cloned()
+    }
+
+    pub(crate) fn bump(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// An attached chain.
+#[derive(Clone, Debug)]
+pub(crate) struct ChainEntry {
+    pub(crate) core: ChainCore,
+    pub(crate) inbox: mpsc::Sender<ChainInput>,
+    pub(crate) blobs: mpsc::Sender<BlobInput>,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) status: watch::Sender<SyncStatus>,
+    /// Counts changes of rights.
+    pub(crate) epoch: Arc<AtomicU64>,
+    pub(crate) stop: CancellationToken,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl ChainEntry {
+    async fn end(self) {
+        self.stop.cancel();
+        self.core.set_fetcher(None);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // As above: whatever happened in it, it is over.
+            let _ended = task.await;
+        }
+    }
+}
+
+/// Lets readers of a chain's content wait for its blobs.
+#[derive(Debug)]
+struct Fetcher {
+    chain: ChainId,
+    blobs: mpsc::Sender<BlobInput>,
+}
+
+#[async_trait]
+impl BlobFetcher for Fetcher {
+    async fn fetch(&self, chain: ChainId, wanted: WantedBlob) -> Result<(), &'static str> {
+        if chain != self.chain {
+            return Err("it belongs to another chain");
+        }
+        let (reply, done) = oneshot::channel();
+        self.blobs.send(BlobInput::Fetch { wanted, reply }).await.map_err(|_| "the chain is closed")?;
+        done.await.map_err(|_| "the chain is closed")?
+    }
+}
+
+/// What ended.
+struct Ended {
+    peer: PeerId,
+    id: u64,
+    worked: bool,
+}
+
+struct Slot {
+    id: u64,
+    token: CancellationToken,
+}
+
+/// Owns the links.
+struct Supervisor {
+    shared: Arc<Shared>,
+    links: BTreeMap<PeerId, Slot>,
+    tasks: JoinSet<Ended>,
+    /// Peers to open a stream to, and when; with the failures so far.
+    due: BTreeMap<PeerId, Instant>,
+    failures: BTreeMap<PeerId, u32>,
+    up: std::collections::BTreeSet<PeerId>,
+    next: u64,
+    rng: ChaCha20Rng,
+}
+
+impl Supervisor {
+    fn new(shared: Arc<Shared>) -> Self {
+        let rng = shared.entropy.rng();
+        Self {
+            shared,
+            links: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            due: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            up: std::collections::BTreeSet::new(),
+            next: 0,
+            rng,
+        }
+    }
+
+    async fn run(mut self, mut incoming: mpsc::Receiver<IncomingStream>) {
+        let mut events = self.shared.network.events();
+        let mut events_again: Option<Instant> = None;
+        let stop = self.shared.stop.clone();
+        loop {
+            let due = self.due.values().min().copied();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                event = events.recv(), if events_again.is_none() => match event {
+                    Some(event) => self.handle_event(event),
+                    // It lagged, or the network is down.
+                    None => events_again = Some(Instant::now() + EVENTS_AGAIN),
+                },
+                () = sleep_until(events_again) => {
+                    events_again = None;
+                    events = self.shared.network.events();
+                }
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.handle_ended(ended.ok()),
+                () = sleep_until(due) => self.open_due(),
+                Some(stream) = incoming.recv() => self.handle_incoming(stream),
+            }
+        }
+        self.links.values().for_each(|slot| slot.token.cancel());
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn handle_event(&mut self, event: NetworkEvent) {
+        match event {
+            NetworkEvent::PeerUp(peer) => {
+                if self.up.insert(peer.clone()) && self.opens_to(&peer) {
+                    self.due.insert(peer, Instant::now());
+                }
+            }
+            NetworkEvent::PeerDown(peer) => {
+                self.up.remove(&peer);
+                self.due.remove(&peer);
+                self.failures.remove(&peer);
+                if let Some(slot) = self.links.get(&peer) {
+                    slot.token.cancel();
+                }
+            }
+        }
+    }
+
+    fn opens_to(&self, peer: &PeerId) -> bool {
+        self.shared.network.local_peer() < *peer
+    }
+
+    fn open_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| peer.clone()).collect();
+        for peer in due {
+            self.due.remove(&peer);
+            if !self.links.contains_key(&peer) {
+                self.spawn(peer, None);
+            }
+        }
+    }
+
+    fn handle_incoming(&mut self, incoming: IncomingStream) {
+        let IncomingStream { peer, stream } = incoming;
+        if self.opens_to(&peer) {
+            debug!(?peer, "a stream was opened from the wrong side");
+            return;
+        }
+        // A new stream means that the other side has lost the old one.
+        if let Some(slot) = self.links.remove(&peer) {
+            slot.token.cancel();
+        }
+        self.spawn(peer, Some(stream));
+    }
+
+    fn spawn(&mut self, peer: PeerId, stream: Option<Box<dyn crate::net::Stream>>) {
+        self.next += 1;
+        let (id, token) = (self.next, self.shared.stop.child_token());
+        self.links.insert(peer.clone(), Slot { id, token: token.clone() });
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(async move {
+            let worked = Box::pin(link::run(shared, peer.clone(), stream, token)).await;
+            Ended { peer, id, worked }
+        });
+    }
+
+    fn handle_ended(&mut self, ended: Option<Ended>) {
+        let Some(Ended { peer, id, worked }) = ended else { return };
+        if self.links.get(&peer).is_none_or(|slot| slot.id != id) {
+            return;
+        }
+        self.links.remove(&peer);
+        if self.up.contains(&peer) && self.opens_to(&peer) {
+            let failures = self.failures.entry(peer.clone()).or_default();
+            *failures = if worked { 0 } else { failures.saturating_add(1) };
+            self.due.insert(peer, Instant::now() + backoff(*failures, &mut self.rng));
+        }
+    }
+}
+
+/// Sleeps until then, or for ever.
+pub(crate) async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

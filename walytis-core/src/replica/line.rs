@@ -1,0 +1,94 @@
+//! One chain's channel to one peer, as the tasks of the chain hold it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::codec_v1::{Channel, Frame, Message};
+use crate::id::PeerId;
+
+/// What a link is told by the tasks of its chains.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LinkCommand {
+    /// Close this channel: the right to it has ended.
+    Drop(Channel),
+    /// The peer broke a rule: ban it.
+    Fault,
+}
+
+/// Bytes of one link, or of one chain, in both directions.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+}
+
+/// The writing half of a link; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    /// Small frames, never waited for: a peer that does not read them is cut off.
+    pub(crate) control: mpsc::Sender<Bytes>,
+    /// Large frames, one after the other.
+    pub(crate) bulk: mpsc::Sender<Bytes>,
+    pub(crate) commands: mpsc::Sender<LinkCommand>,
+    /// Ends the link.
+    pub(crate) token: CancellationToken,
+}
+
+impl Wire {
+    /// Sends a small frame without waiting; a full queue ends the link.
+    pub(crate) fn say(&self, frame: &Frame) {
+        if self.control.try_send(frame.encode()).is_err() {
+            self.token.cancel();
+        }
+    }
+
+    pub(crate) fn command(&self, command: LinkCommand) {
+        if self.commands.try_send(command).is_err() {
+            self.token.cancel();
+        }
+    }
+}
+
+/// A channel of a link.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) peer: PeerId,
+    pub(crate) channel: Channel,
+    pub(crate) wire: Wire,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+impl Line {
+    /// Sends a small message without waiting.
+    pub(crate) fn say(&self, message: Message) {
+        self.wire.say(&Frame::Chain { channel: self.channel, message });
+    }
+
+    /// Sends a large message; waits for room. False when the link is gone.
+    pub(crate) async fn stream(&self, message: Message) -> bool {
+        let body = Frame::Chain { channel: self.channel, message }.encode();
+        self.traffic.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+        self.wire.bulk.send(body).await.is_ok()
+    }
+
+    /// Sends a message of some size if the link is not busy; false if it was not sent.
+    pub(crate) fn offer(&self, message: Message) -> bool {
+        let body = Frame::Chain { channel: self.channel, message }.encode();
+        let bytes = body.len() as u64;
+        let idle = self.wire.control.capacity() > self.wire.control.max_capacity() / 2;
+        let sent = idle && self.wire.control.try_send(body).is_ok();
+        if sent {
+            self.traffic.sent.fetch_add(bytes, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Reports that the peer broke a rule.
+    pub(crate) fn fault(&self) {
+        self.wire.command(LinkCommand::Fault);
+    }
+}

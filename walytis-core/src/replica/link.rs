@@ -1,0 +1,530 @@
+//! The stream to one peer: preface, proofs, channels. Each channel is one chain.
+//!
+//! ```text
+//! opener of the stream           other side
+//!   preface{nonce}  ───────────►
+//!                   ◄───────────  preface{nonce}
+//!   open{ch, tag}   ───────────►                     either side may open channels
+//!                   ◄───────────  accept{ch, tag}    or refuse{ch}: unknown chain and refused peer alike
+//!   chain{ch, …}    ◄──────────►  chain{ch, …}
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use rand_chacha::ChaCha20Rng;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::blobs::BlobInput;
+use super::catch_up::backoff;
+use super::chain::ChainInput;
+use super::codec_v1::{Channel, Frame, FrameError, Message, read_body, write_body};
+use super::driver::{CATCH_UP, ChainEntry, Shared, sleep_until};
+use super::keys::{Ends, Side, same_tag, session_tag};
+use super::line::{Line, LinkCommand, Wire};
+use super::serve::{ServeInput, ServeTask};
+use crate::access::Access;
+use crate::fault::Fault;
+use crate::id::{ChainId, PeerId};
+use crate::limits::FRAME_MAX;
+use crate::net::Stream;
+
+/// How long opening, the preface and the answer to an open may take. Chosen: a slow relay's round trips.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long the exchange before a session may take.
+const PREPARE_WITHIN: Duration = Duration::from_secs(20);
+/// A changed right is acted upon at most this often per chain and peer.
+const ATTEMPT_APART: Duration = Duration::from_secs(1);
+/// How long a peer that broke a rule stays banned. Chosen: long enough to make abuse dull, short enough to heal.
+const BAN: Duration = Duration::from_secs(600);
+/// Small frames that wait for the writer; a peer that lets more pile up is cut off.
+const CONTROL_QUEUE: usize = 1_024;
+/// Large frames that wait for the writer; then whoever serves waits.
+const BULK_QUEUE: usize = 2;
+/// Frames read ahead.
+const READ_QUEUE: usize = 4;
+/// Commands of chains that wait for the link.
+const COMMAND_QUEUE: usize = 256;
+/// Requests that wait to be served on one channel; a peer that lets more pile up is cut off.
+const SERVE_QUEUE: usize = 256;
+/// Opens that name no chain of ours, on one stream; more are a flood. Chosen: far above anybody's number of chains.
+const UNKNOWN_OPENS_MAX: u32 = 100_000;
+/// Channels that may wait for judgement of the peer's right at once.
+const JUDGING_MAX: usize = 256;
+/// Preface bodies are small.
+const PREFACE_MAX: usize = 64;
+
+/// Runs the stream to one peer until it ends; opens it first if it is not given. Says whether it worked at all.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    peer: PeerId,
+    stream: Option<Box<dyn Stream>>,
+    token: CancellationToken,
+) -> bool {
+    let opener = stream.is_none();
+    let start = timeout(ANSWER_WITHIN, start(&shared, &peer, stream));
+    let started = tokio::select! {
+        biased;
+        () = token.cancelled() => return false,
+        started = start => started,
+    };
+    let (read, write, ends) = match started {
+        Ok(Ok(started)) => started,
+        Ok(Err(reason)) => {
+            debug!(?peer, reason, "no stream");
+            return false;
+        }
+        Err(_) => return false,
+    };
+    Link::new(shared, peer, opener, ends, token).run(read, write).await;
+    true
+}
+
+type Started = (ReadHalf<Box<dyn Stream>>, WriteHalf<Box<dyn Stream>>, Ends);
+
+async fn start(shared: &Shared, peer: &PeerId, stream: Option<Box<dyn Stream>>) -> Result<Started, &'static str> {
+    let opener = stream.is_none();
+    let mut stream = match stream {
+        Some(stream) => stream,
+        None => shared.network.open(peer, CATCH_UP).await.map_err(|_| "the peer cannot be reached")?,
+    };
+    let mut nonce = [0; 32];
+    shared.entropy.fill(&mut nonce);
+    let preface = Frame::Preface { nonce }.encode();
+    write_body(&mut stream, &preface).await.map_err(|_| "the preface was not taken")?;
+    stream.flush().await.map_err(|_| "the preface was not taken")?;
+    let body = read_body(&mut stream, PREFACE_MAX).await.ok().flatten().ok_or("no preface came")?;
+    let Ok(Frame::Preface { nonce: theirs }) = Frame::decode(&body) else { return Err("no preface came") };
+    let mut ends = Ends { nonces: [nonce, theirs], peers: [shared.network.local_peer(), peer.clone()] };
+    if !opener {
+        ends.nonces.reverse();
+        ends.peers.reverse();
+    }
+    let (read, write) = stream.split();
+    Ok((read, write, ends))
+}
+
+/// Reads frames ahead until the stream ends.
+async fn read_frames(
+    mut stream: ReadHalf<Box<dyn Stream>>,
+    frames: mpsc::Sender<Result<Frame, FrameError>>,
+) {
+    loop {
+        let frame = match read_body(&mut stream, FRAME_MAX).await {
+            Ok(Some(body)) => Frame::decode(&body),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let failed = frame.is_err();
+        if frames.send(frame).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Writes frames, small ones first, until nobody can send any more.
+async fn write_frames(
+    mut stream: WriteHalf<Box<dyn Stream>>,
+    mut control: mpsc::Receiver<Bytes>,
+    mut bulk: mpsc::Receiver<Bytes>,
+) {
+    loop {
+        let body = tokio::select! {
+            biased;
+            Some(body) = control.recv() => body,
+            Some(body) = bulk.recv() => body,
+            else => break,
+        };
+        if write_body(&mut stream, &body).await.is_err() {
+            return;
+        }
+        // Flushed when there is nothing to add, so that a burst shares packets.
+        if control.is_empty() && bulk.is_empty() && stream.flush().await.is_err() {
+            return;
+        }
+    }
+    // The other side sees the end; whether it still listens is its affair.
+    let _closed = stream.close().await;
+}
+
+/// A judgement that was waited for.
+enum Judged {
+    /// Whether this side may open a channel for a chain.
+    Open { chain: ChainId, granted: bool },
+    /// Whether the other side's open is accepted.
+    Answer { chain: ChainId, channel: Channel, granted: bool },
+}
+
+struct Open {
+    entry: ChainEntry,
+    serve: mpsc::Sender<ServeInput>,
+    stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct Attempt {
+    judging: bool,
+    /// Our open, and until when its answer is waited for.
+    asked: Option<(Channel, Instant)>,
+    failures: u32,
+    tried_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    epoch: u64,
+}
+
+struct Link {
+    shared: Arc<Shared>,
+    peer: PeerId,
+    opener: bool,
+    ends: Ends,
+    token: CancellationToken,
+    channels: BTreeMap<Channel, Open>,
+    by_chain: BTreeMap<ChainId, Channel>,
+    attempts: BTreeMap<ChainId, Attempt>,
+    next_channel: Channel,
+    unknown_opens: u32,
+    judging: JoinSet<Judged>,
+    serving: JoinSet<()>,
+    rng: ChaCha20Rng,
+}
+
+impl Link {
+    fn new(shared: Arc<Shared>, peer: PeerId, opener: bool, ends: Ends, token: CancellationToken) -> Self {
+        let rng = shared.entropy.rng();
+        Self {
+            shared,
+            peer,
+            opener,
+            ends,
+            token,
+            channels: BTreeMap::new(),
+            by_chain: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            next_channel: if opener { 0 } else { 1 },
+            unknown_opens: 0,
+            judging: JoinSet::new(),
+            serving: JoinSet::new(),
+            rng,
+        }
+    }
+
+    async fn run(mut self, read: ReadHalf<Box<dyn Stream>>, write: WriteHalf<Box<dyn Stream>>) {
+        let (control, control_rx) = mpsc::channel(CONTROL_QUEUE);
+        let (bulk, bulk_rx) = mpsc::channel(BULK_QUEUE);
+        let (commands, mut commands_rx) = mpsc::channel(COMMAND_QUEUE);
+        let (frames, mut frames_rx) = mpsc::channel(READ_QUEUE);
+        let mut halves = JoinSet::new();
+        halves.spawn(read_frames(read, frames));
+        halves.spawn(write_frames(write, control_rx, bulk_rx));
+        let wire = Wire { control, bulk, commands, token: self.token.clone() };
+        let mut changed = self.shared.changed.subscribe();
+        self.open_missing(&wire);
+        loop {
+            let wake = self.next_attempt();
+            tokio::select! {
+                biased;
+                () = wire.token.cancelled() => break,
+                Some(command) = commands_rx.recv() => match command {
+                    LinkCommand::Drop(channel) => {
+                        wire.say(&Frame::Close { channel });
+                        self.close(channel).await;
+                    }
+                    LinkCommand::Fault => {
+                        self.ban("a block or answer broke a rule");
+                        break;
+                    }
+                },
+                Ok(()) = changed.changed() => {
+                    self.drop_detached(&wire).await;
+                    self.open_missing(&wire);
+                }
+                Some(Ok(judged)) = self.judging.join_next(), if !self.judging.is_empty() => {
+                    self.handle_judged(judged, &wire).await;
+                }
+                () = sleep_until(wake) => self.open_missing(&wire),
+                frame = frames_rx.recv() => match frame {
+                    Some(Ok(frame)) => if let Err(reason) = self.handle_frame(frame, &wire).await {
+                        self.ban(reason);
+                        break;
+                    },
+                    Some(Err(error)) => {
+                        if error.fault() == Fault::Peer {
+                            self.ban("malformed frame");
+                        }
+                        break;
+                    }
+                    None => break,
+                },
+            }
+        }
+        wire.token.cancel();
+        for channel in self.channels.keys().copied().collect::<Vec<_>>() {
+            self.close(channel).await;
+        }
+        self.serving.shutdown().await;
+        self.judging.shutdown().await;
+        halves.shutdown().await;
+    }
+
+    fn ban(&self, reason: &'static str) {
+        debug!(peer = ?self.peer, reason, "peer banned");
+        self.shared.network.ban(&self.peer, BAN);
+    }
+
+    /// Returns when some chain wants to be opened again.
+    fn next_attempt(&self) -> Option<Instant> {
+        let waits = self.attempts.iter().filter(|(chain, attempt)| {
+            !attempt.judging && !self.by_chain.contains_key(chain)
+        });
+        waits.filter_map(|(_, attempt)| attempt.asked.map(|(_, until)| until).or(attempt.retry_at)).min()
+    }
+
+    /// Opens a channel for every attached chain that has none and is due.
+    fn open_missing(&mut self, wire: &Wire) {
+        let now = Instant::now();
+        let entries: Vec<_> = self.shared.chains().values().cloned().collect();
+        for entry in entries {
+            let chain = entry.core.id();
+            if self.by_chain.contains_key(&chain) {
+                continue;
+            }
+            let epoch = entry.epoch.load(Ordering::Relaxed);
+            let opener = self.opener;
+            let attempt = self.attempts.entry(chain).or_insert_with(|| {
+                // The opener of the stream begins; the other side fills in what it left out.
+                let retry_at = if opener { now } else { now + ATTEMPT_APART };
+                Attempt { retry_at: Some(retry_at), epoch, ..Attempt::default() }
+            });
+            if attempt.judging {
+                continue;
+            }
+            if let Some((channel, until)) = attempt.asked {
+                if until > now {
+                    continue;
+                }
+                attempt.asked = None;
+                wire.say(&Frame::Close { channel });
+                Self::failed(attempt, now, &mut self.rng);
+                continue;
+            }
+            if attempt.epoch != epoch {
+                attempt.epoch = epoch;
+                attempt.retry_at = Some(attempt.tried_at.map_or(now, |at| at + ATTEMPT_APART));
+            }
+            if attempt.retry_at.is_some_and(|at| at > now) {
+                continue;
+            }
+            attempt.judging = true;
+            attempt.tried_at = Some(now);
+            self.judging.spawn(prepare(Arc::clone(&self.shared), entry, self.peer.clone()));
+        }
+    }
+
+    fn failed(attempt: &mut Attempt, now: Instant, rng: &mut ChaCha20Rng) {
+        attempt.retry_at = Some(now + backoff(attempt.failures + 1, rng));
+        attempt.failures = attempt.failures.saturating_add(1);
+    }
+
+    async fn drop_detached(&mut self, wire: &Wire) {
+        let gone: Vec<_> = {
+            let chains = self.shared.chains();
+            self.attempts.retain(|chain, _| chains.contains_key(chain));
+            let detached = |open: &&Open| open.entry.stop.is_cancelled();
+            self.channels.iter().filter(|(_, open)| detached(open)).map(|(channel, _)| *channel).collect()
+        };
+        for channel in gone {
+            wire.say(&Frame::Close { channel });
+            self.close(channel).await;
+        }
+    }
+
+    fn tag(&self, entry: &ChainEntry, channel: Channel, side: Side) -> [u8; 32] {
+        session_tag(&entry.core.access().session_secret(), &entry.core.id(), &self.ends, channel, side)
+    }
+
+    async fn handle_judged(&mut self, judged: Judged, wire: &Wire) {
+        match judged {
+            Judged::Open { chain, granted } => {
+                let now = Instant::now();
+                let Some(attempt) = self.attempts.get_mut(&chain) else { return };
+                attempt.judging = false;
+                if self.by_chain.contains_key(&chain) {
+                    return;
+                }
+                let Some(entry) = self.shared.entry(&chain).filter(|_| granted) else {
+                    Self::failed(attempt, now, &mut self.rng);
+                    return;
+                };
+                let channel = self.next_channel;
+                self.next_channel = self.next_channel.wrapping_add(2);
+                attempt.asked = Some((channel, now + ANSWER_WITHIN));
+                let tag = self.tag(&entry, channel, Side::Opener);
+                wire.say(&Frame::Open { channel, tag });
+            }
+            Judged::Answer { chain, channel, granted } => match self.shared.entry(&chain).filter(|_| granted) {
+                Some(entry) => {
+                    let tag = self.tag(&entry, channel, Side::Answerer);
+                    wire.say(&Frame::Accept { channel, tag });
+                    self.establish(channel, entry, wire).await;
+                }
+                None => wire.say(&Frame::Refuse { channel }),
+            },
+        }
+    }
+
+    async fn handle_frame(&mut self, frame: Frame, wire: &Wire) -> Result<(), &'static str> {
+        match frame {
+            Frame::Preface { .. } => Err("a second preface"),
+            Frame::Open { channel, tag } => self.handle_open(channel, tag, wire),
+            Frame::Accept { channel, tag } => {
+                let found = self.attempts.iter_mut().find(|(_, a)| a.asked.is_some_and(|(asked, _)| asked == channel));
+                // An answer that came too late was given up by a close.
+                let Some((chain, attempt)) = found else { return Ok(()) };
+                attempt.asked = None;
+                let chain = *chain;
+                let Some(entry) = self.shared.entry(&chain) else { return Ok(()) };
+                if !same_tag(&tag, &self.tag(&entry, channel, Side::Answerer)) {
+                    return Err("a false proof of the chain secret");
+                }
+                self.establish(channel, entry, wire).await;
+                Ok(())
+            }
+            Frame::Refuse { channel } => {
+                let now = Instant::now();
+                let found = self.attempts.values_mut().find(|a| a.asked.is_some_and(|(asked, _)| asked == channel));
+                if let Some(attempt) = found {
+                    attempt.asked = None;
+                    Self::failed(attempt, now, &mut self.rng);
+                }
+                Ok(())
+            }
+            Frame::Close { channel } => {
+                self.close(channel).await;
+                Ok(())
+            }
+            Frame::Chain { channel, message } => self.handle_message(channel, message).await,
+        }
+    }
+
+    fn handle_open(&mut self, channel: Channel, tag: [u8; 32], wire: &Wire) -> Result<(), &'static str> {
+        // Even numbers are the opener's.
+        if channel.is_multiple_of(2) == self.opener || self.channels.contains_key(&channel) {
+            return Err("a channel number of the wrong side");
+        }
+        if self.judging.len() >= JUDGING_MAX {
+            wire.say(&Frame::Refuse { channel });
+            return Ok(());
+        }
+        let entries: Vec<_> = self.shared.chains().values().cloned().collect();
+        let found = entries.into_iter().find(|entry| same_tag(&tag, &self.tag(entry, channel, Side::Opener)));
+        let Some(entry) = found else {
+            self.unknown_opens += 1;
+            wire.say(&Frame::Refuse { channel });
+            return if self.unknown_opens > UNKNOWN_OPENS_MAX { Err("a flood of opens") } else { Ok(()) };
+        };
+        let chain = entry.core.id();
+        let asked = self.attempts.get_mut(&chain).and_then(|attempt| attempt.asked.as_mut());
+        if let Some((ours, _)) = asked {
+            // Both opened at once: the stream opener's channel counts.
+            if self.opener {
+                wire.say(&Frame::Refuse { channel });
+                return Ok(());
+            }
+            let ours = *ours;
+            wire.say(&Frame::Close { channel: ours });
+            if let Some(attempt) = self.attempts.get_mut(&chain) {
+                attempt.asked = None;
+            }
+        }
+        let peer = self.peer.clone();
+        self.judging.spawn(async move {
+            let granted = entry.core.access().may_sync(&peer).await == Access::Granted;
+            Judged::Answer { chain, channel, granted }
+        });
+        Ok(())
+    }
+
+    async fn establish(&mut self, channel: Channel, entry: ChainEntry, wire: &Wire) {
+        let chain = entry.core.id();
+        if let Some(old) = self.by_chain.get(&chain).copied() {
+            self.close(old).await;
+        }
+        if let Some(attempt) = self.attempts.get_mut(&chain) {
+            attempt.failures = 0;
+            attempt.retry_at = None;
+        }
+        let line =
+            Line { peer: self.peer.clone(), channel, wire: wire.clone(), traffic: Arc::clone(&entry.traffic) };
+        let (serve, requests) = mpsc::channel(SERVE_QUEUE);
+        let stop = wire.token.child_token();
+        self.serving.spawn(ServeTask::new(entry.core.clone(), line.clone()).run(requests, stop.clone()));
+        // Ended serve tasks are reaped here, so that their number stays that of the channels.
+        while self.serving.try_join_next().is_some() {}
+        let up = ChainInput::Up { line: line.clone(), serve: serve.clone() };
+        // A chain whose task is gone is being detached; the next change closes the channel.
+        drop(entry.inbox.send(up).await);
+        drop(entry.blobs.send(BlobInput::Up(line)).await);
+        self.by_chain.insert(chain, channel);
+        self.channels.insert(channel, Open { entry, serve, stop });
+        debug!(peer = ?self.peer, ?chain, channel, "session open");
+    }
+
+    async fn close(&mut self, channel: Channel) {
+        let Some(open) = self.channels.remove(&channel) else { return };
+        open.stop.cancel();
+        let chain = open.entry.core.id();
+        if self.by_chain.get(&chain) == Some(&channel) {
+            self.by_chain.remove(&chain);
+        }
+        if let Some(attempt) = self.attempts.get_mut(&chain) {
+            Self::failed(attempt, Instant::now(), &mut self.rng);
+        }
+        let peer = self.peer.clone();
+        // As in `establish`: a chain without a task needs not be told.
+        drop(open.entry.inbox.send(ChainInput::Down { peer: peer.clone(), channel }).await);
+        drop(open.entry.blobs.send(BlobInput::Down { peer, channel }).await);
+    }
+
+    /// Hands a message to whoever deals with it: requests to the server, answers to the chain or its blobs.
+    async fn handle_message(&mut self, channel: Channel, message: Message) -> Result<(), &'static str> {
+        // A message for a channel that was closed meanwhile is nobody's fault.
+        let Some(open) = self.channels.get(&channel) else { return Ok(()) };
+        let peer = self.peer.clone();
+        let request = match message {
+            Message::Walk { round, from, limit } => ServeInput::Walk { round, from, limit },
+            Message::Want { round, have, credit } => ServeInput::Stream { round, have, credit },
+            Message::Credit { round, bytes } => ServeInput::Credit { round, bytes },
+            Message::ManifestAsk { blob, from } => ServeInput::Manifest { blob, from },
+            Message::LeafAsk { blob, index } => ServeInput::Leaf { blob, index },
+            Message::Manifest { .. } | Message::Leaf { .. } | Message::NoBlob { .. } => {
+                drop(open.entry.blobs.send(BlobInput::Message { peer, channel, message }).await);
+                return Ok(());
+            }
+            message => {
+                drop(open.entry.inbox.send(ChainInput::Message { peer, channel, message }).await);
+                return Ok(());
+            }
+        };
+        open.serve.try_send(request).map_err(|_| "a flood of requests")
+    }
+}
+
+async fn prepare(shared: Arc<Shared>, entry: ChainEntry, peer: PeerId) -> Judged {
+    let chain = entry.core.id();
+    let access = entry.core.access();
+    // The semaphore is never closed; if it were, the session would just not be opened.
+    let Ok(_permit) = shared.preparing.acquire().await else { return Judged::Open { chain, granted: false } };
+    let granted = match timeout(PREPARE_WITHIN, access.prepare(&peer)).await {
+        Ok(Ok(())) => access.may_sync(&peer).await == Access::Granted,
+        Ok(Err(_)) | Err(_) => false,
+    };
+    Judged::Open { chain, granted }
+}

@@ -33,6 +33,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How often the stored list of wanted blobs is read, at the least.
 const SCAN_EVERY: Duration = Duration::from_secs(30);
 
+/// Tells a reader that the blob is here, or why not.
+type Reply = oneshot::Sender<Result<(), &'static str>>;
+
+/// Whoever waited may have gone meanwhile.
+fn answer(reply: Reply, result: Result<(), &'static str>) {
+    let _gone = reply.send(result);
+}
+
 /// What the fetches of a chain are told.
 #[derive(Debug)]
 pub(crate) enum BlobInput {
@@ -43,7 +51,7 @@ pub(crate) enum BlobInput {
     /// An answer.
     Message { peer: PeerId, channel: Channel, message: Message },
     /// Somebody waits for this blob.
-    Fetch { wanted: WantedBlob, reply: oneshot::Sender<Result<(), &'static str>> },
+    Fetch { wanted: WantedBlob, reply: Reply },
     /// Blocks with blobs may have come.
     Scan,
 }
@@ -51,7 +59,7 @@ pub(crate) enum BlobInput {
 #[derive(Debug, Default)]
 struct Fetch {
     wanted: Vec<WantedBlob>,
-    replies: Vec<oneshot::Sender<Result<(), &'static str>>>,
+    replies: Vec<Reply>,
     len: u64,
     digests: Vec<[u8; 32]>,
     /// The digests are complete and match the root.
@@ -167,7 +175,6 @@ impl BlobTask {
             }
             BlobInput::Fetch { wanted, reply } => {
                 if self.fetches.len() >= WAITED_MAX {
-                    // The caller has gone if this fails.
                     let _gone = reply.send(Err("too many blobs are being fetched"));
                     return Ok(());
                 }
@@ -197,16 +204,11 @@ impl BlobTask {
         Ok(())
     }
 
-    async fn want(
-        &mut self,
-        wanted: WantedBlob,
-        reply: Option<oneshot::Sender<Result<(), &'static str>>>,
-    ) -> Result<(), LedgerError> {
+    async fn want(&mut self, wanted: WantedBlob, reply: Option<Reply>) -> Result<(), LedgerError> {
         let status = self.core.blobs().status(self.core.blob_key(&wanted.blob)).await?;
         if matches!(status, BlobStatus::Complete { .. }) {
             self.core.blob_arrived(&wanted.block).await?;
-            // The caller has gone if this fails.
-            reply.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
+            reply.into_iter().for_each(|reply| answer(reply, Ok(())));
             return Ok(());
         }
         let fetch = self.fetches.entry(wanted.blob).or_default();
@@ -252,7 +254,9 @@ impl BlobTask {
 
     async fn handle_message(&mut self, peer: &PeerId, message: Message, now: Instant) -> Result<(), LedgerError> {
         match message {
-            Message::Manifest { blob, len, from, digests } => self.handle_manifest(peer, blob, len, from, digests).await,
+            Message::Manifest { blob, len, from, digests } => {
+                self.handle_manifest(peer, blob, len, from, digests).await
+            }
             Message::Leaf { blob, index, bytes } => self.handle_leaf(peer, blob, index, bytes, now).await,
             Message::NoBlob { blob, .. } => {
                 if let Some(fetch) = self.fetches.get_mut(&blob) {
@@ -333,8 +337,7 @@ impl BlobTask {
         for wanted in &fetch.wanted {
             self.core.blob_arrived(&wanted.block).await?;
         }
-        // Whoever waited may have gone.
-        fetch.replies.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
+        fetch.replies.into_iter().for_each(|reply| answer(reply, Ok(())));
         Box::pin(self.scan()).await
     }
 
@@ -351,8 +354,7 @@ impl BlobTask {
         for fetch in self.fetches.values_mut() {
             let idle = fetch.asked.is_empty() && fetch.manifest_asked.is_none();
             if idle && !self.lines.keys().any(|peer| fetch.may_ask(peer, now)) {
-                // Whoever waited may have gone.
-                fetch.replies.drain(..).for_each(|reply| drop(reply.send(Err("nobody connected has it"))));
+                fetch.replies.drain(..).for_each(|reply| answer(reply, Err("nobody connected has it")));
             }
         }
     }

@@ -107,14 +107,7 @@ pub(crate) struct CatchUp {
 impl CatchUp {
     /// Returns the machine of a chain that looks like `view` here.
     pub(crate) fn new(view: View) -> Self {
-        Self {
-            view,
-            remotes: BTreeMap::new(),
-            lane: None,
-            round: 0,
-            tell_at: None,
-            outputs: VecDeque::new(),
-        }
+        Self { view, remotes: BTreeMap::new(), lane: None, round: 0, tell_at: None, outputs: VecDeque::new() }
     }
 
     /// Returns the next thing to do.
@@ -129,11 +122,6 @@ impl CatchUp {
         // While the lane is taken nobody else is asked; its deadline comes first.
         let retry = if self.lane.is_some() { None } else { retry.min() };
         [retry, deadline, self.tell_at].into_iter().flatten().min()
-    }
-
-    /// Says how many of the peers show the same heads as this replica.
-    pub(crate) fn in_sync(&self) -> usize {
-        self.remotes.values().filter(|remote| remote.is_level(&self.view)).count()
     }
 
     /// Says whether this peer shows the same heads.
@@ -311,9 +299,8 @@ impl CatchUp {
         }
         if self.tell_at.is_some_and(|at| at <= now) {
             self.tell_at = None;
-            let stale = |remote: &Remote| {
-                !remote.holds_all(&self.view) && remote.told.as_ref() != Some(&self.view.heads)
-            };
+            let stale =
+                |remote: &Remote| !remote.holds_all(&self.view) && remote.told.as_ref() != Some(&self.view.heads);
             let peers: Vec<_> = self.remotes.iter().filter(|(_, r)| stale(r)).map(|(p, _)| p.clone()).collect();
             peers.iter().for_each(|peer| self.tell(peer, 0));
         }

@@ -270,9 +270,7 @@ impl Frame {
             FrameV1::Accept { channel, tag } => Self::Accept { channel, tag },
             FrameV1::Refuse { channel } => Self::Refuse { channel },
             FrameV1::Close { channel } => Self::Close { channel },
-            FrameV1::Chain { channel, message } => {
-                Self::Chain { channel, message: Message::from_wire(message, body)? }
-            }
+            FrameV1::Chain { channel, message } => Self::Chain { channel, message: Message::from_wire(message, body)? },
         })
     }
 }
@@ -282,9 +280,7 @@ impl Message {
         match self {
             Self::Hello(hello) => MessageV1::Hello(hello.clone()),
             Self::Diverged { round } => MessageV1::Diverged { round: *round },
-            Self::Walk { round, from, limit } => {
-                MessageV1::Walk { round: *round, from: from.clone(), limit: *limit }
-            }
+            Self::Walk { round, from, limit } => MessageV1::Walk { round: *round, from: from.clone(), limit: *limit },
             Self::Ids { round, passed, frontier } => {
                 MessageV1::Ids { round: *round, passed: passed.clone(), frontier: frontier.clone() }
             }
@@ -319,9 +315,7 @@ impl Message {
             {
                 Self::Ids { round, passed, frontier }
             }
-            MessageV1::Want { round, have, credit } if have.len() <= WALK_IDS_MAX => {
-                Self::Want { round, have, credit }
-            }
+            MessageV1::Want { round, have, credit } if have.len() <= WALK_IDS_MAX => Self::Want { round, have, credit },
             MessageV1::Blocks { round, last, files } => Self::Blocks { round, last, files: own(files)? },
             MessageV1::Credit { round, bytes } => Self::Credit { round, bytes },
             MessageV1::Push { files } => Self::Push { files: own(files)? },

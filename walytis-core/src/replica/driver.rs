@@ -26,6 +26,7 @@ use crate::chain::{BlobFetcher, ChainCore, WantedBlob};
 use crate::clock::Entropy;
 use crate::id::{ChainId, PeerId};
 use crate::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol};
+use crate::node::Replication;
 
 /// Protocol of the one stream of each pair of peers.
 pub const CATCH_UP: Protocol = "/walytis/catchup/1";
@@ -153,6 +154,21 @@ impl Replicator {
         for entry in entries.into_values() {
             entry.end().await;
         }
+    }
+}
+
+#[async_trait]
+impl Replication for Replicator {
+    async fn attach(&self, chain: ChainCore) {
+        Self::attach(self, chain);
+    }
+
+    async fn detach(&self, chain: &ChainId) {
+        Self::detach(self, chain).await;
+    }
+
+    async fn shutdown(&self) {
+        Self::shutdown(self).await;
     }
 }
 

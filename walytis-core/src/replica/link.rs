@@ -113,10 +113,7 @@ async fn start(shared: &Shared, peer: &PeerId, stream: Option<Box<dyn Stream>>) 
 }
 
 /// Reads frames ahead until the stream ends.
-async fn read_frames(
-    mut stream: ReadHalf<Box<dyn Stream>>,
-    frames: mpsc::Sender<Result<Frame, FrameError>>,
-) {
+async fn read_frames(mut stream: ReadHalf<Box<dyn Stream>>, frames: mpsc::Sender<Result<Frame, FrameError>>) {
     loop {
         let frame = match read_body(&mut stream, FRAME_MAX).await {
             Ok(Some(body)) => Frame::decode(&body),
@@ -281,9 +278,8 @@ impl Link {
 
     /// Returns when some chain wants to be opened again.
     fn next_attempt(&self) -> Option<Instant> {
-        let waits = self.attempts.iter().filter(|(chain, attempt)| {
-            !attempt.judging && !self.by_chain.contains_key(chain)
-        });
+        let waits =
+            self.attempts.iter().filter(|(chain, attempt)| !attempt.judging && !self.by_chain.contains_key(chain));
         waits.filter_map(|(_, attempt)| attempt.asked.map(|(_, until)| until).or(attempt.retry_at)).min()
     }
 
@@ -461,8 +457,7 @@ impl Link {
             attempt.failures = 0;
             attempt.retry_at = None;
         }
-        let line =
-            Line { peer: self.peer.clone(), channel, wire: wire.clone(), traffic: Arc::clone(&entry.traffic) };
+        let line = Line { peer: self.peer.clone(), channel, wire: wire.clone(), traffic: Arc::clone(&entry.traffic) };
         let (serve, requests) = mpsc::channel(SERVE_QUEUE);
         let stop = wire.token.child_token();
         self.serving.spawn(ServeTask::new(entry.core.clone(), line.clone()).run(requests, stop.clone()));

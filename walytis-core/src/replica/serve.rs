@@ -313,7 +313,7 @@ type Ids = Vec<(BlockId, u64)>;
 async fn walk(core: &ChainCore, from: &[BlockId], limit: usize) -> Result<(Ids, Ids), LedgerError> {
     let limit = limit.clamp(1, WALK_IDS_MAX / 2);
     let mut frontier: BTreeMap<(u64, BlockId), Arc<[BlockId]>> = BTreeMap::new();
-    let mut add = |ids: &[BlockId], nodes: Vec<Option<crate::chain::Node>>, frontier: &mut BTreeMap<_, _>| {
+    let add = |ids: &[BlockId], nodes: Vec<Option<crate::chain::Node>>, frontier: &mut BTreeMap<_, _>| {
         for (id, node) in ids.iter().zip(nodes) {
             if let Some(node) = node {
                 frontier.insert((node.generation, *id), node.parents);

@@ -12,6 +12,7 @@ mod kdf;
 mod label;
 
 pub use bytes::FixedBytes;
+pub(crate) use device::random;
 pub use device::{DeviceKeys, DeviceKeysError, DevicePublic, KeyId, ReceivingKey, ReceivingPublic};
 pub use hpke::{OpenError, hpke_open, hpke_seal};
 pub use hybrid::{DecodedKeys, HybridSignature, SignatureInvalid, verify_ed25519};

@@ -45,7 +45,9 @@ fn block_with_unknown_parent_stays_pending_until_the_last_one_is_resolved() {
 #[test]
 fn flood_of_one_peer_displaces_itself() {
     let mut dag = Dag::new();
-    (0..8).for_each(|_| drop(dag.add(&[0])));
+    for _ in 0..8 {
+        dag.add(&[0]);
+    }
     let mut pending = PendingBlocks::new(limits(4, 100));
     assert!(dropped(hold(&mut pending, &dag, 1, 1, 0)).is_empty());
     (2..5).for_each(|at| assert!(dropped(hold(&mut pending, &dag, at, 2, 1)).is_empty()));
@@ -58,7 +60,9 @@ fn flood_of_one_peer_displaces_itself() {
 #[test]
 fn bounds_hold_per_peer_and_in_bytes() {
     let mut dag = Dag::new();
-    (0..8).for_each(|_| drop(dag.add(&[0])));
+    for _ in 0..8 {
+        dag.add(&[0]);
+    }
     let mut pending = PendingBlocks::new(limits(100, 2));
     hold(&mut pending, &dag, 1, 1, 0);
     hold(&mut pending, &dag, 2, 1, 0);

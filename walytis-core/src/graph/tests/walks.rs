@@ -118,7 +118,9 @@ fn heads_offer_at_most_64_parents_oldest_first() {
     let mut dag = Dag::new();
     let old: BTreeSet<_> = (0..40).map(|_| dag.add(&[0])).collect();
     let base = dag.add(&[0]);
-    (0..40).for_each(|_| drop(dag.add(&[base])));
+    for _ in 0..40 {
+        dag.add(&[base]);
+    }
     let graph = dag.graph();
     assert_eq!((graph.heads().len(), graph.heads().generation()), (80, 2));
     let parents = graph.heads().choose_parents();

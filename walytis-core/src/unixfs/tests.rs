@@ -66,7 +66,7 @@ fn unixfs_node_reads_as_protobuf_field_by_field() {
 
 #[test]
 fn unixfs_parts_of_any_size_give_one_manifest() {
-    let content: Vec<u8> = (0..3 * BLOB_LEAF + 5).map(|at| (at % 251) as u8).collect();
+    let content: Vec<u8> = (0..3 * BLOB_LEAF + 5).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let manifest = manifest_of(&content);
     assert_eq!((manifest.len(), manifest.leaves().len()), (content.len() as u64, 4));
     for part in [BLOB_LEAF - 1, BLOB_LEAF, BLOB_LEAF + 1, content.len()] {

@@ -115,3 +115,59 @@ impl Bench {
 pub async fn file_of(chain: &TestChain, id: &BlockId) -> UnverifiedBlock {
     UnverifiedBlock::decode(chain.core.file(id).await.unwrap().unwrap()).unwrap()
 }
+
+/// Checks that everything stored of a chain agrees: counters, heads, orders, indices, files, contents, blobs.
+pub async fn check(chain: &TestChain) {
+    use futures::StreamExt as _;
+    use walytis_core::ledger::{BlockState, LedgerRead as _, Order, Query};
+    use walytis_core::store::BlobSpace;
+
+    let list = async |query: Query| -> Vec<_> {
+        chain.chain.query(query).await.unwrap().map(|info| info.unwrap()).collect().await
+    };
+    let canonical = list(Query::default()).await;
+    let arrival = list(Query { order: Order::Arrival, ..Query::default() }).await;
+    assert_eq!(canonical.len() as u64, chain.chain.count().await.unwrap());
+    assert_eq!(
+        arrival.iter().map(|info| info.cursor.0).collect::<Vec<_>>(),
+        (1..=arrival.len() as u64).collect::<Vec<_>>()
+    );
+    let mut sorted = arrival.clone();
+    sorted.sort_by_key(|info| (info.generation, info.id));
+    assert_eq!(sorted, canonical);
+    let mut heads: std::collections::BTreeSet<BlockId> = std::collections::BTreeSet::new();
+    let mut blobs = std::collections::BTreeSet::new();
+    for info in &arrival {
+        for parent in &info.parents {
+            assert!(arrival.iter().any(|other| other.id == *parent && other.cursor < info.cursor));
+            heads.remove(parent);
+        }
+        heads.insert(info.id);
+        let block = file_of(chain, &info.id).await.verify(&chain.core.id()).unwrap();
+        for topic in &info.topics {
+            for order in [Order::Canonical, Order::Arrival] {
+                let query = Query { topics_any: vec![topic.clone()], order, ..Query::default() };
+                assert!(list(query).await.contains(info));
+            }
+        }
+        let query = Query { creator: Some(info.creator), ..Query::default() };
+        assert!(list(query).await.contains(info));
+        if let walytis_core::block::ContentRef::Blob { root, .. } = &block.header().content {
+            blobs.insert(*root.digest());
+        }
+        if info.state == BlockState::Available {
+            assert_eq!(content(chain, &info.id).await.len() as u64, info.size);
+        }
+    }
+    assert_eq!(heads.into_iter().collect::<Vec<_>>(), chain.core.summary().heads);
+    let stored: Vec<_> = chain.blobs.list(BlobSpace::Blob, chain.core.id()).await.unwrap();
+    assert!(stored.iter().all(|key| blobs.contains(&key.digest)), "blobs that no block names");
+}
+
+pub async fn content(chain: &TestChain, id: &BlockId) -> Vec<u8> {
+    use tokio::io::AsyncReadExt as _;
+    use walytis_core::ledger::LedgerRead as _;
+    let mut bytes = Vec::new();
+    chain.chain.content(id).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+    bytes
+}

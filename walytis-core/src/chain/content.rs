@@ -89,7 +89,7 @@ pub(super) async fn open(core: &Arc<Inner>, id: &BlockId) -> Result<ContentReade
     let complete = matches!(core.blobs.status(key(core.id, &root)).await?, BlobStatus::Complete { .. });
     let progress = core.blob_progress.subscribe();
     let fetch = if complete { None } else { Some(fetch(core, WantedBlob { block: *id, blob: root, len })?) };
-    let reader = BlobReader { core: Arc::clone(core), root, len, offset: 0, progress, fetch };
+    let reader = BlobReader { core: Arc::clone(core), root, len, offset: 0, progress, fetch, failure: None };
     let chunks = futures::stream::try_unfold(reader, |mut reader| async move {
         Ok::<_, io::Error>(reader.next().await?.map(|bytes| (bytes, reader)))
     });
@@ -114,6 +114,8 @@ struct BlobReader {
     offset: u64,
     progress: watch::Receiver<u64>,
     fetch: Option<Fetch>,
+    /// Why the fetch ended early.
+    failure: Option<&'static str>,
 }
 
 impl BlobReader {
@@ -127,6 +129,11 @@ impl BlobReader {
                     return Ok(Some(bytes));
                 }
                 Err(BlobStoreError::Missing) if self.fetch.is_some() => self.wait().await?,
+                // Everything that came before the fetch ended was read first.
+                Err(BlobStoreError::Missing) => {
+                    let reason = self.failure.unwrap_or("its blob is gone");
+                    return Err(io::Error::other(format!("the content is not available: {reason}")));
+                }
                 Err(error) => return Err(io::Error::other(error)),
             }
         }
@@ -141,7 +148,8 @@ impl BlobReader {
             () = self.core.stop.cancelled() => Err(io::Error::other(LedgerError::Closed)),
             done = fetch => {
                 self.fetch = None;
-                done.map_err(|reason| io::Error::other(format!("the content is not available: {reason}")))
+                self.failure = done.err();
+                Ok(())
             }
             _ = self.progress.changed() => Ok(()),
         }

@@ -1,5 +1,7 @@
 //! Large content: kept once, fetched when it is not here, swept away when nobody names it.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
 mod chain_parts;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! At every step at which the disk can fail, the process die or the power go, a chain opens again in one piece and with
 //! everything that it acknowledged.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
 mod chain_parts;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Hostile and damaged input: refused with its number, bounded, harmless.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
 mod chain_parts;
 
 use bytes::Bytes;

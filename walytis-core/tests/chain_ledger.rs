@@ -1,5 +1,7 @@
 //! A chain keeps the contract of every ledger, in memory and on disk.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
 mod chain_parts;
 
 use std::sync::{Arc, Mutex};

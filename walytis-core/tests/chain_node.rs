@@ -1,5 +1,7 @@
 //! Chains on a node: names, life, removal, invitations.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
 use std::sync::Arc;
 
 use walytis_core::block::Visibility;

@@ -1,5 +1,7 @@
 //! What a chain does with blocks of others.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
 mod chain_parts;
 
 use chain_parts::{Bench, TestChain, file_of};

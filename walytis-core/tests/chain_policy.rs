@@ -1,5 +1,7 @@
 //! What an admission policy decides, and what becomes of blocks that wait.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
 mod chain_parts;
 
 use std::collections::BTreeMap;

@@ -12,9 +12,9 @@ use super::content::BlobFetcher;
 use super::schema::{Keys, Tag, id_at_end, read_blob};
 use super::table::{Table, behind};
 use super::task::{self, Command};
-use super::{content, intake, write};
+use super::{content, intake, verify, write};
 use crate::access::{AdmissionPolicy, ChainAccess};
-use crate::block::{Block, Header, Rule, RuleViolation, UnverifiedBlock, Visibility};
+use crate::block::{Block, Header, RuleViolation, UnverifiedBlock, Visibility};
 use crate::clock::{Clock, Entropy};
 use crate::graph::GraphNode;
 use crate::id::{BlobId, BlockId, ChainId, PeerId};
@@ -323,7 +323,7 @@ impl ChainCore {
                 None => new.push(block),
             }
         }
-        let (verified, rejected) = verify(self.inner.id, new).await;
+        let (verified, rejected) = verify::verify(self.inner.id, new).await;
         offered.rejected = rejected;
         if verified.is_empty() {
             offered.missing = self.missing();
@@ -478,53 +478,4 @@ pub(crate) async fn remove_chain(blobs: &dyn BlobStore, id: &ChainId) -> Result<
     let mut batch = Batch::new();
     batch.delete_range(Keys::new(id).everything());
     Ok(batch)
-}
-
-/// Blocks verified in one go on one thread. Chosen: about 3 ms of work.
-const VERIFY_CHUNK: usize = 64;
-
-/// Checks every rule that needs no other block; in the order of `blocks`.
-async fn verify(chain: ChainId, blocks: Vec<UnverifiedBlock>) -> (Vec<Block>, Vec<RuleViolation>) {
-    let runtime = tokio::runtime::Handle::current();
-    // One thread only: nothing to win by leaving it, and simulations stay in step.
-    let alone = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread;
-    let check = move |blocks: Vec<UnverifiedBlock>| -> Vec<Result<Block, RuleViolation>> {
-        blocks.into_iter().map(|block| block.verify(&chain)).collect()
-    };
-    if alone || blocks.len() <= VERIFY_CHUNK / 4 {
-        return sort(check(blocks));
-    }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let chunk = blocks.len().div_ceil(cores).clamp(1, VERIFY_CHUNK);
-    let mut blocks = blocks.into_iter();
-    let mut checks = Vec::new();
-    loop {
-        let part: Vec<_> = blocks.by_ref().take(chunk).collect();
-        if part.is_empty() {
-            break;
-        }
-        let ids: Vec<_> = part.iter().map(UnverifiedBlock::id).collect();
-        checks.push((ids, runtime.spawn_blocking(move || check(part))));
-    }
-    let mut results = Vec::new();
-    for (ids, check) in checks {
-        match check.await {
-            Ok(part) => results.extend(part),
-            // Verification must not panic; if it does, the blocks count as unverifiable.
-            Err(_) => results.extend(ids.into_iter().map(|block| Err(RuleViolation { rule: Rule::Signature, block }))),
-        }
-    }
-    sort(results)
-}
-
-fn sort(results: Vec<Result<Block, RuleViolation>>) -> (Vec<Block>, Vec<RuleViolation>) {
-    let mut blocks = Vec::with_capacity(results.len());
-    let mut rejected = Vec::new();
-    for result in results {
-        match result {
-            Ok(block) => blocks.push(block),
-            Err(violation) => rejected.push(violation),
-        }
-    }
-    (blocks, rejected)
 }

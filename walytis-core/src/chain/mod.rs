@@ -28,6 +28,7 @@ mod stage;
 mod subscribe;
 mod table;
 mod task;
+mod verify;
 mod write;
 
 pub use content::BlobFetcher;

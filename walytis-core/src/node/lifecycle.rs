@@ -7,30 +7,25 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::error::{NodeError, NodeResult};
-use super::governed::Governance;
 use super::names::{check_name, find};
+use super::opening::secret_name;
 use super::records::{self, ChainRecord};
-use crate::access::{AdmitAll, SecretAccess};
 use crate::block::{Block, GenesisV1, UnverifiedBlock, Visibility};
-use crate::chain::{Chain, ChainCore, ChainOwner, ChainParts, ChainSettings, genesis_batch, remove_chain};
+use crate::chain::{Chain, ChainCore, ChainOwner, ChainSettings};
 use crate::clock::{Clock, Entropy};
 use crate::id::ChainId;
-use crate::key::{Signer, SigningKey};
+use crate::key::Signer;
 use crate::ledger::LedgerError;
-use crate::secret::{Secret, SecretBytes};
+use crate::secret::Secret;
 use crate::store::{Batch, BlobStore, Direction, Durability, KvStore, SecretError, SecretStore, open_schema};
 
 /// Most uses of an invitation. Chosen: bounds the list of peers that joined with it to 64 KiB.
 pub const INVITATION_USES_MAX: u32 = 1_000;
 /// Chain records read at once.
 const CHAINS_PAGE: usize = 1_024;
-/// Name of the author key's seed in the secret store.
-const AUTHOR: &str = "core/author";
-/// What the names of chain secrets begin with.
-const CHAIN_SECRETS: &str = "core/chain/";
 
 /// Keeps chains in step with other peers; the replicator implements it.
 #[async_trait]
@@ -139,10 +134,10 @@ pub struct GenesisImport {
 }
 
 #[derive(Debug)]
-struct Slot {
-    name: String,
-    visibility: Visibility,
-    seat: Seat,
+pub(super) struct Slot {
+    pub(super) name: String,
+    pub(super) visibility: Visibility,
+    pub(super) seat: Seat,
 }
 
 /// What stands behind an entry of the list.
@@ -339,7 +334,16 @@ impl Node {
         self.inner.turn.acquire().await.map_err(|_| NodeError::Closed)
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<ChainId, Slot>> {
+    pub(super) fn author_slot(&self) -> &Arc<OnceLock<Arc<dyn Signer>>> {
+        &self.inner.author
+    }
+
+    pub(super) fn owner(&self) -> Weak<dyn ChainOwner> {
+        let owner: Weak<Inner> = Arc::downgrade(&self.inner);
+        owner
+    }
+
+    pub(super) fn slots(&self) -> MutexGuard<'_, BTreeMap<ChainId, Slot>> {
         self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -372,195 +376,6 @@ impl Node {
         let damaged = || NodeError::Secret(SecretError::Damaged);
         found.map(|bytes| Secret::from_slice(bytes.expose()).ok_or_else(damaged)).transpose()
     }
-
-    async fn load_author(&self) -> NodeResult<()> {
-        if self.inner.author.get().is_some() {
-            return Ok(());
-        }
-        let secrets = &self.parts().secrets;
-        let key = match secrets.get(AUTHOR).await {
-            Err(SecretError::Locked) => return Ok(()),
-            Err(error) => return Err(error.into()),
-            Ok(Some(seed)) => {
-                let seed = Secret::from_slice(seed.expose()).ok_or(NodeError::Secret(SecretError::Damaged))?;
-                SigningKey::from_seed(&seed)
-            }
-            Ok(None) => {
-                let mut seed = zeroize::Zeroizing::new([0; 32]);
-                self.parts().entropy.fill(seed.as_mut());
-                match secrets.put(AUTHOR, SecretBytes::new(seed.to_vec())).await {
-                    Err(SecretError::Locked) => return Ok(()),
-                    done => done?,
-                }
-                SigningKey::from_seed(&Secret::new(*seed))
-            }
-        };
-        // Whoever was first set the same key.
-        drop(self.inner.author.set(Arc::new(key)));
-        Ok(())
-    }
-
-    /// Lists a stored chain and opens it if that needs nobody else.
-    async fn load(&self, id: ChainId, record: Result<ChainRecord, crate::store::StoreError>) -> NodeResult<()> {
-        let record = match record {
-            Ok(record) if record.deleting => return self.finish_removal(&id).await,
-            Ok(record) => record,
-            Err(error @ crate::store::StoreError::NewerSchema { .. }) => return Err(error.into()),
-            Err(error) => {
-                let seat = Seat::Damaged(error.to_string());
-                self.slots().insert(id, Slot { name: id.short(), visibility: Visibility::Invited, seat });
-                return Ok(());
-            }
-        };
-        let visibility = record.visibility;
-        self.slots().insert(id, Slot { name: record.name, visibility, seat: Seat::Waiting });
-        if visibility != Visibility::Governed {
-            self.try_open(id, visibility).await;
-        }
-        Ok(())
-    }
-
-    /// Opens a plain chain; what prevents it is noted in its slot.
-    async fn try_open(&self, id: ChainId, visibility: Visibility) {
-        let opened = match self.plain_governance(&id, visibility).await {
-            Ok(governance) => self.open_chain(&id, visibility, governance).await,
-            Err(error) => Err(error),
-        };
-        let seat = match opened {
-            Ok(_) => return,
-            Err(NodeError::Locked) => Seat::Locked,
-            Err(error) => {
-                warn!(chain = ?id, %error, "chain cannot be opened");
-                Seat::Damaged(error_chain(&error))
-            }
-        };
-        if let Some(slot) = self.slots().get_mut(&id) {
-            slot.seat = seat;
-        }
-    }
-
-    async fn plain_governance(&self, id: &ChainId, visibility: Visibility) -> NodeResult<Governance> {
-        let access = match visibility {
-            Visibility::Public => SecretAccess::public(id),
-            _ => {
-                let missing = || NodeError::Damaged { id: *id, reason: "its secret is missing".to_owned() };
-                SecretAccess::invited(id, &self.chain_secret(id).await?.ok_or_else(missing)?)
-            }
-        };
-        Ok(Governance { access: Arc::new(access), policy: Arc::new(AdmitAll::default()), signer: None })
-    }
-
-    /// Opens a stored chain, sets its slot and attaches it.
-    pub(super) async fn open_chain(
-        &self,
-        id: &ChainId,
-        visibility: Visibility,
-        governance: Governance,
-    ) -> NodeResult<Chain> {
-        let parts = self.parts();
-        let core = ChainCore::open(ChainParts {
-            id: *id,
-            visibility,
-            store: Arc::clone(&parts.store),
-            blobs: Arc::clone(&parts.blobs),
-            access: governance.access,
-            policy: governance.policy,
-            clock: Arc::clone(&parts.clock),
-            entropy: Arc::clone(&parts.entropy),
-            settings: parts.config.chain,
-        })
-        .await?;
-        let author = match (visibility, governance.signer) {
-            (_, Some(signer)) => Arc::new(OnceLock::from(signer)),
-            (Visibility::Governed, None) => Arc::new(OnceLock::new()),
-            _ => Arc::clone(&self.inner.author),
-        };
-        let owner: Weak<Inner> = Arc::downgrade(&self.inner);
-        let chain = Chain::new(core.clone(), author, owner);
-        if let Some(slot) = self.slots().get_mut(id) {
-            slot.seat = Seat::Open(chain.clone());
-        }
-        if let Some(replication) = &parts.replication {
-            replication.attach(core).await;
-        }
-        Ok(chain)
-    }
-
-    async fn take_in(
-        &self,
-        genesis: &Block,
-        name: &str,
-        visibility: Visibility,
-        secret: Option<Secret<32>>,
-    ) -> NodeResult<Chain> {
-        let id = genesis.chain();
-        if self.slots().contains_key(&id) {
-            return Err(NodeError::AlreadyHere { id });
-        }
-        if let (Visibility::Invited, Some(secret)) = (visibility, &secret) {
-            // Before the record: a chain without its secret would be useless, a secret without a chain is swept away.
-            self.parts().secrets.put(&secret_name(&id), SecretBytes::new(secret.expose().to_vec())).await?;
-        }
-        if let Err(error) = self.store_chain(genesis, name, visibility).await {
-            if !self.slots().contains_key(&id) {
-                self.parts().secrets.delete(&secret_name(&id)).await?;
-            }
-            return Err(error);
-        }
-        let governance = self.plain_governance(&id, visibility).await?;
-        self.open_chain(&id, visibility, governance).await
-    }
-
-    /// Stores genesis block, record and name in one commit, and lists the chain.
-    pub(super) async fn store_chain(&self, genesis: &Block, name: &str, visibility: Visibility) -> NodeResult<()> {
-        let id = genesis.chain();
-        let _turn = self.turn().await?;
-        {
-            let slots = self.slots();
-            if slots.contains_key(&id) {
-                return Err(NodeError::AlreadyHere { id });
-            }
-            if slots.values().any(|slot| slot.name == name) {
-                return Err(NodeError::NameTaken { name: name.to_owned() });
-            }
-        }
-        let record = ChainRecord { deleting: false, name: name.to_owned(), visibility };
-        let mut batch = genesis_batch(genesis);
-        batch.put(records::chain(&id), record.encode());
-        self.parts().store.commit(batch, Durability::Flushed).await?;
-        self.slots().insert(id, Slot { name: name.to_owned(), visibility, seat: Seat::Waiting });
-        Ok(())
-    }
-
-    async fn finish_removal(&self, id: &ChainId) -> NodeResult<()> {
-        let parts = self.parts();
-        let mut batch = remove_chain(&*parts.blobs, id).await?;
-        match parts.secrets.delete(&secret_name(id)).await {
-            // It is swept away at the first start with an open vault.
-            Ok(()) | Err(SecretError::Locked) => {}
-            Err(error) => return Err(error.into()),
-        }
-        batch.delete_range(records::invitations(id));
-        batch.delete(records::chain(id));
-        Ok(parts.store.commit(batch, Durability::Flushed).await?)
-    }
-
-    /// Removes secrets of chains that are not here: a crash came before the chain or after it.
-    async fn remove_stray_secrets(&self) -> NodeResult<()> {
-        let secrets = &self.parts().secrets;
-        let names = match secrets.list(CHAIN_SECRETS).await {
-            Err(SecretError::Locked) => return Ok(()),
-            names => names?,
-        };
-        let kept: Vec<String> = self.slots().keys().map(secret_name).collect();
-        for name in names.iter().filter(|name| !kept.contains(name)) {
-            match secrets.delete(name).await {
-                Ok(()) | Err(SecretError::Locked) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -592,25 +407,10 @@ impl Slot {
     }
 }
 
-fn secret_name(id: &ChainId) -> String {
-    format!("{CHAIN_SECRETS}{id}")
-}
-
 fn visibility(genesis: &Block) -> NodeResult<Visibility> {
     let content = genesis.inline().and_then(|content| GenesisV1::decode(content));
     let rule = crate::block::Rule::Genesis;
     content
         .map(|content| content.visibility)
         .ok_or(NodeError::Genesis(crate::block::RuleViolation { rule, block: genesis.id() }))
-}
-
-/// Returns an error with its causes in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -12,6 +12,7 @@ mod governed;
 mod invitation;
 mod lifecycle;
 mod names;
+mod opening;
 mod records;
 
 pub use error::{NodeError, NodeResult};

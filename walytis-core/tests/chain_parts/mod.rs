@@ -1,5 +1,6 @@
 //! Chains without a node or a network.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this module")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::sync::Arc;
 

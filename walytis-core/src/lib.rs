@@ -54,6 +54,7 @@ pub mod clock;
 pub mod fault;
 pub mod graph;
 pub mod id;
+pub mod join;
 pub mod key;
 pub mod ledger;
 pub mod limits;

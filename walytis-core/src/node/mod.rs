@@ -17,6 +17,8 @@ mod records;
 
 pub use error::{NodeError, NodeResult};
 pub use governed::{Governance, GovernedGenesis};
+pub(crate) use names::check_name;
+
 pub use invitation::{Honoured, InvitationError, InvitationRecord, InviteOptions, NewInvitation};
 pub use lifecycle::{
     ChainEntry, ChainState, GenesisImport, INVITATION_USES_MAX, Listing, Node, NodeConfig, NodeParts, Replication,

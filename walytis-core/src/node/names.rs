@@ -6,7 +6,7 @@ use crate::id::ChainId;
 use crate::limits::CHAIN_NAME_MAX;
 
 /// Checks that a text can be the name of a chain.
-pub(super) fn check_name(name: &str) -> NodeResult<()> {
+pub(crate) fn check_name(name: &str) -> NodeResult<()> {
     let reason = if name.is_empty() {
         "it is empty"
     } else if name.len() > CHAIN_NAME_MAX {

@@ -25,4 +25,5 @@ mod link;
 mod quiet;
 mod serve;
 
+pub(crate) use codec_v1::{read_body, write_body};
 pub use driver::{CATCH_UP, ChainPeer, Replicator, SyncStatus};

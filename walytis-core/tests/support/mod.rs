@@ -11,13 +11,16 @@ use walytis_core::block::{BlockDraft, DraftContent, Visibility};
 use walytis_core::chain::{Chain, Summary};
 use walytis_core::clock::{ManualClock, SeededEntropy};
 use walytis_core::id::{BlockId, ChainId, PeerId};
+use walytis_core::join::{Invitation, JoinError, JoinService, Joined, join};
 use walytis_core::key::SigningKey;
 use walytis_core::ledger::{Ledger as _, LedgerRead as _, NewBlock, Query};
 use walytis_core::net::{MemoryHub, MemoryNetwork, Network};
-use walytis_core::node::{GenesisImport, InviteOptions, Node, NodeConfig, NodeParts};
+use walytis_core::node::{GenesisImport, InviteOptions, Listing, Node, NodeConfig, NodeParts};
 use walytis_core::replica::Replicator;
 use walytis_core::secret::Secret;
-use walytis_core::store::{MemoryBlobs, MemorySecrets, MemoryStore};
+use walytis_core::store::{
+    Direction, KeyRange, KvStore as _, MemoryBlobs, MemorySecrets, MemoryStore, SecretStore as _,
+};
 
 /// Virtual time after which a test that waits has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -40,6 +43,7 @@ pub struct Peer {
     pub node: Node,
     pub network: Arc<MemoryNetwork>,
     pub replicator: Replicator,
+    pub joins: JoinService,
     pub disk: Disk,
     pub entropy: Arc<SeededEntropy>,
     pub clock: Arc<ManualClock>,
@@ -74,7 +78,8 @@ impl World {
             config: NodeConfig::default(),
         };
         let node = Node::open(parts).await.unwrap();
-        Peer { node, network, replicator, disk, entropy, clock: self.clock.clone() }
+        let joins = JoinService::start(node.clone(), network.clone(), entropy.clone()).unwrap();
+        Peer { node, network, replicator, joins, disk, entropy, clock: self.clock.clone() }
     }
 
     pub fn part(&self, a: &Peer, b: &Peer) {
@@ -146,6 +151,29 @@ impl Peer {
         self.node.import_genesis(import).await.unwrap();
     }
 
+    /// Issues an invitation that names this node.
+    pub async fn invite(&self, chain: &ChainId, options: InviteOptions) -> Invitation {
+        let new = self.node.invite(chain, options).await.unwrap();
+        let members = self.network.addresses().into_iter().map(|address| (self.id(), address)).collect();
+        Invitation { chain: *chain, seed: new.seed, expires_at_ms: options.expires_at_ms, members }
+    }
+
+    pub async fn join(&self, invitation: &Invitation) -> Result<Joined, JoinError> {
+        let network: Arc<dyn Network> = self.network.clone();
+        join(&self.node, &network, &*self.entropy, invitation, "joined").await
+    }
+
+    /// Says whether nothing at all of this chain is here.
+    pub async fn knows_nothing_of(&self, chain: &ChainId) -> bool {
+        let listed = self.node.chains(Listing::All).iter().any(|entry| entry.id == *chain);
+        let range = KeyRange { start: Vec::new(), end: None };
+        let all = self.disk.store.scan(range, Direction::Forward, 10_000).await.unwrap();
+        let digest = chain.digest();
+        let stored = all.iter().any(|(key, _)| key.windows(32).any(|part| part == digest));
+        let names = self.disk.secrets.list("core/chain/").await.unwrap();
+        !listed && !stored && !names.iter().any(|name| name.contains(&chain.to_string()))
+    }
+
     pub async fn meet(&self, other: &Self) {
         self.network.connect(Some(&other.id()), &other.network.addresses()).await.unwrap();
     }
@@ -208,6 +236,7 @@ impl Peer {
 
     /// Ends the node as a user does; what it stored stays.
     pub async fn stop(self) -> Disk {
+        self.joins.shutdown().await;
         self.node.shutdown().await;
         self.network.shutdown().await;
         self.disk

@@ -1,0 +1,261 @@
+//! The joiner's side.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::member::JOIN;
+use super::token::Invitation;
+use super::wire_v1::{ANSWER_MAX, Denial, JoinMessage, proof, receive, send};
+use crate::chain::Chain;
+use crate::clock::Entropy;
+use crate::fault::Fault;
+use crate::id::{Address, BlockId, ChainId, PeerId};
+use crate::key::{Signer as _, SigningKey};
+use crate::ledger::LedgerError;
+use crate::net::Network;
+use crate::node::{GenesisImport, Listing, Node, NodeError, check_name};
+use crate::secret::Secret;
+
+/// How long reaching one member and its answer may take. Chosen: a relayed connection on a bad day.
+const ASK_WITHIN: Duration = Duration::from_secs(30);
+
+/// A join failed; nothing is left behind.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The invitation has expired.
+    #[error("the invitation has expired")]
+    Expired,
+    /// All its uses are taken.
+    #[error("the invitation is used up")]
+    UsedUp,
+    /// It was revoked.
+    #[error("the invitation was revoked")]
+    Revoked,
+    /// The member does not know the invitation or the chain.
+    #[error("the invitation was refused: no member that was reached knows it")]
+    Refused,
+    /// The member cannot hand the chain over now.
+    #[error("the member that was reached cannot honour the invitation now; try again later")]
+    Unable,
+    /// None of the members could be reached.
+    #[error("nobody could be reached: {reason}")]
+    Unreachable {
+        /// What each attempt said.
+        reason: String,
+    },
+    /// A member handed over another chain than the invitation names.
+    #[error("wrong chain: a member handed over something else than {expected}")]
+    WrongChain {
+        /// The chain of the invitation.
+        expected: ChainId,
+    },
+    /// This node could not take the chain in.
+    #[error("the chain could not be taken in")]
+    Node(#[from] NodeError),
+}
+
+impl JoinError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Expired | Self::UsedUp | Self::Revoked | Self::Refused => Fault::Caller,
+            Self::Unable | Self::WrongChain { .. } => Fault::Peer,
+            Self::Unreachable { .. } => Fault::Local,
+            Self::Node(error) => error.fault(),
+        }
+    }
+
+    /// The more a failure says, the later it is overruled by another.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Unreachable { .. } => 0,
+            Self::Refused => 1,
+            Self::Unable => 2,
+            Self::WrongChain { .. } => 3,
+            _ => 4,
+        }
+    }
+}
+
+/// How far a join is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinProgress {
+    /// Blocks here.
+    pub blocks: u64,
+    /// Blocks that the member had when it let us in; there may be more by now.
+    pub blocks_total: u64,
+}
+
+/// A chain that was joined; replication brings its blocks from now on, also after a restart.
+#[derive(Debug)]
+pub struct Joined {
+    /// The chain.
+    pub chain: Chain,
+    total: u64,
+    summary: watch::Receiver<crate::chain::Summary>,
+}
+
+impl Joined {
+    /// Returns how far it is.
+    pub fn progress(&self) -> JoinProgress {
+        JoinProgress { blocks: self.summary.borrow().count, blocks_total: self.total }
+    }
+
+    /// Waits for more blocks and returns how far it is; nothing when everything that the member had is here.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`LedgerError::Closed`] when the chain was shut down meanwhile.
+    pub async fn next(&mut self) -> Result<Option<JoinProgress>, LedgerError> {
+        if self.summary.borrow_and_update().count >= self.total {
+            return Ok(None);
+        }
+        self.summary.changed().await.map_err(|_| LedgerError::Closed)?;
+        Ok(Some(self.progress()))
+    }
+}
+
+/// Joins the chain of an invitation under a local name: asks all its members in parallel, takes in what the first one
+/// hands over. Not cancel-safe in one respect: cancelled late, the chain may have been taken in.
+///
+/// # Errors
+/// [`JoinError`]; then nothing is left behind.
+pub async fn join(
+    node: &Node,
+    network: &Arc<dyn Network>,
+    entropy: &dyn Entropy,
+    invitation: &Invitation,
+    name: &str,
+) -> Result<Joined, JoinError> {
+    check_local(node, invitation, name)?;
+    let mut members: BTreeMap<PeerId, Vec<Address>> = BTreeMap::new();
+    for (peer, address) in &invitation.members {
+        members.entry(peer.clone()).or_default().push(address.clone());
+    }
+    members.remove(&network.local_peer());
+    let mut tasks = JoinSet::new();
+    for (peer, addresses) in members {
+        let mut nonce = [0; 32];
+        entropy.fill(&mut nonce);
+        let ask = Ask {
+            network: Arc::clone(network),
+            chain: invitation.chain,
+            seed: invitation.seed.clone(),
+            nonce,
+            peer,
+            addresses,
+        };
+        tasks.spawn(async move {
+            let peer = ask.peer.clone();
+            let late = JoinError::Unreachable { reason: format!("{peer}: no answer") };
+            timeout(ASK_WITHIN, ask.run()).await.unwrap_or(Err(late))
+        });
+    }
+    let granted = first(&mut tasks).await?;
+    tasks.shutdown().await;
+    let total = granted.count;
+    let Grant { file, secret, .. } = granted;
+    let import = GenesisImport { expected: invitation.chain, file, secret, name: name.to_owned() };
+    let chain = node.import_genesis(import).await.map_err(|error| match error {
+        NodeError::WrongChain { expected, .. } => JoinError::WrongChain { expected },
+        NodeError::Genesis(_) => JoinError::WrongChain { expected: invitation.chain },
+        error => JoinError::Node(error),
+    })?;
+    let summary = chain.core().watch();
+    Ok(Joined { chain, total, summary })
+}
+
+/// Finds out what would fail here before a use is spent.
+fn check_local(node: &Node, invitation: &Invitation, name: &str) -> Result<(), JoinError> {
+    check_name(name)?;
+    for entry in node.chains(Listing::All) {
+        if entry.id == invitation.chain {
+            return Err(NodeError::AlreadyHere { id: entry.id }.into());
+        }
+        if entry.name == name {
+            return Err(NodeError::NameTaken { name: name.to_owned() }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Returns the first grant, or the failure that says most.
+async fn first(tasks: &mut JoinSet<Result<Grant, JoinError>>) -> Result<Grant, JoinError> {
+    let mut worst: Option<JoinError> = None;
+    let mut reasons = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        let error = match ended {
+            Ok(Ok(grant)) => return Ok(grant),
+            Ok(Err(error)) => error,
+            Err(_) => continue,
+        };
+        if let JoinError::Unreachable { reason } = &error {
+            reasons.push(reason.clone());
+        }
+        if worst.as_ref().is_none_or(|worst| worst.rank() < error.rank()) {
+            worst = Some(error);
+        }
+    }
+    match worst {
+        None => Err(JoinError::Unreachable { reason: "the invitation names nobody".to_owned() }),
+        Some(JoinError::Unreachable { .. }) => Err(JoinError::Unreachable { reason: reasons.join("; ") }),
+        Some(error) => Err(error),
+    }
+}
+
+struct Grant {
+    secret: Option<Secret<32>>,
+    count: u64,
+    file: Bytes,
+}
+
+/// One member that is asked.
+struct Ask {
+    network: Arc<dyn Network>,
+    chain: ChainId,
+    seed: Secret<32>,
+    nonce: [u8; 32],
+    peer: PeerId,
+    addresses: Vec<Address>,
+}
+
+impl Ask {
+    async fn run(self) -> Result<Grant, JoinError> {
+        let unreachable = |reason: String| JoinError::Unreachable { reason: format!("{}: {reason}", self.peer) };
+        let connected = self.network.connect(Some(&self.peer), &self.addresses).await;
+        connected.map_err(|error| unreachable(error.to_string()))?;
+        let opened = self.network.open(&self.peer, JOIN).await;
+        let mut stream = opened.map_err(|error| unreachable(error.to_string()))?;
+        let broken = || unreachable("the connection broke".to_owned());
+        send(&mut stream, &JoinMessage::Hello { nonce: self.nonce }).await.map_err(|_| broken())?;
+        let Some(JoinMessage::Challenge { nonce }) = receive(&mut stream, ANSWER_MAX).await else {
+            return Err(broken());
+        };
+        let message = proof(&self.chain, [&self.nonce, &nonce], &self.network.local_peer(), &self.peer);
+        let key = SigningKey::from_seed(&self.seed);
+        // A key in memory always signs.
+        let signature = key.sign(&message).map_err(|_| broken())?;
+        let prove = JoinMessage::Prove { chain: self.chain, key: key.public_key(), signature };
+        send(&mut stream, &prove).await.map_err(|_| broken())?;
+        match receive(&mut stream, ANSWER_MAX).await {
+            Some(JoinMessage::Granted { genesis, .. }) if BlockId::of_file(&genesis) != self.chain.0 => {
+                Err(JoinError::WrongChain { expected: self.chain })
+            }
+            Some(JoinMessage::Granted { secret, count, genesis }) => Ok(Grant { secret, count, file: genesis }),
+            Some(JoinMessage::Denied(Denial::Expired)) => Err(JoinError::Expired),
+            Some(JoinMessage::Denied(Denial::UsedUp)) => Err(JoinError::UsedUp),
+            Some(JoinMessage::Denied(Denial::Revoked)) => Err(JoinError::Revoked),
+            Some(JoinMessage::Denied(Denial::Unable)) => Err(JoinError::Unable),
+            Some(JoinMessage::Refused) => Err(JoinError::Refused),
+            Some(_) | None => Err(broken()),
+        }
+    }
+}

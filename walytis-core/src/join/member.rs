@@ -1,0 +1,152 @@
+//! The member's side: honours invitations that this node has issued.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_zebra::{Signature as ZebraSignature, VerificationKey};
+use futures::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::wire_v1::{ASK_MAX, Denial, JoinMessage, proof, receive, send};
+use crate::clock::Entropy;
+use crate::id::{ChainId, PeerId};
+use crate::key::{PublicKey, Signature};
+use crate::net::{IncomingStream, Network, NetworkError, Protocol, Stream};
+use crate::node::{InvitationError, Node};
+
+/// Protocol of joins.
+pub const JOIN: Protocol = "/walytis/join/1";
+/// Joiners served at the same time; more wait.
+const SERVED_MAX: usize = 16;
+/// How long one joiner may take.
+const SERVE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Honours the invitations of a node until it is shut down; cheap to clone.
+#[derive(Clone)]
+pub struct JoinService {
+    stop: CancellationToken,
+    task: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl fmt::Debug for JoinService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinService")
+    }
+}
+
+impl JoinService {
+    /// Starts to accept joiners. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// [`NetworkError`] if the protocol is taken already or the network is down.
+    pub fn start(node: Node, network: Arc<dyn Network>, entropy: Arc<dyn Entropy>) -> Result<Self, NetworkError> {
+        let incoming = network.accept(JOIN)?;
+        let stop = CancellationToken::new();
+        let member = Member { node, network, entropy };
+        let task = tokio::spawn(accept(member, incoming, stop.clone()));
+        Ok(Self { stop, task: Arc::new(tokio::sync::Mutex::new(Some(task))) })
+    }
+
+    /// Ends it; returns when no task is left. Idempotent.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.lock().await.take() {
+            // A panic in the task was reported by the runtime; there is nothing left to end.
+            let _ended = task.await;
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    node: Node,
+    network: Arc<dyn Network>,
+    entropy: Arc<dyn Entropy>,
+}
+
+async fn accept(member: Member, mut incoming: mpsc::Receiver<IncomingStream>, stop: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    loop {
+        let room = tasks.len() < SERVED_MAX;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(_ended) = tasks.join_next(), if !tasks.is_empty() => {}
+            stream = incoming.recv(), if room => match stream {
+                Some(IncomingStream { peer, stream }) => {
+                    let member = member.clone();
+                    tasks.spawn(async move {
+                        if timeout(SERVE_WITHIN, member.serve(&peer, stream)).await.is_err() {
+                            debug!(?peer, "a joiner took too long");
+                        }
+                    });
+                }
+                None => break,
+            },
+        }
+    }
+    stop.cancelled().await;
+    tasks.shutdown().await;
+}
+
+impl Member {
+    async fn serve(&self, joiner: &PeerId, mut stream: Box<dyn Stream>) {
+        let answer = self.judge(joiner, &mut stream).await;
+        let sent = send(&mut stream, &answer.unwrap_or(JoinMessage::Refused)).await;
+        if sent.is_ok() {
+            // The joiner has the answer; how it ends the stream is its affair.
+            let _closed = stream.close().await;
+        }
+    }
+
+    /// Returns the answer to a joiner; nothing: the flat refusal.
+    async fn judge(&self, joiner: &PeerId, stream: &mut Box<dyn Stream>) -> Option<JoinMessage> {
+        let Some(JoinMessage::Hello { nonce: theirs }) = receive(stream, ASK_MAX).await else { return None };
+        let mut nonce = [0; 32];
+        self.entropy.fill(&mut nonce);
+        send(stream, &JoinMessage::Challenge { nonce }).await.ok()?;
+        let Some(JoinMessage::Prove { chain, key, signature }) = receive(stream, ASK_MAX).await else { return None };
+        let message = proof(&chain, [&theirs, &nonce], joiner, &self.network.local_peer());
+        if !verify(&key, &message, &signature) {
+            return None;
+        }
+        // From here on the joiner holds the seed of `key`; whether that is an invitation the node's records say.
+        let denied = |denial| Some(JoinMessage::Denied(denial));
+        match self.node.honour(&chain, &key, joiner).await {
+            Ok(honoured) => {
+                let core = self.node.chain_by_id(&chain).ok()?.core().clone();
+                let Ok(Some(genesis)) = core.file(&chain.0).await else { return denied(Denial::Unable) };
+                info!(?chain, ?joiner, uses_left = honoured.uses_left, "invitation honoured");
+                Some(JoinMessage::Granted { secret: honoured.secret, count: core.summary().count, genesis })
+            }
+            Err(InvitationError::Expired) => denied(Denial::Expired),
+            Err(InvitationError::UsedUp) => denied(Denial::UsedUp),
+            Err(InvitationError::Revoked) => denied(Denial::Revoked),
+            Err(InvitationError::Unknown) => None,
+            Err(InvitationError::Node(error)) => self.judge_failure(&chain, &key, &error).await,
+        }
+    }
+
+    /// A chain that is unknown or governed is refused flatly; what only fails now may be tried again by those who hold
+    /// a known invitation.
+    async fn judge_failure(
+        &self,
+        chain: &ChainId,
+        key: &PublicKey,
+        error: &crate::node::NodeError,
+    ) -> Option<JoinMessage> {
+        warn!(?chain, %error, "an invitation could not be honoured");
+        let known = self.node.invitations(chain).await.ok()?;
+        known.iter().any(|record| record.key == *key).then_some(JoinMessage::Denied(Denial::Unable))
+    }
+}
+
+fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+    let key = VerificationKey::try_from(*key.as_bytes());
+    key.is_ok_and(|key| key.verify(&ZebraSignature::from(signature.0), message).is_ok())
+}

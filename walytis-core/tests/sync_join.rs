@@ -1,0 +1,207 @@
+//! Joining by invitation: uses, end, revocation, wrong chain, restarts, and what somebody without the seed gets.
+
+mod support;
+
+use std::sync::Arc;
+
+use support::{World, contents};
+use walytis_core::block::Visibility;
+use walytis_core::fault::Fault;
+use walytis_core::id::{BlockId, ChainId};
+use walytis_core::join::{Invitation, JoinError};
+use walytis_core::net::Network as _;
+use walytis_core::node::{InviteOptions, NodeError};
+use walytis_core::secret::Secret;
+
+#[tokio::test(start_paused = true)]
+async fn an_invited_node_joins_and_gets_everything() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    let texts: Vec<_> = (0..500).map(|index| index.to_string()).collect();
+    a.add_many(&chain, &texts).await;
+    // The token travels as text.
+    let text = a.invite(&chain, InviteOptions::default()).await.to_text();
+    let invitation: Invitation = text.parse().unwrap();
+    let mut joined = b.join(&invitation).await.unwrap();
+    assert_eq!(joined.chain.core().id(), chain);
+    assert_eq!(joined.progress().blocks_total, 501);
+    let mut last = 0;
+    while let Some(progress) = joined.next().await.unwrap() {
+        assert!(progress.blocks >= last, "progress goes forward");
+        last = progress.blocks;
+    }
+    assert_eq!(contents(&b, &chain).await, texts);
+    assert_eq!(b.node.find("joined").unwrap().id, chain);
+    b.add(&chain, "thanks").await;
+    world.until_level(&[&a, &b], &chain).await;
+    drop(joined);
+    world.stop(vec![a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invitation_is_used_up_after_its_uses() {
+    let world = World::new();
+    let a = world.peer(1).await;
+    let chain = a.create("notes", Visibility::Invited).await;
+    let invitation = a.invite(&chain, InviteOptions { uses: 2, expires_at_ms: None }).await;
+    let (b, c, d) = (world.peer(2).await, world.peer(3).await, world.peer(4).await);
+    b.join(&invitation).await.unwrap();
+    // The same node again, having lost everything: costs no second use.
+    b.node.delete_chain(&chain).await.unwrap();
+    b.join(&invitation).await.unwrap();
+    c.join(&invitation).await.unwrap();
+    let refused = d.join(&invitation).await.unwrap_err();
+    assert!(matches!(refused, JoinError::UsedUp) && refused.fault() == Fault::Caller, "{refused:?}");
+    assert!(d.knows_nothing_of(&chain).await);
+    world.stop(vec![a, b, c, d]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_and_revoked_invitations_say_so_and_leave_nothing() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    let expiring = a.invite(&chain, InviteOptions { uses: 1, expires_at_ms: Some(2_000_000) }).await;
+    let revoked = a.invite(&chain, InviteOptions::default()).await;
+    a.node.revoke(&chain, &revoked.key()).await.unwrap();
+    assert!(matches!(b.join(&revoked).await.unwrap_err(), JoinError::Revoked));
+    world.clock.set_ms(2_000_000);
+    assert!(matches!(b.join(&expiring).await.unwrap_err(), JoinError::Expired));
+    assert!(b.knows_nothing_of(&chain).await);
+    world.clock.set_ms(1_999_999);
+    b.join(&expiring).await.unwrap();
+    world.stop(vec![a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invitation_works_after_its_issuer_was_restarted() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    a.add(&chain, "before").await;
+    let invitation = a.invite(&chain, InviteOptions::default()).await;
+    let a = a.stop().await;
+    let away = b.join(&invitation).await.unwrap_err();
+    assert!(matches!(away, JoinError::Unreachable { .. }) && away.fault() == Fault::Local, "{away:?}");
+    assert!(b.knows_nothing_of(&chain).await);
+    let a = world.start(a).await;
+    b.join(&invitation).await.unwrap();
+    world.until_level(&[&a, &b], &chain).await;
+    world.stop(vec![a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_joiner_that_is_restarted_goes_on() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    let texts: Vec<_> = (0..3_000).map(|index| format!("{index} {}", "x".repeat(1_000))).collect();
+    a.add_many(&chain, &texts).await;
+    let invitation = a.invite(&chain, InviteOptions::default()).await;
+    let joined = b.join(&invitation).await.unwrap();
+    b.until_count(&chain, 2).await;
+    assert!(b.summary(&chain).count < 3_001, "the restart must come in the middle");
+    drop(joined);
+    let b = b.stop().await;
+    let b = world.start(b).await;
+    world.until_level(&[&a, &b], &chain).await;
+    assert_eq!(b.summary(&chain).count, 3_001);
+    world.stop(vec![a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_seed_or_chain_is_refused_flatly() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    a.add(&chain, "private").await;
+    let good = a.invite(&chain, InviteOptions::default()).await;
+    let other_seed = Invitation { seed: Secret::new([9; 32]), ..good.clone() };
+    let other_chain = Invitation { chain: ChainId(BlockId::from_digest([7; 32])), ..good.clone() };
+    // An unknown chain and an unknown seed look the same.
+    assert!(matches!(b.join(&other_seed).await.unwrap_err(), JoinError::Refused));
+    assert!(matches!(b.join(&other_chain).await.unwrap_err(), JoinError::Refused));
+    assert!(b.knows_nothing_of(&chain).await && b.knows_nothing_of(&other_chain.chain).await);
+    assert_eq!(a.node.invitations(&chain).await.unwrap()[0].uses_left, 1, "nothing was spent");
+    b.join(&good).await.unwrap();
+    world.stop(vec![a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invitation_to_one_chain_opens_no_other_of_the_same_member() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let (one, two) = (a.create("one", Visibility::Invited).await, a.create("two", Visibility::Invited).await);
+    let invitation = a.invite(&one, InviteOptions::default()).await;
+    let crossed = Invitation { chain: two, ..invitation };
+    assert!(matches!(b.join(&crossed).await.unwrap_err(), JoinError::Refused));
+    assert!(b.knows_nothing_of(&two).await);
+    world.stop(vec![a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_in_use_or_a_chain_that_is_here_spends_nothing() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    let invitation = a.invite(&chain, InviteOptions::default()).await;
+    let own = b.create("joined", Visibility::Public).await;
+    let taken = b.join(&invitation).await.unwrap_err();
+    assert!(matches!(taken, JoinError::Node(NodeError::NameTaken { .. })), "{taken:?}");
+    let here = a.join(&invitation).await.unwrap_err();
+    assert!(matches!(here, JoinError::Node(NodeError::AlreadyHere { .. })), "{here:?}");
+    assert_eq!(a.node.invitations(&chain).await.unwrap()[0].uses_left, 1);
+    b.node.delete_chain(&own).await.unwrap();
+    b.join(&invitation).await.unwrap();
+    world.stop(vec![a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_reachable_member_among_many_is_enough() {
+    let world = World::new();
+    let (a, b, gone) = (world.peer(1).await, world.peer(2).await, world.peer(3).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    let mut invitation = a.invite(&chain, InviteOptions::default()).await;
+    let addresses = gone.network.addresses();
+    invitation.members.insert(0, (gone.id(), addresses[0].clone()));
+    gone.stop().await;
+    b.join(&invitation).await.unwrap();
+    world.stop(vec![a, b]).await;
+}
+
+/// A member that hands over the genesis block of another chain: the joiner notices and keeps nothing.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_hands_over_another_chain_is_found_out() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Public).await;
+    let genesis = a.chain(&chain).core().file(&chain.0).await.unwrap().unwrap();
+    let liar = Arc::new(world.hub.join(&Secret::new([50; 32])));
+    let mut incoming = liar.accept("/walytis/join/1").unwrap();
+    let lie = async {
+        use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = incoming.recv().await.unwrap().stream;
+        let mut ask = [0; 4 + 34];
+        stream.read_exact(&mut ask).await.unwrap();
+        // challenge { nonce }, then granted { no secret, count 1, genesis }
+        let mut answer = vec![0, 0, 0, 34, 1, 1];
+        answer.extend([8; 32]);
+        let mut granted = vec![1, 3, 0, 1];
+        let len = genesis.len();
+        granted.extend([(len % 128) as u8 | 0x80, (len / 128) as u8]);
+        granted.extend(&genesis[..]);
+        answer.extend((granted.len() as u32).to_be_bytes());
+        answer.extend(granted);
+        stream.write_all(&answer).await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    };
+    let expected = ChainId(BlockId::from_digest([7; 32]));
+    let members = vec![(liar.local_peer(), liar.addresses()[0].clone())];
+    let invitation = Invitation { chain: expected, seed: Secret::new([1; 32]), expires_at_ms: None, members };
+    let (joined, _stream) = futures::future::join(b.join(&invitation), lie).await;
+    assert!(matches!(joined.unwrap_err(), JoinError::WrongChain { .. }));
+    assert!(b.knows_nothing_of(&chain).await && b.knows_nothing_of(&expected).await);
+    world.stop(vec![a, b]).await;
+}

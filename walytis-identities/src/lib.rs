@@ -9,4 +9,6 @@ pub mod epoch;
 pub mod id;
 pub mod identity;
 pub mod op;
+pub mod state;
+pub mod token;
 pub mod vault;

@@ -119,9 +119,9 @@ where
     F: FnOnce(&Path) -> Result<KeyFile, KeyFileError> + Send + 'static,
 {
     let owned = path.to_owned();
-    tokio::task::spawn_blocking(move || work(&owned)).await.unwrap_or_else(|panic| {
-        Err(KeyFileError::Io { path: path.to_owned(), source: std::io::Error::other(panic) })
-    })
+    tokio::task::spawn_blocking(move || work(&owned))
+        .await
+        .unwrap_or_else(|panic| Err(KeyFileError::Io { path: path.to_owned(), source: std::io::Error::other(panic) }))
 }
 
 fn read(path: &Path) -> Result<KeyFile, KeyFileError> {

@@ -78,11 +78,7 @@ impl Argon2Settings {
 }
 
 /// Seals the data key for a method.
-pub(super) async fn wrap(
-    key: &DataKey,
-    unlock: Unlock,
-    slot: Slot,
-) -> Result<WrappedKey, VaultError> {
+pub(super) async fn wrap(key: &DataKey, unlock: Unlock, slot: Slot) -> Result<WrappedKey, VaultError> {
     let wrapping = wrapping_key(*key.vault(), unlock, slot.derivation).await?;
     let sealed = seal::seal(&wrapping, &slot.nonce, &aad(key.vault(), &slot), key.data().expose());
     Ok(WrappedKey { slot, sealed })

@@ -1,0 +1,309 @@
+//! Making ops of one's own. What is built is not yet in the graph: insert it, and publish it if it entered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+use walytis_core::clock::Entropy;
+use walytis_core::fault::Fault;
+use walytis_core::secret::Secret;
+
+use super::{AuthorityGraph, IdentityState};
+use crate::crypto::{DeviceKeys, ReceivingPublic, random};
+use crate::epoch::{DealError, EpochSecrets, Predecessor, Recipient, deal_slots, prepare};
+use crate::id::{ControllerId, EpochId, OpId, Role};
+use crate::op::{
+    AUTH_PARENTS_MAX, Admit, ChainCut, ControllerRecord, Create, HistoryPolicy, Invite, Op, OpCore, OpError, Remove,
+    RevokeInvite, SignedOp,
+};
+use crate::token::{InvitationKey, JoinRequest};
+
+/// An op could not be built.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An epoch could not be dealt.
+    #[error(transparent)]
+    Deal(#[from] DealError),
+    /// The op would break a bound.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// There is no such invitation.
+    #[error("there is no invitation {invite:?} that counts")]
+    NoInvitation {
+        /// Which.
+        invite: OpId,
+    },
+}
+
+impl BuildError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Deal(error) => error.fault(),
+            Self::Op(_) | Self::NoInvitation { .. } => Fault::Caller,
+        }
+    }
+}
+
+/// A new op, and the secrets of the epoch that it starts, for the vault. Keep them under the op's id *before* the op is
+/// published; the own slot opens to the same.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The op.
+    pub op: SignedOp,
+    /// Secrets of its epoch.
+    pub secrets: Option<EpochSecrets>,
+}
+
+/// A new invitation: the op, and the seed for the token.
+#[derive(Clone, Debug)]
+pub struct NewInvitation {
+    /// The `Invite`; its id names the invitation.
+    pub op: SignedOp,
+    /// Goes into the token and nowhere else.
+    pub seed: Secret<32>,
+}
+
+/// How an identity is created.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// What newcomers may read; everything by default.
+    pub history: HistoryPolicy,
+    /// Digest of the recovery key.
+    pub recovery: Option<[u8; 32]>,
+}
+
+/// Builds ops in the name of one device.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    graph: &'a mut AuthorityGraph,
+    keys: &'a DeviceKeys,
+    entropy: &'a dyn Entropy,
+    held: &'a BTreeMap<EpochId, EpochSecrets>,
+    receiving: BTreeMap<ControllerId, ReceivingPublic>,
+}
+
+impl<'a> Builder<'a> {
+    /// Builds on what `graph` holds. `held`: all epoch secrets of the vault; what of them is not carried on by a new
+    /// epoch is lost to newcomers.
+    pub const fn new(
+        graph: &'a mut AuthorityGraph,
+        keys: &'a DeviceKeys,
+        held: &'a BTreeMap<EpochId, EpochSecrets>,
+        entropy: &'a dyn Entropy,
+    ) -> Self {
+        Self { graph, keys, entropy, held, receiving: BTreeMap::new() }
+    }
+
+    /// Seals to newer receiving keys than the first ones, as device cards carry them.
+    #[must_use]
+    pub fn with_receiving_keys(mut self, receiving: BTreeMap<ControllerId, ReceivingPublic>) -> Self {
+        self.receiving = receiving;
+        self
+    }
+
+    /// Creates an identity: the op for the genesis block's overlay.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn create(keys: &DeviceKeys, options: &CreateOptions, entropy: &dyn Entropy) -> Result<Built, BuildError> {
+        let mut chain = [0u8; 32];
+        entropy.fill(&mut chain);
+        let (epoch, secrets) = prepare(&chain, &[], entropy);
+        let device = keys.public().clone();
+        let founder = ControllerId::Device(keys.id());
+        let recipient = Recipient { controller: founder, key: device.receiving.clone(), reads: true, history: true };
+        let op = Op::Create(Create { device, history: options.history, recovery: options.recovery, epoch });
+        let mut core = OpCore { chain, author: founder, device: keys.id(), auth_parents: Vec::new(), op };
+        deal_slots(&mut core, &secrets, &[recipient], entropy)?;
+        Ok(Built { op: core.sign(keys, entropy)?, secrets: Some(secrets) })
+    }
+
+    /// Admits a newcomer by this author's own right: `role` as given.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn admit(mut self, request: JoinRequest, role: Role) -> Result<Built, BuildError> {
+        let (parents, state) = self.base();
+        let newcomer = ControllerId::Device(request.device.device_id());
+        let mut recipients = self.recipients(&state, &BTreeSet::new());
+        recipients.retain(|recipient| recipient.controller != newcomer);
+        recipients.push(Recipient {
+            controller: newcomer,
+            key: request.device.receiving.clone(),
+            reads: role.reads(),
+            history: role.reads() && state.history == HistoryPolicy::All,
+        });
+        self.with_epoch(parents, &recipients, |epoch| {
+            Op::Admit(Box::new(Admit {
+                controller: ControllerRecord::Device(request.device),
+                role,
+                possession: request.possession,
+                invitation: request.invitation,
+                epoch,
+            }))
+        })
+    }
+
+    /// Admits a newcomer by the invitation that its request proves, in the invitation's role.
+    ///
+    /// # Errors
+    /// [`BuildError::NoInvitation`].
+    pub fn honour(mut self, request: JoinRequest) -> Result<Built, BuildError> {
+        let (_, state) = self.base();
+        let invite = request.invitation.as_ref().map_or(OpId([0; 32]), |proof| proof.invite);
+        let role = state.invitations.get(&invite).map(|found| found.role).ok_or(BuildError::NoInvitation { invite })?;
+        self.admit(request, role)
+    }
+
+    /// Removes controllers: `cut` = the heads this node has admitted, by chain; `kept` = invitations that stay good.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn remove(
+        mut self,
+        mut targets: Vec<ControllerId>,
+        mut cut: Vec<ChainCut>,
+        mut kept: Vec<OpId>,
+    ) -> Result<Built, BuildError> {
+        targets.sort_unstable();
+        targets.dedup();
+        cut.sort_unstable_by_key(|cut| cut.chain);
+        cut.iter_mut().for_each(|cut| cut.heads.sort_unstable());
+        kept.sort_unstable();
+        kept.dedup();
+        let (parents, state) = self.base();
+        let recipients = self.recipients(&state, &targets.iter().copied().collect());
+        self.with_epoch(parents, &recipients, |epoch| {
+            Op::Remove(Box::new(Remove { targets, cut, kept, co_signatures: Vec::new(), epoch }))
+        })
+    }
+
+    /// Starts a new epoch.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn rekey(mut self) -> Result<Built, BuildError> {
+        let (parents, state) = self.base();
+        let recipients = self.recipients(&state, &BTreeSet::new());
+        self.with_epoch(parents, &recipients, |epoch| Op::Rekey(Box::new(epoch)))
+    }
+
+    /// Leaves.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn leave(mut self) -> Result<Built, BuildError> {
+        let (parents, _) = self.base();
+        let op = self.core(parents, Op::Leave).sign(self.keys, self.entropy)?;
+        Ok(Built { op, secrets: None })
+    }
+
+    /// Makes an invitation.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn invite(
+        mut self,
+        role: Role,
+        uses: Option<u32>,
+        expires_at_ms: Option<i64>,
+    ) -> Result<NewInvitation, BuildError> {
+        let (parents, _) = self.base();
+        let seed = random(self.entropy);
+        let key = InvitationKey::from_seed(&seed, &self.graph.chain()).public();
+        let op = self.core(parents, Op::Invite(Invite { key, role, uses, expires_at_ms }));
+        Ok(NewInvitation { op: op.sign(self.keys, self.entropy)?, seed })
+    }
+
+    /// Takes an invitation back.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn revoke_invite(mut self, invite: OpId) -> Result<Built, BuildError> {
+        let (parents, _) = self.base();
+        let op = self.core(parents, Op::RevokeInvite(RevokeInvite { invite })).sign(self.keys, self.entropy)?;
+        Ok(Built { op, secrets: None })
+    }
+
+    /// Returns the parents to name and the state they amount to. Of more than 64 heads those that hold the author's own
+    /// ops come first; the rest is named by later ops.
+    fn base(&mut self) -> (Vec<OpId>, std::sync::Arc<IdentityState>) {
+        let mut heads = self.graph.heads();
+        if heads.len() > AUTH_PARENTS_MAX {
+            let me = ControllerId::Device(self.keys.id());
+            let own = self.graph.nodes().by_author.get(&me).cloned().unwrap_or_default();
+            let nodes = self.graph.nodes();
+            let covers = |id: &OpId| {
+                nodes
+                    .find(id)
+                    .map_or(0, |at| own.iter().filter(|own| **own == at || nodes.at(at).past.has(**own)).count())
+            };
+            heads.sort_by_key(|id| std::cmp::Reverse(covers(id)));
+            heads.truncate(AUTH_PARENTS_MAX);
+            heads.sort_unstable();
+        }
+        let state = match self.graph.state_at(&heads) {
+            Ok(state) => state,
+            // Heads are always known.
+            Err(_) => self.graph.state(),
+        };
+        (heads, state)
+    }
+
+    fn core(&self, auth_parents: Vec<OpId>, op: Op) -> OpCore {
+        OpCore {
+            chain: *self.graph.chain().digest(),
+            author: ControllerId::Device(self.keys.id()),
+            device: self.keys.id(),
+            auth_parents,
+            op,
+        }
+    }
+
+    fn recipients(&self, state: &IdentityState, without: &BTreeSet<ControllerId>) -> Vec<Recipient> {
+        let staying = state.controllers.values().filter(|controller| !without.contains(&controller.id));
+        staying
+            .map(|controller| Recipient {
+                controller: controller.id,
+                key: self.receiving.get(&controller.id).unwrap_or(&controller.device.receiving).clone(),
+                reads: controller.role.reads(),
+                history: controller.history,
+            })
+            .collect()
+    }
+
+    fn with_epoch(
+        &self,
+        parents: Vec<OpId>,
+        recipients: &[Recipient],
+        op: impl FnOnce(crate::op::EpochPart) -> Op,
+    ) -> Result<Built, BuildError> {
+        let predecessors = self.predecessors(&parents);
+        let (epoch, secrets) = prepare(self.graph.chain().digest(), &predecessors, self.entropy);
+        let mut core = self.core(parents, op(epoch));
+        deal_slots(&mut core, &secrets, recipients, self.entropy)?;
+        Ok(Built { op: core.sign(self.keys, self.entropy)?, secrets: Some(secrets) })
+    }
+
+    /// Returns every epoch of the past whose secret is held and which no other such epoch carries on already: void and
+    /// losing epochs too, so that nothing sealed under them is lost.
+    fn predecessors(&self, parents: &[OpId]) -> Vec<Predecessor> {
+        let nodes = self.graph.nodes();
+        let past = nodes.past_of(parents).unwrap_or_default();
+        let mut held: BTreeMap<EpochId, (&EpochSecrets, &[EpochId])> = BTreeMap::new();
+        for at in past.iter() {
+            let node = nodes.at(at);
+            if let (Some(part), Some(secrets)) = (node.kind().epoch(), self.held.get(&node.id())) {
+                held.insert(node.id(), (secrets, &part.predecessors));
+            }
+        }
+        let carrying = held.values().filter(|(secrets, _)| secrets.history.is_some());
+        let carried: BTreeSet<EpochId> = carrying.flat_map(|(_, predecessors)| predecessors.iter().copied()).collect();
+        let open = held.into_iter().filter(|(id, _)| !carried.contains(id));
+        open.filter_map(|(id, (secrets, _))| {
+            Some(Predecessor { id, epoch: secrets.epoch.clone()?, history: secrets.history.clone() })
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! Rules 2, 3, 4 and 7 over a set of ops: which of them are void.
+//!
+//! Four passes, each in a fixed order that depends on the ops alone, so that every replica with the same set comes to
+//! the same end: removals by rank, revocations by rank, over-use by rank, leaves junior first. After each change
+//! voidness cascades.
+
+use std::cmp::Reverse;
+
+use super::VoidReason;
+use super::bits::Bits;
+use super::nodes::Nodes;
+use super::view::{View, revokes};
+use super::{rights, rights::unsupported};
+use crate::id::{ControllerId, OpId};
+use crate::op::{Op, Remove};
+
+/// The outcome for one set.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evaluation {
+    pub(super) set: Bits,
+    pub(super) void: Vec<Option<VoidReason>>,
+    pub(super) accepted: Bits,
+}
+
+impl Evaluation {
+    /// Returns the counting ops of the set.
+    pub(super) fn view<'a>(&'a self, nodes: &'a Nodes) -> View<'a> {
+        View { nodes, set: &self.set, void: &self.void, void_in_past: &[], accepted: &self.accepted }
+    }
+}
+
+/// Decides which ops of `set`, which holds all ancestors of its members, are void.
+pub(super) fn evaluate(nodes: &Nodes, set: Bits) -> Evaluation {
+    let mut members: Vec<usize> = set.iter().collect();
+    let void = (0..nodes.len()).map(|at| unsupported(nodes.at(at).kind()).filter(|_| set.has(at))).collect();
+    let outcome = Evaluation { set, void, accepted: Bits::default() };
+    // Senior authors first, then authority order.
+    let by_rank = |at: &usize| (nodes.at(*at).rank, nodes.at(*at).order());
+    let disagree = members.iter().any(|at| nodes.at(*at).void_in_past.iter().any(|past| !is_unsupported(nodes, *past)));
+    let mut pass = Pass { nodes, members: members.clone(), outcome, disagree };
+    members.sort_by_key(by_rank);
+    let ordered = |wanted: fn(&Op) -> bool| members.iter().copied().filter(move |at| wanted(nodes.at(*at).kind()));
+    for at in ordered(|op| matches!(op, Op::Remove(_))) {
+        if let Op::Remove(op) = nodes.at(at).kind() {
+            pass.accept_removal(at, op);
+        }
+    }
+    for at in ordered(|op| matches!(op, Op::RevokeInvite(_))) {
+        pass.accept_revocation(at);
+    }
+    pass.void_overuse(&members);
+    pass.void_last_leaves(ordered(|op| matches!(op, Op::Leave)).collect());
+    pass.outcome
+}
+
+fn is_unsupported(nodes: &Nodes, at: usize) -> bool {
+    unsupported(nodes.at(at).kind()).is_some()
+}
+
+struct Pass<'a> {
+    nodes: &'a Nodes,
+    /// Parents first.
+    members: Vec<usize>,
+    outcome: Evaluation,
+    /// Whether some op judged its own past otherwise than a plain reading would: then every acceptance may matter.
+    disagree: bool,
+}
+
+impl Pass<'_> {
+    fn counts(&self, at: usize) -> bool {
+        self.outcome.view(self.nodes).counts(at)
+    }
+
+    /// Rule 3: a removal that is not void when reached is accepted for good and voids what its targets did beside it.
+    fn accept_removal(&mut self, removal: usize, op: &Remove) {
+        if !self.counts(removal) {
+            return;
+        }
+        self.outcome.accepted.insert(removal);
+        let author = self.nodes.at(removal).author();
+        let mut voided = Vec::new();
+        for target in &op.targets {
+            let theirs = self.nodes.by_author.get(target).into_iter().flatten().copied();
+            voided.extend(theirs.filter(|at| {
+                self.counts(*at)
+                    && !self.outcome.accepted.has(*at)
+                    && self.nodes.concurrent(removal, *at)
+                    && !self.had_accepted(&author, removal, *at)
+            }));
+        }
+        for at in voided.iter().copied() {
+            self.set_void(at, VoidReason::RemovedBeside { removal: self.nodes.at(removal).id() });
+        }
+        let revoked = self.void_uses_beside(removal);
+        self.settle(!voided.is_empty() || revoked);
+    }
+
+    /// Says whether the remover had seen the op and built on it, elsewhere than after the removal.
+    fn had_accepted(&self, remover: &ControllerId, removal: usize, at: usize) -> bool {
+        self.nodes.by_author.get(remover).into_iter().flatten().any(|own| {
+            let node = self.nodes.at(*own);
+            *own != removal && self.counts(*own) && !node.past.has(removal) && node.past.has(at)
+        })
+    }
+
+    /// Rule 7: an admission beside a revocation of its invitation is void.
+    fn accept_revocation(&mut self, revocation: usize) {
+        if !self.counts(revocation) {
+            return;
+        }
+        self.outcome.accepted.insert(revocation);
+        let revoked = self.void_uses_beside(revocation);
+        self.settle(revoked);
+    }
+
+    fn void_uses_beside(&mut self, revoker: usize) -> bool {
+        let mut voided = Vec::new();
+        for (invite, uses) in &self.nodes.uses {
+            let Some(invite) = self.nodes.find(invite).filter(|at| revokes(self.nodes, revoker, *at)) else { continue };
+            let beside = |at: &usize| self.counts(*at) && self.nodes.concurrent(revoker, *at);
+            voided.extend(uses.iter().copied().filter(beside).map(|at| (at, self.nodes.at(invite).id())));
+        }
+        for (at, invite) in voided.iter().copied() {
+            self.set_void(at, VoidReason::RevokedBeside { invite });
+        }
+        !voided.is_empty()
+    }
+
+    /// Rule 7: uses beyond the number allowed are void, by rank of the honouring author. `by_rank`: all members.
+    fn void_overuse(&mut self, by_rank: &[usize]) {
+        let mut invites: Vec<usize> = self.nodes.uses.keys().filter_map(|id| self.nodes.find(id)).collect();
+        invites.sort_by_key(|at| self.nodes.at(*at).order());
+        for at in invites {
+            let Op::Invite(invite) = self.nodes.at(at).kind() else { continue };
+            let Some(uses) = invite.uses else { continue };
+            let id = self.nodes.at(at).id();
+            let mut users: Vec<ControllerId> = Vec::new();
+            let mut any = false;
+            for admit in by_rank.iter().copied() {
+                if !self.counts(admit) {
+                    continue;
+                }
+                let Some(user) = uses_invitation(self.nodes.at(admit).kind(), &id) else { continue };
+                if users.contains(&user) {
+                    continue;
+                }
+                if users.len() < uses as usize {
+                    users.push(user);
+                } else {
+                    self.set_void(admit, VoidReason::UsedUp { invite: id });
+                    any = true;
+                }
+            }
+            self.settle(any);
+        }
+    }
+
+    /// Rule 4: leaves come last, junior first; one that would leave no admin is void.
+    fn void_last_leaves(&mut self, mut leaves: Vec<usize>) {
+        leaves.retain(|at| self.counts(*at));
+        leaves.sort_by_key(|at| Reverse((self.nodes.at(*at).rank, self.nodes.at(*at).order())));
+        let mut trial = self.outcome.clone();
+        for at in leaves.iter().copied() {
+            set(&mut trial.void, at, Some(VoidReason::LastAdmin));
+        }
+        let mut any = false;
+        for at in leaves {
+            let governed = trial.view(self.nodes).has_admin();
+            set(&mut trial.void, at, None);
+            if governed && !trial.view(self.nodes).has_admin() {
+                set(&mut trial.void, at, Some(VoidReason::LastAdmin));
+                self.set_void(at, VoidReason::LastAdmin);
+                any = true;
+            }
+        }
+        self.settle(any);
+    }
+
+    fn set_void(&mut self, at: usize, reason: VoidReason) {
+        set(&mut self.outcome.void, at, Some(reason));
+    }
+
+    /// Rule 2: authorisation is evaluated again with void ops left out; what was accepted for good stays.
+    fn settle(&mut self, changed: bool) {
+        if !changed && !self.disagree {
+            return;
+        }
+        for at in self.members.clone() {
+            let node = self.nodes.at(at);
+            if matches!(node.kind(), Op::Create(_)) || self.outcome.accepted.has(at) || !self.counts(at) {
+                continue;
+            }
+            let view = View {
+                nodes: self.nodes,
+                set: &node.past,
+                void: &self.outcome.void,
+                void_in_past: &node.void_in_past,
+                accepted: &self.outcome.accepted,
+            };
+            if let Err(rule) = rights::check(node.op.core(), &view, false) {
+                self.set_void(at, VoidReason::Unfounded { rule });
+            }
+        }
+    }
+}
+
+fn uses_invitation(op: &Op, invite: &OpId) -> Option<ControllerId> {
+    match op {
+        Op::Admit(admit) if admit.invitation.as_ref().is_some_and(|proof| proof.invite == *invite) => {
+            Some(admit.controller.id())
+        }
+        _ => None,
+    }
+}
+
+fn set(void: &mut [Option<VoidReason>], at: usize, reason: Option<VoidReason>) {
+    if let Some(entry) = void.get_mut(at) {
+        *entry = reason;
+    }
+}

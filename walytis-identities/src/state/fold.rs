@@ -1,0 +1,151 @@
+//! From an evaluated set to the state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::evaluate::Evaluation;
+use super::nodes::Nodes;
+use super::view::{Standing, View};
+use super::{Controller, EpochInfo, IdentityState, Invitation, Removal};
+use crate::id::{ControllerId, EpochId, OpId};
+use crate::op::{ControllerRecord, HistoryPolicy, Op};
+
+/// Returns the state of an evaluated set.
+pub(super) fn fold(nodes: &Nodes, evaluation: Evaluation) -> IdentityState {
+    let view = evaluation.view(nodes);
+    let members: Vec<usize> = evaluation.set.iter().collect();
+    let (history, recovery) = match members.first().map(|at| nodes.at(*at).kind()) {
+        Some(Op::Create(op)) => (op.history, op.recovery),
+        _ => (HistoryPolicy::None, None),
+    };
+    let controllers: BTreeMap<_, _> = view
+        .controllers()
+        .into_iter()
+        .filter_map(|(id, standing)| controller(nodes, id, standing, history).map(|found| (id, found)))
+        .collect();
+    let epochs = epochs(nodes, &view, &members);
+    let latest_epochs = latest(nodes, &epochs);
+    let sending_epoch = latest_epochs
+        .iter()
+        .copied()
+        .find(|id| epochs.get(id).is_some_and(|epoch| epoch.recipients.iter().eq(controllers.keys())));
+    let void = members.iter().filter_map(|at| {
+        let reason = evaluation.void.get(*at).copied().flatten()?;
+        Some((nodes.at(*at).id(), reason))
+    });
+    IdentityState {
+        heads: heads(nodes, &members),
+        history,
+        recovery,
+        leaving: view.leaving().into_iter().map(|(id, at)| (id, nodes.at(at).id())).collect(),
+        removals: removals(nodes, &view, &members),
+        invitations: invitations(nodes, &view, &members),
+        void: void.collect(),
+        controllers,
+        epochs,
+        latest_epochs,
+        sending_epoch,
+        evaluation: Arc::new(evaluation.clone()),
+    }
+}
+
+fn controller(nodes: &Nodes, id: ControllerId, standing: Standing, policy: HistoryPolicy) -> Option<Controller> {
+    let node = nodes.at(standing.since);
+    let (device, founder) = match node.kind() {
+        Op::Create(op) => (&op.device, true),
+        Op::Admit(op) => match &op.controller {
+            ControllerRecord::Device(device) => (device, false),
+            ControllerRecord::Identity { .. } => return None,
+        },
+        _ => return None,
+    };
+    Some(Controller {
+        id,
+        role: standing.role,
+        since: node.id(),
+        rank: node.order(),
+        device: device.clone(),
+        history: standing.role.reads() && (founder || policy == HistoryPolicy::All),
+    })
+}
+
+fn heads(nodes: &Nodes, members: &[usize]) -> Vec<OpId> {
+    let mut heads: BTreeSet<OpId> = members.iter().map(|at| nodes.at(*at).id()).collect();
+    for at in members {
+        for parent in &nodes.at(*at).op.core().auth_parents {
+            heads.remove(parent);
+        }
+    }
+    heads.into_iter().collect()
+}
+
+fn epochs(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> BTreeMap<EpochId, EpochInfo> {
+    let info = |at: usize| {
+        let node = nodes.at(at);
+        let part = node.kind().epoch()?;
+        let recipients = part.recipients().collect();
+        Some((node.id(), EpochInfo { id: node.id(), depth: node.depth, recipients, counts: node.recipients_fit }))
+    };
+    members.iter().copied().filter(|at| view.counts(*at)).filter_map(info).collect()
+}
+
+fn latest(nodes: &Nodes, epochs: &BTreeMap<EpochId, EpochInfo>) -> BTreeSet<EpochId> {
+    let counting: Vec<usize> =
+        epochs.values().filter(|epoch| epoch.counts).filter_map(|epoch| nodes.find(&epoch.id)).collect();
+    let followed = |at: usize| counting.iter().any(|other| nodes.at(*other).past.has(at));
+    counting.iter().copied().filter(|at| !followed(*at)).map(|at| nodes.at(at).id()).collect()
+}
+
+fn removals(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> Vec<Removal> {
+    let mut removals = Vec::new();
+    for at in members.iter().copied().filter(|at| view.counts(*at)) {
+        let node = nodes.at(at);
+        let Op::Remove(op) = node.kind() else { continue };
+        for target in &op.targets {
+            let rank = rank_before(nodes, view, at, target);
+            let left = nodes.endings.get(target).into_iter().flatten().any(|ending| {
+                node.past.has(*ending) && view.counts(*ending) && matches!(nodes.at(*ending).kind(), Op::Leave)
+            });
+            removals.push(Removal {
+                op: node.id(),
+                by: node.author(),
+                target: *target,
+                cut: op.cut.clone(),
+                provisional: !left && rank.is_some_and(|rank| rank < node.rank),
+            });
+        }
+    }
+    removals.sort_by_key(|removal| (nodes.find(&removal.op).map(|at| nodes.at(at).order()), removal.target));
+    removals
+}
+
+/// Returns the rank that a removal's target had before it.
+fn rank_before(nodes: &Nodes, view: &View<'_>, removal: usize, target: &ControllerId) -> Option<(u32, OpId)> {
+    let past = View { set: &nodes.at(removal).past, ..*view };
+    past.standing(target).map(|standing| nodes.at(standing.since).order())
+}
+
+fn invitations(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> BTreeMap<OpId, Invitation> {
+    let found = |at: usize| {
+        let node = nodes.at(at);
+        let Op::Invite(op) = node.kind() else { return None };
+        let invitation = Invitation {
+            id: node.id(),
+            author: node.author(),
+            key: op.key,
+            role: op.role,
+            uses: op.uses,
+            used_by: view.used_by(&node.id()),
+            expires_at_ms: op.expires_at_ms,
+            revoked_by: revoker(nodes, view, at),
+        };
+        Some((node.id(), invitation))
+    };
+    members.iter().copied().filter(|at| view.counts(*at)).filter_map(found).collect()
+}
+
+/// Returns the earliest op in authority order that revokes the invitation.
+fn revoker(nodes: &Nodes, view: &View<'_>, invite: usize) -> Option<OpId> {
+    let revoking = |at: &usize| view.counts(*at) && super::view::revokes(nodes, *at, invite);
+    nodes.revokers.iter().copied().filter(revoking).map(|at| nodes.at(at).order()).min().map(|order| order.1)
+}

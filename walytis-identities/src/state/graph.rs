@@ -1,0 +1,377 @@
+//! The set of authority ops: taken in any order, checked once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use thiserror::Error;
+use walytis_core::block::Block;
+use walytis_core::fault::Fault;
+use walytis_core::id::ChainId;
+
+use super::bits::Bits;
+use super::evaluate::evaluate;
+use super::fold::fold;
+use super::nodes::{Node, Nodes};
+use super::{IdentityState, Rule, rights};
+use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
+use crate::id::{ControllerId, DeviceId, Did, OpId};
+use crate::op::{ControllerRecord, Op, OpError, SignedOp};
+use crate::token::possession_message;
+
+/// Most ops of one identity. Chosen: some years of a large group; the ancestor sets then take 8 MiB.
+pub const OPS_MAX: usize = 8_192;
+/// Most ops held until their parents arrive. Chosen: exchanges send parents first, so few ever wait.
+pub const PENDING_OPS_MAX: usize = 256;
+/// Bytes of the ops held. Chosen: bounds memory.
+const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// States of past heads kept. Chosen: records name few different heads at a time.
+const STATES_CACHED: usize = 64;
+
+/// Why an op cannot enter, for ever unless stated.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The bytes are no op.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// Made for another identity.
+    #[error("the authority op belongs to another chain")]
+    OtherChain,
+    /// The author is no device that its past knows.
+    #[error("the authority op is by a device that its past does not know")]
+    UnknownDevice,
+    /// A signature of the author or of the newcomer does not verify.
+    #[error("the authority op is not signed as it must be")]
+    Signature(#[from] SignatureInvalid),
+    /// The newcomer's receiving key cannot be sealed to: nobody could deal it an epoch.
+    #[error("the newcomer's receiving key is no X-Wing key")]
+    ReceivingKey,
+    /// Rule 1: the author had no right to it in its own past.
+    #[error("the authority op is unauthorised: {rule}")]
+    Unauthorised {
+        /// What is missing.
+        rule: Rule,
+    },
+    /// The genesis block carries no `Create` by its creator.
+    #[error("the chain is no identity's: its genesis block carries no creation signed by its creator")]
+    Genesis,
+    /// [`OPS_MAX`] reached. Not for ever: a later version may hold more.
+    #[error("the identity has {OPS_MAX} authority ops, which is the most this version holds")]
+    Full,
+}
+
+impl Refusal {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Full => Fault::Local,
+            _ => Fault::Peer,
+        }
+    }
+}
+
+/// What became of an offered op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It entered, and with it those that waited for it: all ids, parents first.
+    New(Vec<OpId>),
+    /// It is in already.
+    Known,
+    /// It waits for these.
+    Pending(Vec<OpId>),
+}
+
+/// The authority ops of one identity.
+#[derive(Debug)]
+pub struct AuthorityGraph {
+    chain: ChainId,
+    nodes: Nodes,
+    pending: BTreeMap<OpId, SignedOp>,
+    keys: BTreeMap<DeviceId, Arc<DecodedKeys>>,
+    heads: BTreeSet<OpId>,
+    current: Option<Arc<IdentityState>>,
+    states: BTreeMap<Vec<OpId>, Arc<IdentityState>>,
+}
+
+impl AuthorityGraph {
+    /// Starts from the genesis block, which must carry a `Create` by the device that signed the block. The block itself
+    /// was checked against the chain's id, so the DID certifies the founder.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn from_genesis(genesis: &Block) -> Result<Self, Refusal> {
+        let content = genesis.inline().filter(|_| genesis.header().chain.is_none()).ok_or(Refusal::Genesis)?;
+        let content = walytis_core::block::GenesisV1::decode(content).ok_or(Refusal::Genesis)?;
+        let create = SignedOp::decode(&content.overlay)?;
+        match &create.core().op {
+            Op::Create(op) if op.device.block_key() == genesis.header().creator => Self::new(genesis.chain(), create),
+            _ => Err(Refusal::Genesis),
+        }
+    }
+
+    /// Starts from a `Create` whose chain the caller knows to be `chain`.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn new(chain: ChainId, create: SignedOp) -> Result<Self, Refusal> {
+        let mut graph = Self {
+            chain,
+            nodes: Nodes::default(),
+            pending: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            heads: BTreeSet::new(),
+            current: None,
+            states: BTreeMap::new(),
+        };
+        let core = create.core();
+        let Op::Create(op) = &core.op else { return Err(Refusal::Genesis) };
+        let founder = op.device.device_id();
+        if core.device != founder || core.author != ControllerId::Device(founder) {
+            return Err(Refusal::UnknownDevice);
+        }
+        if !op.device.receiving_is_valid() {
+            return Err(Refusal::ReceivingKey);
+        }
+        graph.decoded(&op.device)?.verify(Label::Op, create.core_bytes(), create.signature())?;
+        let node = Node {
+            depth: 0,
+            rank: (0, create.id()),
+            past: Bits::default(),
+            void_in_past: Vec::new(),
+            recipients_fit: op.epoch.recipients().eq([core.author]),
+            op: Arc::new(create),
+        };
+        graph.push(node);
+        Ok(graph)
+    }
+
+    /// Returns the identity.
+    pub const fn did(&self) -> Did {
+        Did(self.chain)
+    }
+
+    /// Returns the identity's chain.
+    pub const fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// Returns the heads, strictly ascending.
+    pub fn heads(&self) -> Vec<OpId> {
+        self.heads.iter().copied().collect()
+    }
+
+    /// Returns how many ops are in.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Returns false: there is always the `Create`.
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Returns an op that is in.
+    pub fn op(&self, id: &OpId) -> Option<&Arc<SignedOp>> {
+        self.nodes.find(id).map(|at| &self.nodes.at(at).op)
+    }
+
+    /// Returns all ops, parents before children.
+    pub fn ops(&self) -> impl Iterator<Item = &Arc<SignedOp>> {
+        self.nodes.iter().map(|node| &node.op)
+    }
+
+    /// Returns the ops that somebody who has `known` and all before it lacks, parents before children. Unknown ids are
+    /// passed over.
+    pub fn ops_since(&self, known: &[OpId]) -> Vec<Arc<SignedOp>> {
+        let known: Vec<OpId> = known.iter().copied().filter(|id| self.nodes.find(id).is_some()).collect();
+        let has = self.nodes.past_of(&known).unwrap_or_default();
+        self.nodes.iter().enumerate().filter(|(at, _)| !has.has(*at)).map(|(_, node)| node.op.clone()).collect()
+    }
+
+    /// Returns the unknown parents of all that waits, strictly ascending.
+    pub fn missing(&self) -> Vec<OpId> {
+        let parents = self.pending.values().flat_map(|op| &op.core().auth_parents);
+        let unknown = parents.filter(|id| self.nodes.find(id).is_none() && !self.pending.contains_key(id));
+        unknown.copied().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Returns the decoded keys of a device that some admitted op introduced.
+    pub fn device_keys(&self, device: &DeviceId) -> Option<Arc<DecodedKeys>> {
+        self.nodes.records.contains_key(device).then(|| self.keys.get(device).cloned()).flatten()
+    }
+
+    /// Offers an op. Signatures and the author's right in the op's own past are checked before it enters.
+    ///
+    /// # Errors
+    /// [`Refusal`]. An op that waited and is refused when its parents come is dropped silently.
+    pub fn insert(&mut self, op: SignedOp) -> Result<Inserted, Refusal> {
+        let id = op.id();
+        if self.nodes.find(&id).is_some() {
+            return Ok(Inserted::Known);
+        }
+        if op.core().chain != *self.chain.digest() {
+            return Err(Refusal::OtherChain);
+        }
+        let missing = self.unknown_parents(&op);
+        if !missing.is_empty() {
+            self.hold(op);
+            return Ok(Inserted::Pending(missing));
+        }
+        self.admit(op)?;
+        let mut entered = vec![id];
+        // Each round admits at least one or ends.
+        while let Some(ready) = self.next_ready() {
+            let ready_id = ready.id();
+            if self.admit(ready).is_ok() {
+                entered.push(ready_id);
+            }
+        }
+        Ok(Inserted::New(entered))
+    }
+
+    /// Returns the state of everything that is in.
+    pub fn state(&mut self) -> Arc<IdentityState> {
+        if let Some(state) = &self.current {
+            return state.clone();
+        }
+        let mut all = Bits::default();
+        (0..self.nodes.len()).for_each(|at| all.insert(at));
+        let state = Arc::new(fold(&self.nodes, evaluate(&self.nodes, all)));
+        self.current = Some(state.clone());
+        state
+    }
+
+    /// Returns the state as of some heads: of those ops and all before them.
+    ///
+    /// # Errors
+    /// The heads that are not here yet.
+    pub fn state_at(&mut self, heads: &[OpId]) -> Result<Arc<IdentityState>, Vec<OpId>> {
+        if let Some(state) = self.states.get(heads) {
+            return Ok(state.clone());
+        }
+        let past = self.nodes.past_of(heads)?;
+        if past.len() == self.nodes.len() {
+            return Ok(self.state());
+        }
+        let state = Arc::new(fold(&self.nodes, evaluate(&self.nodes, past)));
+        if self.states.len() >= STATES_CACHED {
+            self.states.pop_first();
+        }
+        self.states.insert(heads.to_vec(), state.clone());
+        Ok(state)
+    }
+
+    pub(super) const fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    fn unknown_parents(&self, op: &SignedOp) -> Vec<OpId> {
+        op.core().auth_parents.iter().copied().filter(|id| self.nodes.find(id).is_none()).collect()
+    }
+
+    /// Holds an op; when there is no room, the one with the highest id goes: it comes again with the next exchange.
+    fn hold(&mut self, op: SignedOp) {
+        self.pending.insert(op.id(), op);
+        let bytes = |op: &SignedOp| op.core_bytes().len();
+        let mut held: usize = self.pending.values().map(bytes).sum();
+        while self.pending.len() > PENDING_OPS_MAX || held > PENDING_BYTES_MAX {
+            match self.pending.pop_last() {
+                Some((_, dropped)) => held -= bytes(&dropped),
+                None => return,
+            }
+        }
+    }
+
+    fn next_ready(&mut self) -> Option<SignedOp> {
+        let ready = self.pending.values().find(|op| self.unknown_parents(op).is_empty()).map(SignedOp::id)?;
+        self.pending.remove(&ready)
+    }
+
+    fn admit(&mut self, op: SignedOp) -> Result<(), Refusal> {
+        if self.nodes.len() >= OPS_MAX {
+            return Err(Refusal::Full);
+        }
+        let core = op.core();
+        let past = self.nodes.past_of(&core.auth_parents).map_err(|_| Refusal::UnknownDevice)?;
+        self.check_signatures(&op, &past)?;
+        let state = match self.state_at(&core.auth_parents) {
+            Ok(state) => state,
+            Err(_) => return Err(Refusal::UnknownDevice),
+        };
+        let view = state.evaluation.view(&self.nodes);
+        rights::check(core, &view, true).map_err(|rule| Refusal::Unauthorised { rule })?;
+        let rank = view.standing(&core.author).map(|standing| self.nodes.at(standing.since).order());
+        let parents = core.auth_parents.iter().filter_map(|id| self.nodes.find(id));
+        let node = Node {
+            depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
+            rank: rank.ok_or(Refusal::Unauthorised { rule: Rule::NoController })?,
+            void_in_past: past
+                .iter()
+                .filter(|at| state.evaluation.void.get(*at).is_some_and(Option::is_some))
+                .collect(),
+            recipients_fit: recipients_fit(&core.op, &state),
+            past,
+            op: Arc::new(op),
+        };
+        self.push(node);
+        Ok(())
+    }
+
+    fn check_signatures(&mut self, op: &SignedOp, past: &Bits) -> Result<(), Refusal> {
+        let core = op.core();
+        // Nested identities act through devices that `Introduce` shows, which is not evaluated yet.
+        if core.author != ControllerId::Device(core.device) {
+            return Err(Refusal::UnknownDevice);
+        }
+        let known = self.nodes.records.get(&core.device).into_iter().flatten().any(|at| past.has(*at));
+        let keys = self.keys.get(&core.device).filter(|_| known).ok_or(Refusal::UnknownDevice)?;
+        keys.verify(Label::Op, op.core_bytes(), op.signature())?;
+        let Op::Admit(admit) = &core.op else { return Ok(()) };
+        let ControllerRecord::Device(public) = &admit.controller else { return Ok(()) };
+        if !public.receiving_is_valid() {
+            return Err(Refusal::ReceivingKey);
+        }
+        let invite = admit.invitation.as_ref().map(|proof| proof.invite);
+        let message = possession_message(&core.chain, invite.as_ref(), public, &core.author);
+        Ok(self.decoded(public)?.verify(Label::Possession, &message, &admit.possession)?)
+    }
+
+    /// Decodes the keys of a device once. Keeps only what verifies something: keys of refused newcomers are dropped
+    /// with the next admitted op.
+    fn decoded(&mut self, public: &DevicePublic) -> Result<Arc<DecodedKeys>, SignatureInvalid> {
+        let id = public.device_id();
+        if let Some(keys) = self.keys.get(&id) {
+            return Ok(keys.clone());
+        }
+        let records = &self.nodes.records;
+        self.keys.retain(|device, _| records.contains_key(device));
+        let keys = Arc::new(DecodedKeys::decode(public)?);
+        self.keys.insert(id, keys.clone());
+        Ok(keys)
+    }
+
+    fn push(&mut self, node: Node) {
+        for parent in &node.op.core().auth_parents {
+            self.heads.remove(parent);
+        }
+        self.heads.insert(node.id());
+        self.nodes.push(node);
+        self.current = None;
+    }
+}
+
+/// Says whether an op's epoch is dealt to exactly the controllers of its own past after it.
+fn recipients_fit(op: &Op, state: &IdentityState) -> bool {
+    let Some(epoch) = op.epoch() else { return false };
+    let mut expected: BTreeSet<ControllerId> = state.controllers.keys().copied().collect();
+    match op {
+        Op::Admit(admit) => {
+            expected.insert(admit.controller.id());
+        }
+        Op::Remove(remove) => remove.targets.iter().for_each(|target| {
+            expected.remove(target);
+        }),
+        _ => {}
+    }
+    epoch.recipients().eq(expected)
+}

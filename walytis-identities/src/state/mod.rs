@@ -1,0 +1,288 @@
+//! The state of an identity: a pure function of the set of its authority ops.
+//!
+//! [`AuthorityGraph`] takes ops in any order, [`IdentityState`] is what they amount to. The numbered rules, each with a
+//! drawing, are in `docs/identity-state.md`. Equal sets give equal states, whatever the order of arrival: nothing here
+//! looks at blocks, time or the order of insertion.
+
+mod bits;
+mod build;
+mod duty;
+mod evaluate;
+mod fold;
+mod graph;
+mod judge;
+mod nodes;
+mod rights;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use walytis_core::key::PublicKey;
+
+pub use build::{BuildError, Builder, Built, CreateOptions, NewInvitation};
+pub use duty::{Duty, DutyKind};
+pub use graph::{AuthorityGraph, Inserted, OPS_MAX, PENDING_OPS_MAX, Refusal};
+pub use judge::{RecordVerdict, WriteRight};
+
+use crate::crypto::DevicePublic;
+use crate::id::{ControllerId, DeviceId, EpochId, OpId, Role};
+use crate::op::{ChainCut, HistoryPolicy};
+
+/// Why an author had no right to an op, or a record does not count. The number is the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Rule {
+    /// V-ID-01: the author is a controller in the op's past.
+    NoController,
+    /// V-ID-02: what concerns others needs the role admin.
+    NotAdmin,
+    /// V-ID-03: renewing keys, honouring invitations and writing need admin or member.
+    NotWriter,
+    /// V-ID-04: there is one `Create`.
+    SecondCreate,
+    /// V-ID-05: who is a controller is not admitted again, and nobody admits itself.
+    AlreadyController,
+    /// V-ID-06: at most 256 direct controllers.
+    ControllersMax,
+    /// V-ID-07: who is removed was a controller or has left.
+    NotController,
+    /// V-ID-08: the last admin does not leave.
+    LastAdmin,
+    /// V-ID-09: the invitation exists and counts.
+    NoInvitation,
+    /// V-ID-10: the role is the invitation's.
+    InvitationRole,
+    /// V-ID-11: the invitation is not revoked.
+    InvitationRevoked,
+    /// V-ID-12: the invitation has uses left.
+    InvitationUsedUp,
+    /// V-ID-13: the invitation key signed for this newcomer and this controller.
+    InvitationProof,
+    /// V-ID-14: the block's creator is a device of the author.
+    Creator,
+    /// V-ID-15: what a removed controller wrote counts up to the removal's cut.
+    BeyondCut,
+    /// V-ID-16: what entitled the author still counts.
+    EntitlementVoid,
+}
+
+impl Rule {
+    /// Returns the number, e.g. `V-ID-07`.
+    pub const fn number(self) -> &'static str {
+        match self {
+            Self::NoController => "V-ID-01",
+            Self::NotAdmin => "V-ID-02",
+            Self::NotWriter => "V-ID-03",
+            Self::SecondCreate => "V-ID-04",
+            Self::AlreadyController => "V-ID-05",
+            Self::ControllersMax => "V-ID-06",
+            Self::NotController => "V-ID-07",
+            Self::LastAdmin => "V-ID-08",
+            Self::NoInvitation => "V-ID-09",
+            Self::InvitationRole => "V-ID-10",
+            Self::InvitationRevoked => "V-ID-11",
+            Self::InvitationUsedUp => "V-ID-12",
+            Self::InvitationProof => "V-ID-13",
+            Self::Creator => "V-ID-14",
+            Self::BeyondCut => "V-ID-15",
+            Self::EntitlementVoid => "V-ID-16",
+        }
+    }
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = match self {
+            Self::NoController => "its author is no controller",
+            Self::NotAdmin => "its author is no admin",
+            Self::NotWriter => "its author may not write",
+            Self::SecondCreate => "an identity is created once",
+            Self::AlreadyController => "the newcomer is a controller already",
+            Self::ControllersMax => "an identity has at most 256 controllers",
+            Self::NotController => "who is removed is no controller",
+            Self::LastAdmin => "the last admin does not leave",
+            Self::NoInvitation => "there is no such invitation",
+            Self::InvitationRole => "the invitation gives another role",
+            Self::InvitationRevoked => "the invitation is revoked",
+            Self::InvitationUsedUp => "the invitation is used up",
+            Self::InvitationProof => "the invitation key did not sign for this newcomer",
+            Self::Creator => "the block was not signed by a device of its author",
+            Self::BeyondCut => "it was written after its author's removal",
+            Self::EntitlementVoid => "what entitled its author is void",
+        };
+        write!(f, "{text} ({})", self.number())
+    }
+}
+
+/// Why an op that once was authorised does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VoidReason {
+    /// In the format, but this version does not evaluate it.
+    NotSupported,
+    /// Rule 3: its author was removed by an op concurrent with it.
+    RemovedBeside {
+        /// The removal.
+        removal: OpId,
+    },
+    /// Rule 7: its invitation was revoked by an op concurrent with it.
+    RevokedBeside {
+        /// The invitation.
+        invite: OpId,
+    },
+    /// Rule 7: its invitation was used up by others of higher rank.
+    UsedUp {
+        /// The invitation.
+        invite: OpId,
+    },
+    /// Rule 4: it would leave no admin.
+    LastAdmin,
+    /// Rule 2: without the void ops its author had no right to it.
+    Unfounded {
+        /// What is missing.
+        rule: Rule,
+    },
+}
+
+/// One who controls the identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// Its id.
+    pub id: ControllerId,
+    /// What it may do.
+    pub role: Role,
+    /// The op that entitles it.
+    pub since: OpId,
+    /// Its seniority: (depth, id) of that op; lower is more senior.
+    pub rank: (u32, OpId),
+    /// Its first keys.
+    pub device: DevicePublic,
+    /// Whether it gets history keys.
+    pub history: bool,
+}
+
+/// An invitation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// The `Invite`.
+    pub id: OpId,
+    /// Who made it.
+    pub author: ControllerId,
+    /// Public invitation key.
+    pub key: [u8; 32],
+    /// The role it gives.
+    pub role: Role,
+    /// How many may use it; none: any number.
+    pub uses: Option<u32>,
+    /// Who used it.
+    pub used_by: Vec<ControllerId>,
+    /// Milliseconds since the Unix epoch; binds the device that honours it.
+    pub expires_at_ms: Option<i64>,
+    /// The op that took it back.
+    pub revoked_by: Option<OpId>,
+}
+
+impl Invitation {
+    /// Says whether the state lets another newcomer use it; expiry is for the caller's clock.
+    pub fn is_open(&self) -> bool {
+        self.revoked_by.is_none() && self.uses.is_none_or(|uses| self.used_by.len() < uses as usize)
+    }
+}
+
+/// An epoch whose op counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochInfo {
+    /// Named by its op.
+    pub id: EpochId,
+    /// Authority depth of its op.
+    pub depth: u32,
+    /// Who can open it, ascending.
+    pub recipients: Vec<ControllerId>,
+    /// Whether its recipients were exactly those that its author had to deal to. If not it is never sent under.
+    pub counts: bool,
+}
+
+/// A removal in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The op.
+    pub op: OpId,
+    /// Who removed.
+    pub by: ControllerId,
+    /// Who is removed.
+    pub target: ControllerId,
+    /// What of the target's writing still counts.
+    pub cut: Vec<ChainCut>,
+    /// Rule 5: the target is senior to the remover and can contest it with its keys.
+    pub provisional: bool,
+}
+
+/// What a set of authority ops amounts to.
+#[derive(Clone, Debug)]
+pub struct IdentityState {
+    /// Heads of the set, strictly ascending.
+    pub heads: Vec<OpId>,
+    /// What newcomers may read.
+    pub history: HistoryPolicy,
+    /// Digest of the recovery key.
+    pub recovery: Option<[u8; 32]>,
+    /// Everybody who controls it.
+    pub controllers: BTreeMap<ControllerId, Controller>,
+    /// Who has left and awaits the removal that follows, with the leave.
+    pub leaving: BTreeMap<ControllerId, OpId>,
+    /// Counting removals, in canonical order of their ops.
+    pub removals: Vec<Removal>,
+    /// Counting invitations.
+    pub invitations: BTreeMap<OpId, Invitation>,
+    /// Epochs of counting ops.
+    pub epochs: BTreeMap<EpochId, EpochInfo>,
+    /// Counting epochs that no counting epoch follows.
+    pub latest_epochs: BTreeSet<EpochId>,
+    /// The epoch to encrypt under; none: writing waits for whoever has to rekey.
+    pub sending_epoch: Option<EpochId>,
+    /// Ops that do not count, with the reason.
+    pub void: BTreeMap<OpId, VoidReason>,
+    evaluation: Arc<evaluate::Evaluation>,
+}
+
+impl PartialEq for IdentityState {
+    fn eq(&self, other: &Self) -> bool {
+        // The evaluation holds the same by index, and indices depend on the order of arrival.
+        self.heads == other.heads
+            && self.history == other.history
+            && self.recovery == other.recovery
+            && self.controllers == other.controllers
+            && self.leaving == other.leaving
+            && self.removals == other.removals
+            && self.invitations == other.invitations
+            && self.epochs == other.epochs
+            && self.latest_epochs == other.latest_epochs
+            && self.sending_epoch == other.sending_epoch
+            && self.void == other.void
+    }
+}
+
+impl Eq for IdentityState {}
+
+impl IdentityState {
+    /// Returns the role of a controller, if it is one.
+    pub fn role(&self, controller: &ControllerId) -> Option<Role> {
+        self.controllers.get(controller).map(|controller| controller.role)
+    }
+
+    /// Returns the controller of a device, if the device may act now.
+    pub fn controller_of(&self, device: &DeviceId) -> Option<&Controller> {
+        self.controllers.get(&ControllerId::Device(*device))
+    }
+
+    /// Returns the controller whose device signs blocks with this key.
+    pub fn controller_of_key(&self, key: &PublicKey) -> Option<&Controller> {
+        self.controllers.values().find(|controller| controller.device.block_key() == *key)
+    }
+
+    /// Says whether some removal in force can be contested by the removed (rule 5).
+    pub fn has_provisional_removal(&self) -> bool {
+        self.removals.iter().any(|removal| removal.provisional)
+    }
+}

@@ -1,0 +1,137 @@
+//! The admitted ops of one identity with everything about them that their own past decides, once and for all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::bits::Bits;
+use crate::id::{ControllerId, DeviceId, OpId};
+use crate::op::{ControllerRecord, Op, SignedOp};
+
+/// Authority order of an op: (depth, id). Lower is earlier, as a rank: more senior.
+pub(super) type Order = (u32, OpId);
+
+/// One admitted op.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) op: Arc<SignedOp>,
+    /// All ancestors.
+    pub(super) past: Bits,
+    /// 1 + the largest depth of the parents.
+    pub(super) depth: u32,
+    /// Authority order of the op that entitled the author in this op's own past.
+    pub(super) rank: Order,
+    /// What was void in this op's own past, ascending.
+    pub(super) void_in_past: Vec<usize>,
+    /// Whether its epoch's recipients are the controllers of its own past after the op.
+    pub(super) recipients_fit: bool,
+}
+
+impl Node {
+    pub(super) fn id(&self) -> OpId {
+        self.op.id()
+    }
+
+    pub(super) fn order(&self) -> Order {
+        (self.depth, self.id())
+    }
+
+    pub(super) fn author(&self) -> ControllerId {
+        self.op.core().author
+    }
+
+    pub(super) fn kind(&self) -> &Op {
+        &self.op.core().op
+    }
+}
+
+/// All admitted ops, parents before children, with indices of what each is about.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    all: Vec<Node>,
+    index: BTreeMap<OpId, usize>,
+    /// Ops that make a controller of somebody.
+    pub(super) admits: BTreeMap<ControllerId, Vec<usize>>,
+    /// Ops that end somebody's control: removals and own leaves.
+    pub(super) endings: BTreeMap<ControllerId, Vec<usize>>,
+    /// Ops by author.
+    pub(super) by_author: BTreeMap<ControllerId, Vec<usize>>,
+    /// Admissions by the invitation they use.
+    pub(super) uses: BTreeMap<OpId, Vec<usize>>,
+    /// Ops that may revoke invitations: removals and revocations.
+    pub(super) revokers: Vec<usize>,
+    /// Ops that carry the first keys of a device.
+    pub(super) records: BTreeMap<DeviceId, Vec<usize>>,
+}
+
+impl Nodes {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn at(&self, index: usize) -> &Node {
+        #[expect(clippy::indexing_slicing, reason = "indices come from `index` and the sets made of them")]
+        &self.all[index]
+    }
+
+    pub(super) fn find(&self, id: &OpId) -> Option<usize> {
+        self.index.get(id).copied()
+    }
+
+    /// Returns the ops in the order they were admitted: parents first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.all.iter()
+    }
+
+    /// Says whether neither lies in the other's past and they are not the same.
+    pub(super) fn concurrent(&self, one: usize, other: usize) -> bool {
+        one != other && !self.at(one).past.has(other) && !self.at(other).past.has(one)
+    }
+
+    /// Returns the ops themselves and all their ancestors; the ids that are unknown as an error.
+    pub(super) fn past_of(&self, ids: &[OpId]) -> Result<Bits, Vec<OpId>> {
+        let mut missing = Vec::new();
+        let mut set = Bits::default();
+        for id in ids {
+            match self.find(id) {
+                Some(at) => {
+                    set.union(&self.at(at).past);
+                    set.insert(at);
+                }
+                None => missing.push(*id),
+            }
+        }
+        if missing.is_empty() { Ok(set) } else { Err(missing) }
+    }
+
+    pub(super) fn push(&mut self, node: Node) {
+        let at = self.all.len();
+        let author = node.author();
+        self.index.insert(node.id(), at);
+        self.by_author.entry(author).or_default().push(at);
+        match node.kind() {
+            Op::Create(op) => {
+                self.admits.entry(author).or_default().push(at);
+                self.records.entry(op.device.device_id()).or_default().push(at);
+            }
+            Op::Admit(op) => {
+                self.admits.entry(op.controller.id()).or_default().push(at);
+                if let ControllerRecord::Device(public) = &op.controller {
+                    self.records.entry(public.device_id()).or_default().push(at);
+                }
+                if let Some(proof) = &op.invitation {
+                    self.uses.entry(proof.invite).or_default().push(at);
+                }
+            }
+            Op::Remove(op) => {
+                for target in &op.targets {
+                    self.endings.entry(*target).or_default().push(at);
+                }
+                self.revokers.push(at);
+            }
+            Op::Leave => self.endings.entry(author).or_default().push(at),
+            Op::RevokeInvite(_) => self.revokers.push(at),
+            _ => {}
+        }
+        self.all.push(node);
+    }
+}

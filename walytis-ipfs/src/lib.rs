@@ -1,1 +1,20 @@
-//! walytis-ipfs.
+//! The libp2p node behind walytis-core's `Network`.
+
+mod behaviour;
+mod book;
+mod config;
+mod dial;
+mod driver;
+mod error;
+mod key;
+mod metrics;
+mod node;
+mod start;
+mod streams;
+mod view;
+
+pub use config::{ConnectionLimits, NodeConfig};
+pub use error::{KeyFileError, StartError};
+pub use key::{NodeKey, verify_peer};
+pub use metrics::Metrics;
+pub use node::Libp2pNode;

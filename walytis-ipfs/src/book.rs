@@ -71,6 +71,7 @@ impl Book {
     }
 
     /// Says whether the peer is reconnected.
+    #[cfg(test)]
     pub(crate) fn keeps(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(|entry| entry.keep)
     }

@@ -82,11 +82,16 @@ impl NodeConfig {
     }
 
     pub(crate) fn listen_multiaddrs(&self) -> Result<Vec<Multiaddr>, StartError> {
-        let parse = |address: &Address| {
-            address.as_str().parse().map_err(|_| StartError::BadAddress { address: address.clone() })
-        };
         self.listen.iter().map(parse).collect()
     }
+
+    pub(crate) fn bootstrap_multiaddrs(&self) -> Result<Vec<Multiaddr>, StartError> {
+        self.bootstrap.iter().map(parse).collect()
+    }
+}
+
+fn parse(address: &Address) -> Result<Multiaddr, StartError> {
+    address.as_str().parse().map_err(|_| StartError::BadAddress { address: address.clone() })
 }
 
 fn addresses(texts: &[&str]) -> Vec<Address> {

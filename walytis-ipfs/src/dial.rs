@@ -109,7 +109,13 @@ impl Dial {
     }
 
     /// Notes a failure; the next address need not wait for its time any more.
-    pub(crate) fn failed(&mut self, id: Option<ConnectionId>, address: Option<Multiaddr>, error: &DialError, now: Instant) {
+    pub(crate) fn failed(
+        &mut self,
+        id: Option<ConnectionId>,
+        address: Option<Multiaddr>,
+        error: &DialError,
+        now: Instant,
+    ) {
         let address = id.and_then(|id| self.running.remove(&id)).or(address);
         self.wrong_peer |= matches!(error, DialError::WrongPeerId { .. });
         let address = address.map(|address| address.to_string()).unwrap_or_default();

@@ -76,7 +76,7 @@ impl Driver {
         inputs: Inputs,
     ) -> Self {
         let now = Instant::now();
-        let mut driver = Self {
+        Self {
             config,
             swarm,
             tasks,
@@ -93,19 +93,22 @@ impl Driver {
             bootstrap: Vec::new(),
             sweep: now + SWEEP,
             writing: None,
-        };
-        let bootstrap: Vec<Multiaddr> =
-            driver.config.bootstrap.iter().filter_map(|address| address.as_str().parse().ok()).collect();
-        for address in bootstrap {
+        }
+    }
+
+    /// Has these addresses dialled, and those that name a peer kept.
+    pub(crate) fn with_bootstrap(mut self, addresses: Vec<Multiaddr>) -> Self {
+        let now = Instant::now();
+        for address in addresses {
             match named_peer(&address) {
                 Some(peer) => {
-                    driver.book.hear(peer, [address], true);
-                    driver.book.down(&peer, now, 0);
+                    self.book.hear(peer, [address], true);
+                    self.book.down(&peer, now, 0);
                 }
-                None => driver.bootstrap.push((now, address)),
+                None => self.bootstrap.push((now, address)),
             }
         }
-        driver
+        self
     }
 
     /// Runs until told to stop, then closes everything in order.

@@ -121,7 +121,9 @@ fn write(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
     let removed = fs::remove_file(&temporary);
     written?;
     removed?;
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
 }
 
 fn write_temporary(path: &Path, seed: &[u8; 32]) -> io::Result<()> {

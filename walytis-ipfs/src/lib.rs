@@ -1,4 +1,4 @@
-//! The libp2p node behind walytis-core's `Network`.
+#![doc = include_str!("../README.md")]
 
 mod behaviour;
 mod book;

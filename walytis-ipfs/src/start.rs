@@ -78,6 +78,7 @@ pub(crate) async fn start(
     inputs: Inputs,
 ) -> Result<Driver, StartError> {
     let listen = config.listen_multiaddrs()?;
+    let bootstrap = config.bootstrap_multiaddrs()?;
     let book = load(&*store).await?;
     let tasks = Tasks::default();
     let mut swarm = build(&config, key, &shared, tasks.clone())?;
@@ -86,7 +87,7 @@ pub(crate) async fn start(
         tasks.end().await;
         return Err(error);
     }
-    Ok(Driver::new(config, swarm, tasks, book, store, clock, rng, shared, inputs))
+    Ok(Driver::new(config, swarm, tasks, book, store, clock, rng, shared, inputs).with_bootstrap(bootstrap))
 }
 
 async fn load(store: &dyn KvStore) -> Result<Book, StartError> {
@@ -127,10 +128,9 @@ async fn listen_all(swarm: &mut Swarm<Behaviour>, listen: Vec<Multiaddr>, shared
         if let Err(error) = probe(&address) {
             return Err(listen_error(&address, &error));
         }
-        let listener = swarm.listen_on(address.clone()).map_err(|error| StartError::Listen {
-            address: address.to_string(),
-            reason: error.to_string(),
-        })?;
+        let listener = swarm
+            .listen_on(address.clone())
+            .map_err(|error| StartError::Listen { address: address.to_string(), reason: error.to_string() })?;
         waiting.push((listener, address));
     }
     let named = async {

@@ -80,8 +80,15 @@ fn strangers_never_displace_kept_peers() {
 #[test]
 fn implausible_addresses_are_told_apart() {
     let refused = [
-        "/ip4/0.0.0.0/tcp/1", "/ip4/224.0.0.1/tcp/1", "/ip4/1.2.3.4/tcp/0", "/ip4/1.2.3.4/udp/1", "/ip4/127.0.0.1/tcp/1",
-        "/memory/7", "/ip4/1.2.3.4/tcp/1/http", "/ip6/::/tcp/1", "/ip4/255.255.255.255/tcp/1",
+        "/ip4/0.0.0.0/tcp/1",
+        "/ip4/224.0.0.1/tcp/1",
+        "/ip4/1.2.3.4/tcp/0",
+        "/ip4/1.2.3.4/udp/1",
+        "/ip4/127.0.0.1/tcp/1",
+        "/memory/7",
+        "/ip4/1.2.3.4/tcp/1/http",
+        "/ip6/::/tcp/1",
+        "/ip4/255.255.255.255/tcp/1",
     ];
     refused.iter().for_each(|text| assert!(!is_plausible(&address(text), false), "{text}"));
     let taken = ["/ip4/10.0.0.1/tcp/1", "/ip6/2001:db8::1/udp/1/quic-v1", "/dns/example.org/tcp/443"];

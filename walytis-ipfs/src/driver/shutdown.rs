@@ -55,7 +55,7 @@ impl Driver {
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
             // Gone already is as good.
-            drop(self.swarm.disconnect_peer_id(peer));
+            let _gone = self.swarm.disconnect_peer_id(peer);
         }
         while self.swarm.network_info().connection_counters().num_established() > 0 {
             let event = self.swarm.select_next_some().await;

@@ -30,10 +30,7 @@ pub struct NodeKey(ed25519::Keypair);
 impl NodeKey {
     /// Returns the key pair of this seed.
     pub fn from_seed(seed: &Secret<32>) -> Self {
-        let mut bytes = Zeroizing::new(*seed.expose());
-        #[expect(clippy::expect_used, reason = "every 32 bytes are an Ed25519 seed")]
-        let secret = ed25519::SecretKey::try_from_bytes(bytes.as_mut()).expect("32 bytes");
-        Self(ed25519::Keypair::from(secret))
+        Self(ed25519::Keypair::from(secret_key(seed)))
     }
 
     /// Returns the key of this file, or makes one and writes it (mode 0600, by rename, flushed) if there is none.
@@ -72,6 +69,12 @@ impl fmt::Debug for NodeKey {
 /// Only peer ids that contain their Ed25519 key can be checked; all others are refused.
 pub fn verify_peer(peer: &PeerId, message: &[u8], signature: &[u8]) -> bool {
     public_key(peer).is_some_and(|key| key.verify(&[PEER_LABEL, message].concat(), signature))
+}
+
+#[expect(clippy::expect_used, reason = "every 32 bytes are an Ed25519 seed")]
+fn secret_key(seed: &Secret<32>) -> ed25519::SecretKey {
+    let mut bytes = Zeroizing::new(*seed.expose());
+    ed25519::SecretKey::try_from_bytes(bytes.as_mut()).expect("32 bytes")
 }
 
 /// The key inside an identity-multihash peer id: 0x00, length 36, and the protobuf of an Ed25519 key.

@@ -1,6 +1,14 @@
 //! Nodes over real sockets on loopback. Real time: libp2p cannot run under a paused clock, so every wait is for an
 //! event and has a deadline.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests fail by panicking, and show what they measured"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

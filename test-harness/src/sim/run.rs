@@ -1,0 +1,52 @@
+//! Running a scenario under seeds.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Environment variable that replaces a simulation's seeds by one.
+const SEED: &str = "WALYTIS_SEED";
+
+/// Returns the seeds to run: the one in `WALYTIS_SEED`, if it is set, else `usual`.
+///
+/// # Panics
+/// If the variable is set to something that is no number.
+pub fn seeds(usual: &[u64]) -> Vec<u64> {
+    match std::env::var(SEED) {
+        Ok(text) => {
+            #[expect(clippy::expect_used, reason = "a wrong seed must not silently run another")]
+            let seed = text.parse().expect("WALYTIS_SEED is a number");
+            vec![seed]
+        }
+        Err(_) => usual.to_vec(),
+    }
+}
+
+/// Returns the command that runs one seed of a test again. `test` is `<test program>::<function>`.
+pub fn rerun_line(test: &str, seed: u64) -> String {
+    let (program, function) = test.split_once("::").unwrap_or((test, ""));
+    format!("{SEED}={seed} cargo test -p test-harness --test {program} {function} -- --nocapture")
+}
+
+/// Runs `scenario` once for every seed, each in a runtime of its own with one thread and paused time, and returns what
+/// each gave. If one fails, its seed and the command to run it again are printed before the panic goes on.
+///
+/// # Panics
+/// If the scenario does.
+pub fn simulate<T>(test: &str, usual: &[u64], scenario: impl AsyncFn(u64) -> T) -> Vec<T> {
+    let run = |seed| {
+        eprintln!("{test}: seed {seed}");
+        #[expect(clippy::expect_used, reason = "without a runtime there is nothing to test")]
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime without I/O can always be built");
+        match catch_unwind(AssertUnwindSafe(|| runtime.block_on(scenario(seed)))) {
+            Ok(done) => done,
+            Err(panic) => {
+                eprintln!("\n{test} failed with seed {seed}; run it again with\n  {}\n", rerun_line(test, seed));
+                resume_unwind(panic)
+            }
+        }
+    };
+    seeds(usual).into_iter().map(run).collect()
+}

@@ -27,3 +27,6 @@ mod serve;
 
 pub(crate) use codec_v1::{read_body, write_body};
 pub use driver::{CATCH_UP, ChainPeer, Replicator, SyncStatus};
+
+#[cfg(test)]
+mod hostile_tests;

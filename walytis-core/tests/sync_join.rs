@@ -188,10 +188,12 @@ async fn a_member_that_hands_over_another_chain_is_found_out() {
         let mut answer = vec![0, 0, 0, 34, 1, 1];
         answer.extend([8; 32]);
         let mut granted = vec![1, 3, 0, 1];
-        let len = genesis.len();
-        granted.extend([(len % 128) as u8 | 0x80, (len / 128) as u8]);
+        // A length of two groups of seven bits.
+        let len = u16::try_from(genesis.len()).unwrap();
+        assert!((128..16_384).contains(&len));
+        granted.extend([len.to_le_bytes()[0] | 0x80, u8::try_from(len >> 7).unwrap()]);
         granted.extend(&genesis[..]);
-        answer.extend((granted.len() as u32).to_be_bytes());
+        answer.extend(u32::try_from(granted.len()).unwrap().to_be_bytes());
         answer.extend(granted);
         stream.write_all(&answer).await.unwrap();
         stream.flush().await.unwrap();

@@ -1,7 +1,7 @@
 //! What every [`Network`] must do. Runs in real and in paused time: nothing sleeps but the repetition of gossip,
 //! which is a hint and may need its time to find neighbours.
 
-#![expect(clippy::expect_used, reason = "a contract suite fails by panicking")]
+#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a contract suite fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -92,6 +92,7 @@ impl Invitation {
     }
 
     /// Returns the text; it is a secret. Addresses beyond [`MEMBERS_MAX`] are left out.
+    #[expect(clippy::missing_panics_doc, reason = "it never does")]
     pub fn to_text(&self) -> Zeroizing<String> {
         let members = self.members.iter().take(MEMBERS_MAX).cloned().collect();
         let seed = *self.seed.expose();

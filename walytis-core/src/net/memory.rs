@@ -328,7 +328,10 @@ struct Hub {
     gossip_filter: Option<GossipFilter>,
 }
 
-struct GossipFilter(Box<dyn Fn(&PeerId, &PeerId, &[u8]) -> bool + Send + Sync>);
+struct GossipFilter(Box<Passes>);
+
+/// Says whether a message passes from one peer to another.
+type Passes = dyn Fn(&PeerId, &PeerId, &[u8]) -> bool + Send + Sync;
 
 struct Link {
     dialler: PeerId,

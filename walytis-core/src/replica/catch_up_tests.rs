@@ -46,6 +46,8 @@ struct Simulation {
     break_per_mille: u32,
 }
 
+type Ids = Vec<(BlockId, u64)>;
+
 const FILE_BYTES: u32 = 1_000;
 const BATCH: usize = 16;
 
@@ -202,7 +204,7 @@ impl Simulation {
         }
     }
 
-    fn walk(&self, at: usize, from: &[BlockId], limit: u32) -> (Vec<(BlockId, u64)>, Vec<(BlockId, u64)>) {
+    fn walk(&self, at: usize, from: &[BlockId], limit: u32) -> (Ids, Ids) {
         let here = &self.replicas[at].blocks;
         let known = from.iter().filter(|id| here.contains(id));
         let mut frontier: BTreeSet<_> = known.map(|id| (self.graph[id].1, *id)).collect();

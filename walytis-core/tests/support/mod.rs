@@ -1,6 +1,14 @@
 //! Nodes over the network in memory.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "support of tests: a failure is a failed test"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;

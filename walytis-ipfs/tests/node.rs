@@ -268,3 +268,18 @@ async fn offline_node_dials_nobody() {
     within(a.shutdown()).await;
     within(b.shutdown()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_peer_behind_a_bare_address_is_refused() {
+    let (a, b, c) = (node(1).await, node(2).await, node(3).await);
+    for address in b.addresses() {
+        let bare = Address::new(address.as_str().split("/p2p/").next().unwrap()).unwrap();
+        let wrong = within(a.connect(Some(&c.local_peer()), &[bare])).await;
+        assert_eq!(wrong, Err(NetworkError::WrongPeer));
+    }
+    assert!(a.peers().is_empty());
+    assert!(a.metrics().dial_failures >= 2);
+    for node in [a, b, c] {
+        within(node.shutdown()).await;
+    }
+}

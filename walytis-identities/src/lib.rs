@@ -9,6 +9,7 @@ pub mod crypto;
 pub mod epoch;
 pub mod id;
 pub mod identity;
+pub mod node;
 pub mod op;
 pub mod sealed;
 pub mod signed;

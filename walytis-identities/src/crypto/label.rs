@@ -58,11 +58,13 @@ pub enum Label {
     SealedSender,
     /// Digest of a recovery key.
     RecoveryDigest,
+    /// Recovery key pair from a recovery code.
+    RecoveryKey,
 }
 
 impl Label {
     /// Every label.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::DeviceId,
         Self::ReceivingKeyId,
         Self::Op,
@@ -89,6 +91,7 @@ impl Label {
         Self::Sealed,
         Self::SealedSender,
         Self::RecoveryDigest,
+        Self::RecoveryKey,
     ];
 
     /// Returns the text, ASCII, at most 64 bytes.
@@ -120,6 +123,7 @@ impl Label {
             Self::Sealed => "walytis/identities/sealed/v1",
             Self::SealedSender => "walytis/identities/sealed-sender/v1",
             Self::RecoveryDigest => "walytis/identities/recovery-digest/v1",
+            Self::RecoveryKey => "walytis/identities/recovery-key/v1",
         }
     }
 

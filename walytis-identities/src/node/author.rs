@@ -1,0 +1,122 @@
+//! Making ops of one's own.
+
+use walytis_core::id::BlockId;
+use walytis_core::secret::Secret;
+
+use super::error::{IdentitiesError, IdentitiesResult};
+use super::shared::{Known, Shared};
+use crate::id::{ControllerId, OpId, Role};
+use crate::op::{CUT_HEADS_MAX, ChainCut, KEPT_MAX};
+use crate::state::{BuildError, Builder, Built, IdentityState};
+use crate::token::JoinRequest;
+
+/// An op that is wanted.
+#[derive(Clone, Debug)]
+pub(super) enum Draft {
+    /// An invitation.
+    Invite { role: Role, uses: Option<u32>, expires_at_ms: Option<i64> },
+    /// Takes one back.
+    RevokeInvite { invite: OpId },
+    /// Removes controllers.
+    Remove { targets: Vec<ControllerId> },
+    /// This device leaves.
+    Leave,
+    /// A new epoch.
+    Rekey,
+    /// Admits a joiner.
+    Honour { request: Box<JoinRequest> },
+}
+
+/// An op that was made.
+#[derive(Debug)]
+pub(super) struct Authored {
+    pub(super) id: OpId,
+    /// Of an invitation: its seed, kept nowhere else.
+    pub(super) seed: Option<Secret<32>>,
+}
+
+/// Builds an op on everything known now. `heads`: the heads of the identity's chain that are admitted here.
+pub(super) fn build(
+    shared: &Shared,
+    draft: Draft,
+    heads: &[BlockId],
+) -> IdentitiesResult<(Built, Option<Secret<32>>)> {
+    let keys = shared.keys()?;
+    let mut known = shared.known();
+    let state = known.graph.state();
+    check(shared, &state, &draft)?;
+    let Known { graph, ring, .. } = &mut *known;
+    let builder = Builder::new(graph, &keys, ring, &*shared.tools.entropy);
+    let built = match draft {
+        Draft::Invite { role, uses, expires_at_ms } => {
+            let invitation = builder.invite(role, uses, expires_at_ms).map_err(refused)?;
+            return Ok((Built { op: invitation.op, secrets: None }, Some(invitation.seed)));
+        }
+        Draft::RevokeInvite { invite } => builder.revoke_invite(invite),
+        Draft::Remove { targets } => {
+            let cut = ChainCut { chain: shared.did.chain(), heads: heads.iter().copied().take(CUT_HEADS_MAX).collect() };
+            let kept = kept_invitations(&state, &targets);
+            builder.remove(targets, vec![cut], kept)
+        }
+        Draft::Leave => builder.leave(),
+        Draft::Rekey => builder.rekey(),
+        Draft::Honour { request } => builder.honour(*request),
+    };
+    Ok((built.map_err(refused)?, None))
+}
+
+/// Refuses with a reason that a person understands what the rules would refuse anyway.
+fn check(shared: &Shared, state: &IdentityState, draft: &Draft) -> IdentitiesResult<()> {
+    let me = shared.controller();
+    let Some(role) = state.role(&me) else {
+        return Err(IdentitiesError::refused("this device is no controller of the identity any more"));
+    };
+    let admin = |what: &str| match role {
+        Role::Admin => Ok(()),
+        _ => Err(IdentitiesError::refused(format!("{what} needs the role admin, this device is {role}"))),
+    };
+    match draft {
+        Draft::Invite { .. } => admin("inviting"),
+        Draft::RevokeInvite { invite } => {
+            admin("revoking an invitation")?;
+            let known = state.invitations.get(invite).is_some_and(|found| found.revoked_by.is_none());
+            if known { Ok(()) } else { Err(IdentitiesError::refused("there is no such invitation, or it is revoked")) }
+        }
+        Draft::Remove { targets } => {
+            if targets.iter().all(|target| state.leaving.contains_key(target)) {
+                return Ok(());
+            }
+            admin("removing a controller")?;
+            if targets.contains(&me) {
+                return Err(IdentitiesError::refused("a controller does not remove itself: leave instead"));
+            }
+            match targets.iter().find(|target| state.role(target).is_none() && !state.leaving.contains_key(target)) {
+                Some(stranger) => Err(IdentitiesError::NoController { controller: *stranger }),
+                None => Ok(()),
+            }
+        }
+        Draft::Leave => {
+            let others = state.controllers.values().any(|other| other.id != me && other.role == Role::Admin);
+            if role != Role::Admin || others {
+                return Ok(());
+            }
+            Err(IdentitiesError::refused("the last admin cannot leave"))
+        }
+        Draft::Rekey | Draft::Honour { .. } if role.writes() => Ok(()),
+        Draft::Rekey | Draft::Honour { .. } => Err(IdentitiesError::refused("this needs the role member or admin")),
+    }
+}
+
+/// Invitations that outlive a removal: those that the removed neither made nor used, so that nobody who is removed can
+/// come back by a seed that it knows.
+fn kept_invitations(state: &IdentityState, targets: &[ControllerId]) -> Vec<OpId> {
+    let open = state.invitations.values().filter(|invitation| invitation.is_open());
+    let untouched = open.filter(|invitation| {
+        !targets.contains(&invitation.author) && !invitation.used_by.iter().any(|user| targets.contains(user))
+    });
+    untouched.map(|invitation| invitation.id).take(KEPT_MAX).collect()
+}
+
+fn refused(error: BuildError) -> IdentitiesError {
+    IdentitiesError::refused(error.to_string())
+}

@@ -1,0 +1,192 @@
+//! One identity of this node as other layers see it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use walytis_core::chain::{Chain, ChainCore};
+use walytis_core::id::{BlockId, PeerId};
+use walytis_core::key::{PublicKey, SignError, Signature, Signer};
+use walytis_core::ledger::LedgerError;
+use walytis_core::secret::Secret;
+
+use super::shared::Shared;
+use crate::epoch::EpochView;
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
+use crate::identity::{EpochUse, Identity, IdentityError, Judgement, RecordRef};
+use crate::state::RecordVerdict;
+
+/// Blocks whose parents are read at once while an ancestor is looked for.
+const STEP: usize = 256;
+
+/// One identity of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct IdentityHandle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) chain: Chain,
+}
+
+impl fmt::Debug for IdentityHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdentityHandle({:?})", self.shared.did)
+    }
+}
+
+impl IdentityHandle {
+    /// Returns the identity's chain.
+    pub const fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Returns the signer of the device's blocks, usable as soon as the vault is open.
+    pub(super) fn signer(shared: &Arc<Shared>) -> Arc<dyn Signer> {
+        match shared.keys() {
+            Ok(keys) => keys,
+            Err(_) => Arc::new(DeviceSigner(Arc::clone(shared))),
+        }
+    }
+
+    /// Returns this device's role, or nothing once it has been removed or has left.
+    pub fn role(&self) -> Option<Role> {
+        self.shared.my_role()
+    }
+}
+
+/// Signs with the device's key; fails while the vault has not been unlocked.
+#[derive(Debug)]
+struct DeviceSigner(Arc<Shared>);
+
+impl Signer for DeviceSigner {
+    fn public_key(&self) -> PublicKey {
+        match self.0.keys() {
+            Ok(keys) => keys.public_key(),
+            // Nothing verifies under it, and nothing is signed.
+            Err(_) => PublicKey::Ed25519([0; 32]),
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {
+        self.0.keys().map_err(|_| SignError::Locked)?.sign(message)
+    }
+}
+
+#[async_trait]
+impl Identity for IdentityHandle {
+    fn did(&self) -> Did {
+        self.shared.did
+    }
+
+    fn device(&self) -> DeviceId {
+        self.shared.me
+    }
+
+    fn controller(&self) -> ControllerId {
+        self.shared.controller()
+    }
+
+    fn device_signer(&self) -> Arc<dyn Signer> {
+        Self::signer(&self.shared)
+    }
+
+    async fn auth_heads(&self) -> Vec<OpId> {
+        self.shared.known().graph.heads()
+    }
+
+    async fn sending_epoch(&self) -> Result<EpochId, IdentityError> {
+        let mut known = self.shared.known();
+        let state = known.graph.state();
+        let refused = |reason: &str| IdentityError::Refused { reason: reason.to_owned() };
+        match state.role(&self.shared.controller()) {
+            None => return Err(refused("this device is no controller of the identity any more")),
+            Some(role) if !role.writes() => return Err(refused("the role reader does not write")),
+            Some(_) => {}
+        }
+        let epoch = state.sending_epoch.ok_or(IdentityError::NoSendingEpoch)?;
+        let held = known.ring.get(&epoch).is_some_and(|secrets| secrets.epoch.is_some());
+        match (held, self.shared.keys()) {
+            (true, _) => Ok(epoch),
+            (false, Err(_)) => Err(IdentityError::Locked),
+            (false, Ok(_)) => Err(IdentityError::NoEpochSecret { epoch }),
+        }
+    }
+
+    async fn derive(&self, epoch: &EpochId, purpose: EpochUse) -> Result<Secret<32>, IdentityError> {
+        self.shared.keys().map_err(|_| IdentityError::Locked)?;
+        let known = self.shared.known();
+        let missing = || IdentityError::NoEpochSecret { epoch: *epoch };
+        let op = known.graph.op(epoch).ok_or_else(missing)?;
+        let view = EpochView::of(op.core()).ok_or_else(missing)?;
+        known.ring.get(epoch).and_then(|secrets| view.derive(secrets, purpose)).ok_or_else(missing)
+    }
+
+    async fn judge(&self, record: &RecordRef) -> Judgement {
+        let verdict = self.shared.known().graph.judge(&self.chain.core().id(), record);
+        match verdict {
+            RecordVerdict::Valid => Judgement::Valid,
+            RecordVerdict::Void(rule) => Judgement::Void(rule.number()),
+            RecordVerdict::Wait(_) => Judgement::Wait,
+            RecordVerdict::Within(cuts) => {
+                for cut in cuts {
+                    match is_within(self.chain.core(), &record.block, &cut).await {
+                        Ok(Some(true)) => {}
+                        Ok(Some(false)) => return Judgement::Void(crate::state::Rule::BeyondCut.number()),
+                        // Not all of it is here, or it cannot be read now: asked again when something changes.
+                        Ok(None) | Err(_) => return Judgement::Wait,
+                    }
+                }
+                Judgement::Valid
+            }
+        }
+    }
+
+    async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool {
+        let Some(device) = self.shared.device_of(peer) else { return false };
+        let state = self.shared.state();
+        let Some(controller) = state.controller_of(&device) else { return false };
+        let dealt = state.epochs.get(epoch).is_some_and(|epoch| epoch.recipients.contains(&controller.id));
+        controller.role.reads() && (controller.history || dealt)
+    }
+
+    async fn peers(&self) -> Vec<PeerId> {
+        self.shared.peers()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes()
+    }
+}
+
+/// Says whether `block` is one of `heads` or an ancestor of one; nothing if that cannot be told yet, because a block of
+/// them is not here. Walks down only to the block's generation.
+async fn is_within(core: &ChainCore, block: &BlockId, heads: &[BlockId]) -> Result<Option<bool>, LedgerError> {
+    if heads.contains(block) {
+        return Ok(Some(true));
+    }
+    let Some(target) = core.node(block).await? else { return Ok(None) };
+    let mut seen: BTreeSet<BlockId> = heads.iter().copied().collect();
+    let mut open: Vec<BlockId> = heads.to_vec();
+    let mut complete = true;
+    while !open.is_empty() {
+        let step: Vec<BlockId> = open.split_off(open.len().saturating_sub(STEP));
+        for node in core.nodes(&step).await? {
+            let Some(node) = node else {
+                complete = false;
+                continue;
+            };
+            if node.generation <= target.generation {
+                continue;
+            }
+            for parent in node.parents.iter() {
+                if parent == block {
+                    return Ok(Some(true));
+                }
+                if seen.insert(*parent) {
+                    open.push(*parent);
+                }
+            }
+        }
+    }
+    Ok(complete.then_some(false))
+}

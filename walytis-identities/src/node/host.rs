@@ -1,0 +1,172 @@
+//! Serving joiners: `/walytis/identity/join/1`, the controller's side.
+//!
+//! Whoever has not proved the invitation key learns one flat refusal; who has, the exact reason.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::debug;
+use walytis_core::id::PeerId;
+use walytis_core::net::{Protocol, Stream};
+use walytis_core::secret::Secret;
+
+use super::author::Draft;
+use super::error::ExchangeError;
+use super::exchange::send_items;
+use super::frame;
+use super::shared::Shared;
+use super::task::Command;
+use super::wire_v1::{self, Hello, JoinAnswer, JoinChallenge, JoinHello, JoinProof, RefusalCode};
+use crate::crypto::FixedBytes;
+use crate::id::{ControllerId, Did, OpId, Role};
+use crate::state::Invitation;
+use crate::token::{Challenge, JoinRequest, SessionTranscript};
+
+/// The protocol.
+pub(super) const JOIN: Protocol = "/walytis/identity/join/1";
+/// How long one join may take, the authority ops included.
+const WITHIN: Duration = Duration::from_secs(60);
+/// Largest frame of the joiner in bytes: device keys, two hybrid signatures.
+const FRAME_MAX: usize = 32 * 1024;
+
+/// A joiner that has proved the invitation key and its own receiving key.
+#[derive(Debug)]
+pub(super) struct HonourRequest {
+    pub(super) invite: OpId,
+    pub(super) request: JoinRequest,
+}
+
+/// What becomes of a joiner.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It was admitted before: the same op.
+    Known(OpId),
+    Refuse(RefusalCode),
+    Admit(Draft),
+}
+
+/// Judges a joiner; called by the task, so that two joiners never share the last use.
+pub(super) fn judge(shared: &Shared, request: &HonourRequest) -> Verdict {
+    let state = shared.state();
+    let newcomer = ControllerId::Device(request.request.device.device_id());
+    let Some(invitation) = state.invitations.get(&request.invite) else {
+        return Verdict::Refuse(RefusalCode::NotRecognised);
+    };
+    if let Some(controller) = state.controllers.get(&newcomer) {
+        return Verdict::Known(controller.since);
+    }
+    if state.removals.iter().any(|removal| removal.target == newcomer) || state.leaving.contains_key(&newcomer) {
+        return Verdict::Refuse(RefusalCode::Removed);
+    }
+    if invitation.revoked_by.is_some() {
+        return Verdict::Refuse(RefusalCode::Revoked);
+    }
+    if invitation.expires_at_ms.is_some_and(|expiry| shared.tools.clock.now_ms() > expiry) {
+        return Verdict::Refuse(RefusalCode::Expired);
+    }
+    if !invitation.is_open() {
+        return Verdict::Refuse(RefusalCode::UsedUp);
+    }
+    match state.role(&shared.controller()) {
+        Some(mine) if mine.writes() && (invitation.role != Role::Admin || mine == Role::Admin) => {
+            Verdict::Admit(Draft::Honour { request: Box::new(request.request.clone()) })
+        }
+        _ => Verdict::Refuse(RefusalCode::CannotAdmit),
+    }
+}
+
+/// Serves one joiner.
+pub(super) async fn serve(
+    mut stream: Box<dyn Stream>,
+    peer: &PeerId,
+    find: impl FnOnce(&Did) -> Option<Arc<Shared>>,
+) -> Result<(), ExchangeError> {
+    timeout(WITHIN, async {
+        let hello = frame::receive(&mut stream, FRAME_MAX).await?;
+        let hello: JoinHello = wire_v1::decode(&hello, "join hello")?;
+        let found = find(&hello.did).and_then(|shared| {
+            let invitation = shared.state().invitations.get(&hello.invite).cloned()?;
+            Some((shared, invitation))
+        });
+        let Some((shared, invitation)) = found else {
+            return refuse(&mut stream, RefusalCode::NotRecognised).await;
+        };
+        let session = challenge(&mut stream, &shared, peer, &hello, &invitation).await;
+        let request = match session {
+            Err(ExchangeError::Malformed { what }) => {
+                debug!(?peer, what, "a joiner proved nothing");
+                return refuse(&mut stream, RefusalCode::NotRecognised).await;
+            }
+            session => session?,
+        };
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Honour { request: Box::new(request), reply };
+        shared.commands.send(command).await.map_err(|_| ExchangeError::Closed)?;
+        match answer.await.map_err(|_| ExchangeError::Closed)? {
+            Err(code) => refuse(&mut stream, code).await,
+            Ok(admit) => {
+                frame::send(&mut stream, &wire_v1::encode(&JoinAnswer::Admitted(admit))).await?;
+                let nothing = Hello { did: shared.did, heads: Vec::new(), cards: Vec::new() };
+                let items = shared.items_for(&nothing);
+                send_items(&mut stream, &items).await?;
+                close(&mut stream).await
+            }
+        }
+    })
+    .await?
+}
+
+/// Sends the challenge and checks the proofs; anything that does not fit is [`ExchangeError::Malformed`].
+async fn challenge(
+    stream: &mut Box<dyn Stream>,
+    shared: &Shared,
+    peer: &PeerId,
+    hello: &JoinHello,
+    invitation: &Invitation,
+) -> Result<HonourRequest, ExchangeError> {
+    let malformed = |what| ExchangeError::Malformed { what };
+    let mut nonce = [0; 32];
+    shared.tools.entropy.fill(&mut nonce);
+    let chain = shared.did.chain();
+    let server = shared.tools.network.local_peer();
+    let transcript = SessionTranscript {
+        chain: &chain,
+        invite: &hello.invite,
+        joiner_nonce: &hello.nonce,
+        server_nonce: &nonce,
+        joiner: peer,
+        server: &server,
+    };
+    let context = transcript.message();
+    let (challenge, sealed) = Challenge::new(&hello.device.receiving, &context, &*shared.tools.entropy)
+        .map_err(|_| malformed("receiving key"))?;
+    let sealed = FixedBytes::from_slice(&sealed).ok_or_else(|| malformed("challenge"))?;
+    let question = JoinChallenge { nonce, controller: shared.controller(), sealed };
+    frame::send(stream, &wire_v1::encode(&question)).await?;
+    let proof = frame::receive(stream, FRAME_MAX).await?;
+    let proof: JoinProof = wire_v1::decode(&proof, "join proof")?;
+    transcript.verify(&invitation.key, &proof.session).map_err(|_| malformed("session proof"))?;
+    let names_it = proof.request.invitation.as_ref().is_some_and(|portable| portable.invite == hello.invite);
+    let same_keys = proof.request.device == hello.device;
+    if !challenge.accepts(&Secret::new(proof.answer)) || !names_it || !same_keys {
+        return Err(malformed("join proof"));
+    }
+    Ok(HonourRequest { invite: hello.invite, request: proof.request })
+}
+
+async fn refuse(stream: &mut Box<dyn Stream>, code: RefusalCode) -> Result<(), ExchangeError> {
+    frame::send(stream, &wire_v1::encode(&JoinAnswer::Refused(code))).await?;
+    close(stream).await
+}
+
+/// Closes the writing half and waits for the other side to do so too: what was sent then arrives.
+async fn close(stream: &mut Box<dyn Stream>) -> Result<(), ExchangeError> {
+    stream.close().await?;
+    let mut rest = [0; 1];
+    // An error here only says that the other side was quicker.
+    let _closed = stream.read(&mut rest).await;
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Joining an identity: `/walytis/identity/join/1`, the joiner's side.
+//!
+//! The new device's keys are stored before they are shown to anybody, and kept until the answer is final: whoever was
+//! interrupted repeats with the same keys, gets the same `Admit`, and costs no second use.
+
+use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::{Duration, timeout};
+use tracing::debug;
+use walytis_core::block::{Block, UnverifiedBlock};
+use walytis_core::id::PeerId;
+use walytis_core::store::{Batch, Durability};
+
+use super::error::{ExchangeError, IdentitiesError, IdentitiesResult, JoinError};
+use super::exchange::{Received, receive_items};
+use super::frame::{self, FRAME_MAX};
+use super::host::JOIN;
+use super::records::{self, JoinRecord};
+use super::ring;
+use super::shared::Tools;
+use super::wire_v1::{self, JoinAnswer, JoinChallenge, JoinHello, JoinProof};
+use crate::crypto::DeviceKeys;
+use crate::id::{ControllerId, OpId};
+use crate::state::AuthorityGraph;
+use crate::token::{Challenge, IdentityToken, InvitationKey, JoinRequest, SessionTranscript, TokenPeer};
+
+/// How long one address may take to answer.
+const DIAL_WITHIN: Duration = Duration::from_secs(20);
+/// How long one join may take, the authority ops included.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// What a controller handed over, checked.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) keys: DeviceKeys,
+    pub(super) genesis: Block,
+    pub(super) graph: AuthorityGraph,
+    /// Who admitted.
+    pub(super) peer: PeerId,
+}
+
+/// Joins by whichever of the token's controllers answers first.
+pub(super) async fn join(tools: &Tools, token: &IdentityToken, device_name: &str) -> IdentitiesResult<Joined> {
+    let keys = prepare_keys(tools, token, device_name).await?;
+    let mut shown = false;
+    match attempt_all(tools, token, &keys, &mut shown).await {
+        Ok((graph, genesis, peer)) => Ok(Joined { keys, genesis, graph, peer }),
+        Err(error) => {
+            // Kept only if somebody may have admitted them.
+            if !shown || error.is_final() {
+                forget(tools, token).await?;
+            }
+            Err(IdentitiesError::Join(error))
+        }
+    }
+}
+
+/// Returns the keys of an earlier attempt, or fresh ones, stored.
+async fn prepare_keys(tools: &Tools, token: &IdentityToken, device_name: &str) -> IdentitiesResult<DeviceKeys> {
+    let chain = token.did.chain();
+    let name = ring::device_name(&token.did);
+    let earlier = tools.store.get(&records::join(&chain)).await?.is_some();
+    if let Some(keys) = tools.secrets.get(&name).await?.filter(|_| earlier)
+        && let Ok(keys) = DeviceKeys::decode(&keys)
+    {
+        return Ok(keys);
+    }
+    let keys = DeviceKeys::generate(&*tools.entropy);
+    tools.secrets.put(&name, keys.encode()).await?;
+    let record = JoinRecord { device_name: device_name.to_owned() };
+    let mut batch = Batch::new();
+    batch.put(records::join(&chain), records::encode(&record));
+    tools.store.commit(batch, Durability::Flushed).await?;
+    Ok(keys)
+}
+
+/// Leaves nothing behind.
+async fn forget(tools: &Tools, token: &IdentityToken) -> IdentitiesResult<()> {
+    let mut batch = Batch::new();
+    batch.delete(records::join(&token.did.chain()));
+    tools.store.commit(batch, Durability::Flushed).await?;
+    Ok(tools.secrets.delete(&ring::device_name(&token.did)).await?)
+}
+
+/// Dials all at once; asks those that answer one after the other, so that no two admit at the same time.
+async fn attempt_all(
+    tools: &Tools,
+    token: &IdentityToken,
+    keys: &DeviceKeys,
+    shown: &mut bool,
+) -> Result<(AuthorityGraph, Block, PeerId), JoinError> {
+    let mut dials: FuturesUnordered<_> = token.peers.iter().map(|peer| dial(tools, peer)).collect();
+    let mut failures = Vec::new();
+    let mut refused: Option<JoinError> = None;
+    while let Some(dialled) = dials.next().await {
+        let peer = match dialled {
+            Ok(peer) => peer,
+            Err(reason) => {
+                failures.push(reason);
+                continue;
+            }
+        };
+        let attempt = timeout(WITHIN, attempt(tools, token, keys, &peer, shown));
+        match attempt.await.unwrap_or(Err(Failure::Exchange(ExchangeError::TimedOut))) {
+            Ok((graph, genesis)) => return Ok((graph, genesis, peer)),
+            Err(Failure::Join(error)) if error.is_final() => return Err(error),
+            Err(Failure::Join(error)) => refused = Some(error),
+            Err(Failure::Exchange(error)) => {
+                debug!(did = ?token.did, ?peer, %error, "joining by one controller failed");
+                failures.push(error.to_string());
+            }
+        }
+    }
+    if failures.is_empty() {
+        failures.push("the invitation names no address".to_owned());
+    }
+    Err(refused.unwrap_or(JoinError::Unreachable { reason: failures.join("; ") }))
+}
+
+async fn dial(tools: &Tools, to: &TokenPeer) -> Result<PeerId, String> {
+    let connect = tools.network.connect(Some(&to.peer), &to.addresses);
+    match timeout(DIAL_WITHIN, connect).await {
+        Ok(Ok(peer)) => Ok(peer),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("{} did not answer in time", to.peer)),
+    }
+}
+
+enum Failure {
+    Join(JoinError),
+    Exchange(ExchangeError),
+}
+
+impl<E: Into<ExchangeError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Exchange(error.into())
+    }
+}
+
+async fn attempt(
+    tools: &Tools,
+    token: &IdentityToken,
+    keys: &DeviceKeys,
+    peer: &PeerId,
+    shown: &mut bool,
+) -> Result<(AuthorityGraph, Block), Failure> {
+    let malformed = |what| Failure::Exchange(ExchangeError::Malformed { what });
+    let chain = token.did.chain();
+    let mut stream = tools.network.open(peer, JOIN).await?;
+    let mut nonce = [0; 32];
+    tools.entropy.fill(&mut nonce);
+    let hello = JoinHello { did: token.did, invite: token.invite, nonce, device: keys.public().clone() };
+    frame::send(&mut stream, &wire_v1::encode(&hello)).await?;
+
+    let question = frame::receive(&mut stream, FRAME_MAX).await?;
+    if let Ok(JoinAnswer::Refused(code)) = wire_v1::decode::<JoinAnswer>(&question, "answer") {
+        return Err(Failure::Join(JoinError::of(code)));
+    }
+    let question: JoinChallenge = wire_v1::decode(&question, "challenge")?;
+    let joiner = tools.network.local_peer();
+    let transcript = SessionTranscript {
+        chain: &chain,
+        invite: &token.invite,
+        joiner_nonce: &nonce,
+        server_nonce: &question.nonce,
+        joiner: &joiner,
+        server: peer,
+    };
+    let context = transcript.message();
+    let answer = Challenge::answer(keys.receiving(), &context, question.sealed.as_bytes())
+        .map_err(|_| malformed("challenge"))?;
+    let key = InvitationKey::from_seed(&token.seed, &chain);
+    let invitation = Some((&token.invite, &key));
+    let request = JoinRequest::new(keys, &chain, &question.controller, invitation, &*tools.entropy);
+    let proof = JoinProof { answer: *answer.expose(), session: key.prove_session(&transcript), request };
+    let shown_before = std::mem::replace(shown, true);
+    frame::send(&mut stream, &wire_v1::encode(&proof)).await?;
+
+    let answer = frame::receive(&mut stream, FRAME_MAX).await?;
+    match wire_v1::decode::<JoinAnswer>(&answer, "answer")? {
+        JoinAnswer::Refused(code) => {
+            // This one admitted nobody.
+            *shown = shown_before;
+            Err(Failure::Join(JoinError::of(code)))
+        }
+        JoinAnswer::Admitted(admit) => {
+            let received = receive_items(&mut stream).await?;
+            check(token, keys, &admit, received).map_err(|reason| Failure::Join(JoinError::Mismatch { reason }))
+        }
+    }
+}
+
+/// Checks everything from the genesis block up: the DID certifies the founder, the founder's state certifies the rest.
+fn check(
+    token: &IdentityToken,
+    keys: &DeviceKeys,
+    admit: &OpId,
+    received: Received,
+) -> Result<(AuthorityGraph, Block), &'static str> {
+    let file = received.genesis.ok_or("no genesis block")?;
+    let genesis = verify_genesis(&token.did, file).ok_or("a genesis block of another chain")?;
+    let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| "a genesis block of no identity")?;
+    for op in received.ops {
+        graph.insert(op).map_err(|_| "an authority op that is not authorised")?;
+    }
+    let state = graph.state();
+    let standing = state.controllers.get(&ControllerId::Device(keys.id()));
+    if standing.is_none_or(|standing| standing.since != *admit) {
+        return Err("an admission that does not count");
+    }
+    Ok((graph, genesis))
+}
+
+/// Verifies a genesis block file against a DID.
+pub(super) fn verify_genesis(did: &crate::id::Did, file: Bytes) -> Option<Block> {
+    let genesis = UnverifiedBlock::decode(file).ok()?;
+    let is_genesis = genesis.header().chain.is_none() && genesis.id() == did.chain().0;
+    genesis.verify(&did.chain()).ok().filter(|_| is_genesis)
+}

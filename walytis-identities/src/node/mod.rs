@@ -1,0 +1,46 @@
+//! The identities of one node: creating, inviting, joining, removing; signing, sealing, resolving.
+//!
+//! [`Identities`] is the runtime, one per node. Each identity has one task that owns what changes; sessions, admission
+//! and readers see it through the traits [`ChainAccess`](walytis_core::access::ChainAccess),
+//! [`AdmissionPolicy`](walytis_core::access::AdmissionPolicy) and [`Identity`](crate::identity::Identity).
+//!
+//! ```text
+//!  Identities ── accepts ─► /walytis/authority/1      ops and cards, before every session and on every change
+//!      │                    /walytis/identity/join/1  joiners with an invitation
+//!      └── per identity: Shared ◄─ task ─► chain (blocks with ops)
+//! ```
+//!
+//! What an outsider who knows the DID gets: the genesis block, the authority ops with their signatures, the public part
+//! of device cards. No other block, no content.
+
+mod access;
+mod author;
+mod cards;
+mod error;
+mod exchange;
+mod frame;
+mod handle;
+mod host;
+mod join;
+mod limiter;
+mod open;
+mod records;
+mod recovery;
+mod resolve;
+mod ring;
+mod runtime;
+mod serve;
+mod shared;
+mod speak;
+mod task;
+mod wire_v1;
+
+pub use error::{IdentitiesError, IdentitiesResult, JoinError};
+pub use handle::IdentityHandle;
+pub use recovery::RecoveryCode;
+pub use resolve::Resolved;
+pub use runtime::{
+    ControllerInfo, Created, Identities, IdentitiesConfig, IdentitiesParts, IdentityInfo, InviteOptions, NewInvite,
+    OpDone,
+};
+pub use speak::Opened;

@@ -1,0 +1,240 @@
+//! Opening the runtime, creating and joining identities.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+use walytis_core::block::Block;
+use walytis_core::chain::Chain;
+use walytis_core::node::{Governance, GovernedGenesis, NodeError};
+use walytis_core::store::{Batch, Durability, KvStore, StoreError};
+use walytis_core::topic::Topic;
+
+use super::access::Gate;
+use super::error::{IdentitiesError, IdentitiesResult};
+use super::handle::IdentityHandle;
+use super::records::{self, IdentityRecord};
+use super::recovery::RecoveryCode;
+use super::runtime::{Created, Entry, Identities, IdentitiesParts, Inner};
+use super::shared::{Shared, Tools};
+use super::task::{COMMANDS, Command, Task};
+use super::{join, ring, serve};
+use crate::card::CARD_NAME_MAX;
+use crate::crypto::DeviceKeys;
+use crate::id::{DeviceId, Did};
+use crate::op::HistoryPolicy;
+use crate::state::{AuthorityGraph, Builder, CreateOptions};
+use crate::token::IdentityToken;
+
+/// An identity that is stored and does not run yet.
+struct Stored {
+    record: IdentityRecord,
+    graph: AuthorityGraph,
+    genesis: Block,
+    next_op: u64,
+}
+
+impl Identities {
+    /// Opens every identity of the node and begins to serve others. An identity that cannot be opened is logged and left
+    /// alone; it harms no other.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Store`]; [`IdentitiesError::Network`] if the protocols are taken.
+    pub async fn open(parts: IdentitiesParts) -> IdentitiesResult<Self> {
+        let identities = Self { inner: Arc::new(Inner::new(parts)) };
+        let inner = &identities.inner;
+        for (key, value) in records::all(&*inner.tools.store, &records::identities()).await? {
+            let Some(chain) = records::chain_of(&key) else { continue };
+            let record: IdentityRecord = records::decode(&key, &value)?;
+            if let Err(error) = identities.reopen(Did(chain), record).await {
+                warn!(did = ?Did(chain), %error, "identity cannot be opened");
+            }
+        }
+        serve::start(inner)?;
+        Ok(identities)
+    }
+
+    /// Creates an identity whose founder and only controller is a new device of this node.
+    ///
+    /// # Errors
+    /// [`IdentitiesError`]; then nothing is left behind.
+    pub async fn create(&self, name: &str, device_name: &str) -> IdentitiesResult<Created> {
+        check_device_name(device_name)?;
+        let _turn = self.inner.turn().await?;
+        self.check_name(name)?;
+        let tools = &self.inner.tools;
+        let keys = DeviceKeys::generate(&*tools.entropy);
+        let (recovery, digest) = RecoveryCode::generate(&*tools.entropy)
+            .ok_or(IdentitiesError::Internal { reason: "the recovery key could not be made" })?;
+        let options = CreateOptions { history: HistoryPolicy::All, recovery: Some(digest) };
+        let built = Builder::create(&keys, &options, &*tools.entropy)
+            .map_err(|error| IdentitiesError::refused(error.to_string()))?;
+        let topic = Topic::overlay("identity", "");
+        let genesis = self.inner.node.sign_genesis(GovernedGenesis {
+            chain_name: None,
+            overlay: Bytes::from(built.op.encode()),
+            topics: vec![topic.map_err(|_| IdentitiesError::Internal { reason: "the topic of authority ops" })?],
+            signer: Arc::new(keys.clone()),
+        })?;
+        let graph = AuthorityGraph::from_genesis(&genesis)
+            .map_err(|_| IdentitiesError::Internal { reason: "the own creation is refused" })?;
+        let did = graph.did();
+        if let Some(secrets) = &built.secrets {
+            tools.secrets.put(&ring::secret_name(&did, &built.op.id()), secrets.encode()).await?;
+        }
+        tools.secrets.put(&ring::device_name(&did), keys.encode()).await?;
+        let record = new_record(keys.id(), name, device_name);
+        let stored = self.store(record, graph, genesis).await?;
+        self.start(stored).await?;
+        info!(?did, "identity created");
+        Ok(Created { did, recovery })
+    }
+
+    /// Joins an identity with an invitation, as a new device of this node. `name` is the local name, the DID by default.
+    /// Interrupted, it may be repeated: the same keys are shown, and no second use is counted.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::BadToken`], [`IdentitiesError::Join`] with the reason; then nothing is left behind, unless an
+    /// answer was lost on the way.
+    pub async fn join(&self, token: &str, name: Option<&str>, device_name: &str) -> IdentitiesResult<Did> {
+        check_device_name(device_name)?;
+        let token: IdentityToken =
+            token.parse().map_err(|error: crate::token::TokenError| IdentitiesError::BadToken { reason: error.to_string() })?;
+        let _turn = self.inner.turn().await?;
+        let did = token.did;
+        if self.inner.here().contains_key(&did) {
+            return Err(IdentitiesError::AlreadyHere { did });
+        }
+        let name = name.map_or_else(|| did.to_string(), str::to_owned);
+        self.check_name(&name)?;
+        let joined = join::join(&self.inner.tools, &token, device_name).await?;
+        let record = new_record(joined.keys.id(), &name, device_name);
+        let stored = self.store(record, joined.graph, joined.genesis).await?;
+        let shared = self.start(stored).await?.handle.shared;
+        info!(?did, "joined an identity");
+        // The card lets the other side recognise this device; without it the next session brings it.
+        if let Err(error) = super::exchange::with_peer(&shared, &joined.peer).await {
+            warn!(?did, %error, "the controller that admitted could not be told the own card");
+        }
+        Ok(did)
+    }
+
+    fn check_name(&self, name: &str) -> IdentitiesResult<()> {
+        let taken = self.inner.node.chains(walytis_core::node::Listing::All).iter().any(|entry| entry.name == name);
+        if taken { Err(NodeError::NameTaken { name: name.to_owned() }.into()) } else { Ok(()) }
+    }
+
+    /// Stores record, genesis and ops in one commit; ends a join.
+    async fn store(
+        &self,
+        record: IdentityRecord,
+        graph: AuthorityGraph,
+        genesis: Block,
+    ) -> IdentitiesResult<Stored> {
+        let chain = graph.chain();
+        let mut batch = Batch::new();
+        batch.put(records::identity(&chain), records::encode(&record));
+        batch.put(records::genesis(&chain), genesis.file().clone());
+        // What a resolution of the same identity may have left.
+        batch.delete_range(walytis_core::store::KeyRange::prefix(&records::ops(&chain)));
+        let mut next_op = 0;
+        for op in graph.ops().skip(1) {
+            batch.put(records::op(&chain, next_op), op.encode());
+            next_op += 1;
+        }
+        batch.delete(records::join(&chain));
+        self.inner.tools.store.commit(batch, Durability::Flushed).await?;
+        Ok(Stored { record, graph, genesis, next_op })
+    }
+
+    async fn reopen(&self, did: Did, record: IdentityRecord) -> IdentitiesResult<()> {
+        let (graph, genesis, next_op) = load(&*self.inner.tools.store, &did).await?;
+        self.start(Stored { record, graph, genesis, next_op }).await?;
+        Ok(())
+    }
+
+    /// Opens the chain and starts the task of a stored identity.
+    async fn start(&self, stored: Stored) -> IdentitiesResult<Entry> {
+        let Stored { record, graph, genesis, next_op } = stored;
+        let did = graph.did();
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let tools: Arc<Tools> = Arc::clone(&self.inner.tools);
+        let shared = Arc::new(Shared::new(graph, genesis.file().clone(), record.device, tools, commands));
+        shared.known().next_op = next_op;
+        load_cards(&shared).await?;
+        match ring::load(&shared).await {
+            Ok(()) | Err(IdentitiesError::Locked) => {}
+            Err(error) => return Err(error),
+        }
+        let gate = Arc::new(Gate(Arc::clone(&shared)));
+        let signer = IdentityHandle::signer(&shared);
+        let governance = Governance { access: gate.clone(), policy: gate, signer: Some(signer) };
+        let name = record.name.clone();
+        let chain = self.open_chain(&genesis, &name, governance).await?;
+        let entry = Entry { handle: IdentityHandle { shared: Arc::clone(&shared), chain: chain.clone() }, name };
+        self.run(Task::new(shared, chain, record), receiver);
+        self.inner.here().insert(did, entry.clone());
+        Ok(entry)
+    }
+
+    /// A crash may have come before the chain was stored.
+    async fn open_chain(&self, genesis: &Block, name: &str, governance: Governance) -> IdentitiesResult<Chain> {
+        let id = genesis.chain();
+        let here = self.inner.node.chains(walytis_core::node::Listing::All).iter().any(|entry| entry.id == id);
+        if here {
+            return Ok(self.inner.node.open_governed(&id, governance).await?);
+        }
+        Ok(self.inner.node.add_governed(genesis, name, governance).await?)
+    }
+
+    fn run(&self, task: Task, commands: mpsc::Receiver<Command>) {
+        let stop = self.inner.stop.child_token();
+        self.inner.keep(tokio::spawn(task.run(commands, stop)));
+    }
+}
+
+/// Loads what is stored of an identity, this node's or a foreign one.
+pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(AuthorityGraph, Block, u64)> {
+    let chain = did.chain();
+    let key = records::genesis(&chain);
+    let corrupt = |key: &[u8], reason| IdentitiesError::Store(StoreError::corrupt(key, reason));
+    let file = store.get(&key).await?.ok_or_else(|| corrupt(&key, "the genesis block is missing"))?;
+    let genesis = join::verify_genesis(did, file).ok_or_else(|| corrupt(&key, "it is not the genesis block"))?;
+    let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| corrupt(&key, "it creates no identity"))?;
+    let mut next_op = 0;
+    for (key, value) in records::all(store, &records::ops(&chain)).await? {
+        let op = crate::op::SignedOp::decode(&value).map_err(|_| corrupt(&key, "it is no authority op"))?;
+        graph.insert(op).map_err(|_| corrupt(&key, "it is an authority op that is not authorised"))?;
+        let number = key.last_chunk::<8>().map_or(next_op, |number| u64::from_be_bytes(*number));
+        next_op = number + 1;
+    }
+    Ok((graph, genesis, next_op))
+}
+
+async fn load_cards(shared: &Shared) -> IdentitiesResult<()> {
+    let cards = records::all(&*shared.tools.store, &records::cards(&shared.did.chain())).await?;
+    let mut known = shared.known();
+    for (_, card) in cards {
+        // A damaged card comes again from its device.
+        let _device = known.take_in_card(&*shared.tools.network, &card);
+    }
+    Ok(())
+}
+
+fn new_record(device: DeviceId, name: &str, device_name: &str) -> IdentityRecord {
+    IdentityRecord { device, name: name.to_owned(), device_name: device_name.to_owned(), card_counter: 0 }
+}
+
+fn check_device_name(name: &str) -> IdentitiesResult<()> {
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > CARD_NAME_MAX {
+        "it has more than 64 bytes"
+    } else if name.chars().any(char::is_control) {
+        "it has control characters"
+    } else {
+        return Ok(());
+    };
+    Err(IdentitiesError::BadName { reason })
+}

@@ -1,0 +1,402 @@
+//! The runtime's handle: what applications call.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use walytis_core::clock::{Clock, Entropy};
+use walytis_core::id::PeerId;
+use walytis_core::net::Network;
+use walytis_core::node::Node;
+use walytis_core::store::{KvStore, SecretStore};
+
+use super::author::{Authored, Draft};
+use super::error::{IdentitiesError, IdentitiesResult};
+use super::handle::IdentityHandle;
+use super::recovery::RecoveryCode;
+use super::resolve::Foreign;
+use super::shared::Tools;
+use super::task::Command;
+use crate::id::{ControllerId, Did, EpochId, OpId, Role};
+use crate::state::Invitation;
+use crate::token::{IdentityToken, TOKEN_ADDRESSES_MAX, TOKEN_PEERS_MAX, TokenPeer};
+
+/// Settings of the runtime.
+#[derive(Clone, Copy, Debug)]
+pub struct IdentitiesConfig {
+    /// How long each rank waits for the one before it to take over a duty.
+    pub turn: Duration,
+}
+
+impl Default for IdentitiesConfig {
+    fn default() -> Self {
+        // Chosen: longer than any exchange between nodes that are connected, short for a person who waits.
+        Self { turn: Duration::from_secs(10) }
+    }
+}
+
+/// What the runtime is opened with.
+#[derive(Clone, Debug)]
+pub struct IdentitiesParts {
+    /// The node whose chains these are.
+    pub node: Node,
+    /// The same store as the node's.
+    pub store: Arc<dyn KvStore>,
+    /// Where keys stand: the key vault.
+    pub secrets: Arc<dyn SecretStore>,
+    /// The same network as the replicator's.
+    pub network: Arc<dyn Network>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Settings.
+    pub config: IdentitiesConfig,
+}
+
+/// The identities of a node. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Identities {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) tools: Arc<Tools>,
+    pub(super) node: Node,
+    pub(super) here: Mutex<BTreeMap<Did, Entry>>,
+    pub(super) foreign: Mutex<BTreeMap<Did, Foreign>>,
+    pub(super) stop: CancellationToken,
+    /// One creation or join at a time: they check, then write.
+    turn: Semaphore,
+    pub(super) tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// One identity of this node.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) handle: IdentityHandle,
+    pub(super) name: String,
+}
+
+impl fmt::Debug for Identities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identities({})", self.inner.here().len())
+    }
+}
+
+/// An identity that was created.
+#[derive(Debug)]
+pub struct Created {
+    /// The identity.
+    pub did: Did,
+    /// The recovery code: shown once, stored nowhere.
+    pub recovery: RecoveryCode,
+}
+
+/// An identity as the list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityInfo {
+    /// Its DID.
+    pub did: Did,
+    /// Its local name.
+    pub name: String,
+    /// This device's role; nothing once it has been removed or has left.
+    pub role: Option<Role>,
+    /// The epoch that is written under; nothing while the keys must be renewed first.
+    pub epoch: Option<EpochId>,
+    /// Counting epochs whose secret is not here.
+    pub locked_epochs: Vec<EpochId>,
+    /// Who controls it.
+    pub controllers: Vec<ControllerInfo>,
+    /// A removal in force can be contested by the removed, who is senior; the recovery code has the final word.
+    pub provisional_removal: bool,
+}
+
+/// One who controls an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerInfo {
+    /// Its id.
+    pub id: ControllerId,
+    /// The device's name, if its card can be read here.
+    pub name: Option<String>,
+    /// What it may do.
+    pub role: Role,
+    /// Its node, if its card is here.
+    pub peer_id: Option<PeerId>,
+    /// The op that made it a controller.
+    pub since: OpId,
+}
+
+/// Terms of an invitation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InviteOptions {
+    /// The role it gives.
+    pub role: Role,
+    /// How many may use it; nothing: any number.
+    pub uses: Option<u32>,
+    /// Milliseconds since the Unix epoch; nothing: never.
+    pub expires_at_ms: Option<i64>,
+}
+
+impl Default for InviteOptions {
+    fn default() -> Self {
+        Self { role: Role::Member, uses: Some(1), expires_at_ms: None }
+    }
+}
+
+/// A new invitation.
+#[derive(Debug)]
+pub struct NewInvite {
+    /// Names it.
+    pub id: OpId,
+    /// To be handed out; its text is secret.
+    pub token: IdentityToken,
+}
+
+/// An authority op that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpDone {
+    /// The op.
+    pub op: OpId,
+    /// The epoch that is written under now.
+    pub epoch: Option<EpochId>,
+}
+
+impl Inner {
+    pub(super) fn new(parts: IdentitiesParts) -> Self {
+        let IdentitiesParts { node, store, secrets, network, clock, entropy, config } = parts;
+        Self {
+            tools: Arc::new(Tools { store, secrets, network, clock, entropy, config }),
+            node,
+            here: Mutex::default(),
+            foreign: Mutex::default(),
+            stop: CancellationToken::new(),
+            turn: Semaphore::new(1),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Short sections only.
+    pub(super) fn here(&self) -> MutexGuard<'_, BTreeMap<Did, Entry>> {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn turn(&self) -> IdentitiesResult<SemaphorePermit<'_>> {
+        self.turn.acquire().await.map_err(|_| IdentitiesError::Closed)
+    }
+
+    pub(super) fn keep(&self, task: JoinHandle<()>) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+}
+
+impl Identities {
+    /// Returns the identities of this node, by DID.
+    pub fn list(&self) -> Vec<IdentityInfo> {
+        let entries: Vec<Entry> = self.inner.here().values().cloned().collect();
+        entries.iter().map(Entry::info).collect()
+    }
+
+    /// Returns the identity that `text` means: a name, a DID, a chain id, or the beginning of exactly one.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Unknown`], [`IdentitiesError::Ambiguous`].
+    pub fn find(&self, text: &str) -> IdentitiesResult<Did> {
+        let here = self.inner.here();
+        let texts = |did: &Did, entry: &Entry| {
+            let id = did.chain().to_string();
+            // The first seven characters of all ids are the same; people copy what follows.
+            let differing = id.get(7..).unwrap_or_default().to_owned();
+            [entry.name.clone(), did.to_string(), id, differing]
+        };
+        if let Some((did, _)) = here.iter().find(|(did, entry)| texts(did, entry).iter().take(3).any(|it| it == text)) {
+            return Ok(*did);
+        }
+        let begins =
+            here.iter().filter(|(did, entry)| !text.is_empty() && texts(did, entry).iter().any(|it| it.starts_with(text)));
+        let found: Vec<Did> = begins.map(|(did, _)| *did).collect();
+        match found.as_slice() {
+            [] => Err(IdentitiesError::Unknown { text: text.to_owned() }),
+            [did] => Ok(*did),
+            several => Err(IdentitiesError::Ambiguous { text: text.to_owned(), count: several.len() }),
+        }
+    }
+
+    /// Returns everything that is shown of an identity.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Unknown`].
+    pub fn show(&self, did: &Did) -> IdentitiesResult<IdentityInfo> {
+        Ok(self.entry(did)?.info())
+    }
+
+    /// Returns the handle of an identity.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Unknown`].
+    pub fn identity(&self, did: &Did) -> IdentitiesResult<IdentityHandle> {
+        Ok(self.entry(did)?.handle)
+    }
+
+    /// Invites: anybody with the token may join under these terms, at any online controller that may write.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Refused`] unless this device is an admin.
+    pub async fn invite(&self, did: &Did, options: InviteOptions) -> IdentitiesResult<NewInvite> {
+        let InviteOptions { role, uses, expires_at_ms } = options;
+        if !matches!(role, Role::Admin | Role::Member) {
+            return Err(IdentitiesError::refused("only the roles admin and member can be given yet"));
+        }
+        if uses == Some(0) {
+            return Err(IdentitiesError::refused("an invitation has at least one use"));
+        }
+        let authored = self.author(did, Draft::Invite { role, uses, expires_at_ms }).await?;
+        let missing = IdentitiesError::Internal { reason: "an invitation without a seed" };
+        let seed = authored.seed.ok_or(missing)?;
+        let peers = self.token_peers(did)?;
+        Ok(NewInvite {
+            id: authored.id,
+            token: IdentityToken { did: *did, invite: authored.id, seed, expires_at_ms, peers },
+        })
+    }
+
+    /// Returns the invitations of an identity, revoked and used ones too, by id.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Unknown`].
+    pub fn invites(&self, did: &Did) -> IdentitiesResult<Vec<Invitation>> {
+        Ok(self.entry(did)?.handle.shared.state().invitations.values().cloned().collect())
+    }
+
+    /// Takes an invitation back.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Refused`].
+    pub async fn revoke(&self, did: &Did, invite: OpId) -> IdentitiesResult<OpDone> {
+        self.publish(did, Draft::RevokeInvite { invite }).await
+    }
+
+    /// Removes a controller: what it wrote up to what this node has admitted still counts, nothing after; new keys.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::NoController`], [`IdentitiesError::Refused`].
+    pub async fn remove(&self, did: &Did, controller: ControllerId) -> IdentitiesResult<OpDone> {
+        self.publish(did, Draft::Remove { targets: vec![controller] }).await
+    }
+
+    /// Starts a new epoch.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Refused`].
+    pub async fn rekey(&self, did: &Did) -> IdentitiesResult<OpDone> {
+        self.publish(did, Draft::Rekey).await
+    }
+
+    /// This device leaves; somebody who stays renews the keys. The data stays here.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Refused`] for the last admin.
+    pub async fn leave(&self, did: &Did) -> IdentitiesResult<OpDone> {
+        self.publish(did, Draft::Leave).await
+    }
+
+    /// Tries again what the locked vault prevented: call it after unlocking.
+    ///
+    /// # Errors
+    /// [`IdentitiesError`] of the first identity that fails; the others are tried.
+    pub async fn unlocked(&self) -> IdentitiesResult<()> {
+        let entries: Vec<Entry> = self.inner.here().values().cloned().collect();
+        let mut outcome = Ok(());
+        for entry in entries {
+            let (reply, done) = oneshot::channel();
+            let sent = entry.handle.shared.commands.send(Command::Unlocked { reply }).await;
+            let one = match sent {
+                Ok(()) => done.await.unwrap_or(Err(IdentitiesError::Closed)),
+                Err(_) => Err(IdentitiesError::Closed),
+            };
+            outcome = outcome.and(one);
+        }
+        outcome
+    }
+
+    /// Ends everything in order; no task is left when it returns. The node, its store and network belong to whoever
+    /// opened them; shut the node down afterwards. Idempotent.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.turn.close();
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            // A panic of a task was reported by the runtime; the store is as the last commit left it.
+            let _ended = task.await;
+        }
+        self.inner.here().clear();
+    }
+
+    pub(super) fn entry(&self, did: &Did) -> IdentitiesResult<Entry> {
+        self.inner.here().get(did).cloned().ok_or_else(|| IdentitiesError::Unknown { text: did.to_string() })
+    }
+
+    async fn publish(&self, did: &Did, draft: Draft) -> IdentitiesResult<OpDone> {
+        let authored = self.author(did, draft).await?;
+        let epoch = self.entry(did)?.handle.shared.state().sending_epoch;
+        Ok(OpDone { op: authored.id, epoch })
+    }
+
+    async fn author(&self, did: &Did, draft: Draft) -> IdentitiesResult<Authored> {
+        let shared = self.entry(did)?.handle.shared;
+        let (reply, done) = oneshot::channel();
+        let command = Command::Author { draft, reply };
+        shared.commands.send(command).await.map_err(|_| IdentitiesError::Closed)?;
+        done.await.map_err(|_| IdentitiesError::Closed)?
+    }
+
+    /// This node first, then other controllers whose addresses are known.
+    fn token_peers(&self, did: &Did) -> IdentitiesResult<Vec<TokenPeer>> {
+        let shared = self.entry(did)?.handle.shared;
+        let network = &shared.tools.network;
+        let mut own = network.addresses();
+        own.truncate(TOKEN_ADDRESSES_MAX);
+        let mut peers = vec![TokenPeer { peer: network.local_peer(), addresses: own }];
+        for (peer, mut addresses) in shared.others() {
+            addresses.truncate(TOKEN_ADDRESSES_MAX);
+            if !addresses.is_empty() && peers.len() < TOKEN_PEERS_MAX {
+                peers.push(TokenPeer { peer, addresses });
+            }
+        }
+        Ok(peers)
+    }
+}
+
+impl Entry {
+    fn info(&self) -> IdentityInfo {
+        let shared = &self.handle.shared;
+        let mut known = shared.known();
+        let state = known.graph.state();
+        let card_keys = known.card_keys();
+        let controllers = state.controllers.values().map(|controller| {
+            let device = controller.device.device_id();
+            let card = known.cards.card(&device);
+            ControllerInfo {
+                id: controller.id,
+                name: known.cards.private(&device, &card_keys).map(|private| private.name),
+                role: controller.role,
+                peer_id: card.map(|card| card.body().peer.clone()),
+                since: controller.since,
+            }
+        });
+        let held = |epoch: &EpochId| known.ring.get(epoch).is_some_and(|secrets| secrets.epoch.is_some());
+        IdentityInfo {
+            did: shared.did,
+            name: self.name.clone(),
+            role: state.role(&shared.controller()),
+            epoch: state.sending_epoch,
+            locked_epochs: state.epochs.keys().filter(|epoch| !held(epoch)).copied().collect(),
+            controllers: controllers.collect(),
+            provisional_removal: state.has_provisional_removal(),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What all who deal with one identity of this node share: the ops and cards known, the epoch secrets held.
+//!
+//! The identity's [task](super::task) alone writes; everybody else reads in short sections.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use walytis_core::clock::{Clock, Entropy};
+use walytis_core::id::{Address, PeerId};
+use walytis_core::net::Network;
+use walytis_core::store::{KvStore, SecretStore};
+
+use super::cards::Cards;
+use super::error::ExchangeError;
+use super::exchange::{Items, Received};
+use super::task::Command;
+use super::wire_v1::{CARDS_MAX, Hello};
+use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult};
+use crate::crypto::DeviceKeys;
+use crate::epoch::{EpochSecrets, EpochView};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, Role};
+use crate::state::{AuthorityGraph, IdentityState};
+
+/// What the runtime works with.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) store: Arc<dyn KvStore>,
+    pub(super) secrets: Arc<dyn SecretStore>,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) config: IdentitiesConfig,
+}
+
+/// One identity of this node.
+pub(super) struct Shared {
+    pub(super) did: Did,
+    /// This node's device of the identity.
+    pub(super) me: DeviceId,
+    pub(super) tools: Arc<Tools>,
+    /// Genesis block file.
+    pub(super) genesis: Bytes,
+    /// Empty while the vault is locked.
+    keys: OnceLock<Arc<DeviceKeys>>,
+    known: Mutex<Known>,
+    changes: watch::Sender<u64>,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// What changes.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) graph: AuthorityGraph,
+    pub(super) cards: Cards,
+    pub(super) ring: BTreeMap<EpochId, EpochSecrets>,
+    /// Number of the op stored next.
+    pub(super) next_op: u64,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({:?})", self.did)
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        graph: AuthorityGraph,
+        genesis: Bytes,
+        me: DeviceId,
+        tools: Arc<Tools>,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        let did = graph.did();
+        let known = Known { graph, cards: Cards::default(), ring: BTreeMap::new(), next_op: 0 };
+        Self {
+            did,
+            me,
+            tools,
+            genesis,
+            keys: OnceLock::new(),
+            known: Mutex::new(known),
+            changes: watch::Sender::new(0),
+            commands,
+        }
+    }
+
+    /// For short sections; the task alone changes anything.
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        // A poisoned map is still whole: the task inserts one finished thing at a time.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the state under everything known.
+    pub(super) fn state(&self) -> Arc<IdentityState> {
+        self.known().graph.state()
+    }
+
+    pub(super) const fn controller(&self) -> ControllerId {
+        ControllerId::Device(self.me)
+    }
+
+    /// Returns this device's role, or nothing if it is no controller any more.
+    pub(super) fn my_role(&self) -> Option<Role> {
+        self.state().role(&self.controller())
+    }
+
+    pub(super) fn keys(&self) -> IdentitiesResult<Arc<DeviceKeys>> {
+        self.keys.get().cloned().ok_or(IdentitiesError::Locked)
+    }
+
+    pub(super) fn set_keys(&self, keys: DeviceKeys) {
+        // Whoever was first set the same keys.
+        drop(self.keys.set(Arc::new(keys)));
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn bump(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Returns what is told to others about what is known here.
+    pub(super) fn hello(&self) -> Hello {
+        let known = self.known();
+        let mut cards: Vec<_> = known.cards.counters().collect();
+        cards.truncate(CARDS_MAX);
+        Hello { did: self.did, heads: known.graph.heads(), cards }
+    }
+
+    /// Returns what somebody who said `theirs` may lack.
+    pub(super) fn items_for(&self, theirs: &Hello) -> Items {
+        let known = self.known();
+        let genesis = theirs.heads.is_empty().then_some(self.genesis.as_ref());
+        let ops = known.graph.ops_since(&theirs.heads);
+        Items::new(genesis, ops.iter().map(AsRef::as_ref), known.cards.newer_than(&theirs.cards).into_iter())
+    }
+
+    /// Hands what a peer sent to the task and waits until it is taken in.
+    pub(super) async fn learn(&self, received: Received, from: Option<&PeerId>) -> Result<(), ExchangeError> {
+        if received.ops.is_empty() && received.cards.is_empty() {
+            return Ok(());
+        }
+        let (reply, done) = oneshot::channel();
+        let command =
+            Command::Learn { ops: received.ops, cards: received.cards, from: from.cloned(), reply: Some(reply) };
+        self.commands.send(command).await.map_err(|_| ExchangeError::Closed)?;
+        done.await.map_err(|_| ExchangeError::Closed)
+    }
+
+    /// Returns the device that a peer proved to be, if it is one of a current controller.
+    pub(super) fn device_of(&self, peer: &PeerId) -> Option<DeviceId> {
+        let mut known = self.known();
+        let state = known.graph.state();
+        let device = known.cards.devices_of(peer).find(|device| state.role(&ControllerId::Device(*device)).is_some());
+        device
+    }
+
+    /// Returns the peer ids of other devices of current controllers, ascending.
+    pub(super) fn peers(&self) -> Vec<PeerId> {
+        let mut known = self.known();
+        let state = known.graph.state();
+        let current = |device: &DeviceId| *device != self.me && state.role(&ControllerId::Device(*device)).is_some();
+        let mut peers: Vec<_> =
+            known.cards.peers().filter(|(device, _)| current(device)).map(|(_, peer)| peer.clone()).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+    }
+
+    /// Returns the nodes of other current controllers with the addresses that can be read here, by device.
+    pub(super) fn others(&self) -> Vec<(PeerId, Vec<Address>)> {
+        let mut known = self.known();
+        let state = known.graph.state();
+        let keys = known.card_keys();
+        let current = |device: &DeviceId| *device != self.me && state.role(&ControllerId::Device(*device)).is_some();
+        let others = known.cards.peers().filter(|(device, _)| current(device));
+        others
+            .map(|(device, peer)| {
+                let private = known.cards.private(device, &keys);
+                (peer.clone(), private.map(|private| private.addresses).unwrap_or_default())
+            })
+            .collect()
+    }
+}
+
+impl Known {
+    /// Returns the number under which the next op is stored.
+    pub(super) const fn next_number(&mut self) -> u64 {
+        let number = self.next_op;
+        self.next_op += 1;
+        number
+    }
+
+    /// Returns the keys of cards' private parts: of every epoch whose transport secret is held, newest first.
+    pub(super) fn card_keys(&self) -> BTreeMap<EpochId, walytis_core::secret::Secret<32>> {
+        let of = |(id, secrets): (&EpochId, &EpochSecrets)| {
+            let op = self.graph.op(id)?;
+            Some((*id, EpochView::of(op.core())?.card_key(secrets)?))
+        };
+        self.ring.iter().filter_map(of).collect()
+    }
+}

@@ -1,0 +1,360 @@
+//! The task that owns one identity: it alone takes in ops and cards, makes ops, opens epochs and does what falls due.
+//!
+//! ```text
+//!  peers, blocks ──Learn──┐                      ┌─► store
+//!  application ───Author──┼─► task ──► Shared ───┼─► changes (sessions, admission, readers)
+//!  joiners ───────Honour──┘   │ timers: duties    └─► push to connected controllers
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use walytis_core::chain::{Append, Chain};
+use walytis_core::id::PeerId;
+use walytis_core::key::Signer;
+use walytis_core::ledger::Content;
+use walytis_core::store::{Batch, Durability};
+use walytis_core::topic::Topic;
+
+use super::error::{IdentitiesError, IdentitiesResult};
+use super::host::{self, HonourRequest};
+use super::records::{self, IdentityRecord};
+use super::shared::Shared;
+use super::wire_v1::RefusalCode;
+use super::author::{self, Authored, Draft};
+use super::{exchange, ring};
+use crate::id::{DeviceId, EpochId, OpId};
+use crate::op::SignedOp;
+use crate::state::{Duty, DutyKind, Inserted};
+
+/// Commands that wait for the task; then the sender waits.
+pub(super) const COMMANDS: usize = 64;
+/// Pushes to other controllers that run at the same time; the others take their turn.
+const PUSHES_MAX: usize = 8;
+/// Rekeys on account of slots that do not open, per run of the program. Chosen: a dishonest author gets no endless loop.
+const REPAIRS_MAX: u32 = 8;
+
+/// What the task is asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Take in what somebody sent.
+    Learn { ops: Vec<SignedOp>, cards: Vec<Vec<u8>>, from: Option<PeerId>, reply: Option<oneshot::Sender<()>> },
+    /// Make an op.
+    Author { draft: Draft, reply: oneshot::Sender<IdentitiesResult<Authored>> },
+    /// Admit a joiner that has proved its invitation.
+    Honour { request: Box<HonourRequest>, reply: oneshot::Sender<Result<OpId, RefusalCode>> },
+    /// The vault was unlocked.
+    Unlocked { reply: oneshot::Sender<IdentitiesResult<()>> },
+}
+
+/// Owns an identity.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) chain: Chain,
+    pub(super) record: IdentityRecord,
+    pushes: JoinSet<()>,
+    /// Whom something is to be told, as soon as there is room.
+    to_tell: BTreeSet<PeerId>,
+    telling: BTreeSet<PeerId>,
+    duty: Option<(Duty, Instant)>,
+    broken: BTreeSet<EpochId>,
+    repairs: u32,
+}
+
+impl Task {
+    pub(super) fn new(shared: Arc<Shared>, chain: Chain, record: IdentityRecord) -> Self {
+        Self {
+            shared,
+            chain,
+            record,
+            pushes: JoinSet::new(),
+            to_tell: BTreeSet::new(),
+            telling: BTreeSet::new(),
+            duty: None,
+            broken: BTreeSet::new(),
+            repairs: 0,
+        }
+    }
+
+    /// Runs until stopped; a command that was begun is finished.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+        self.settle(None).await;
+        if let Err(error) = self.publish_rest().await {
+            warn!(did = ?self.shared.did, %error, "own authority ops could not be put into blocks");
+        }
+        self.tell_all(None);
+        loop {
+            self.start_telling();
+            let due = self.duty.as_ref().map(|(_, at)| *at);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                command = commands.recv() => match command {
+                    Some(command) => self.handle(command).await,
+                    None => break,
+                },
+                () = sleep_until(due) => self.do_duty().await,
+                Some(_ended) = self.pushes.join_next(), if !self.pushes.is_empty() => {
+                    if self.pushes.is_empty() {
+                        self.telling.clear();
+                    }
+                }
+            }
+        }
+        self.pushes.shutdown().await;
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Learn { ops, cards, from, reply } => {
+                self.learn(ops, cards, from).await;
+                if let Some(reply) = reply {
+                    // Whoever asked may be gone.
+                    let _gone = reply.send(());
+                }
+            }
+            Command::Author { draft, reply } => drop(reply.send(Box::pin(self.author(draft)).await)),
+            Command::Honour { request, reply } => {
+                let answer = match host::judge(&self.shared, &request) {
+                    host::Verdict::Known(id) => Ok(id),
+                    host::Verdict::Refuse(code) => Err(code),
+                    host::Verdict::Admit(draft) => self.author(draft).await.map(|authored| authored.id).map_err(|error| {
+                        warn!(did = ?self.shared.did, %error, "a joiner could not be admitted");
+                        RefusalCode::CannotAdmit
+                    }),
+                };
+                let _gone = reply.send(answer);
+            }
+            Command::Unlocked { reply } => {
+                let opened = ring::load(&self.shared).await;
+                if opened.is_ok() {
+                    self.settle(None).await;
+                }
+                drop(reply.send(opened));
+            }
+        }
+    }
+
+    /// Takes in ops and cards of others; what is not right is dropped.
+    async fn learn(&mut self, ops: Vec<SignedOp>, cards: Vec<Vec<u8>>, from: Option<PeerId>) {
+        let mut batch = Batch::new();
+        let entered = self.take_in_ops(ops, &mut batch);
+        let fresh_cards = self.take_in_cards(&cards, &mut batch);
+        if batch.is_empty() {
+            return;
+        }
+        // Lost in a power cut they come again with the next exchange.
+        if let Err(error) = self.shared.tools.store.commit(batch, Durability::Buffered).await {
+            warn!(did = ?self.shared.did, %error, "authority ops of others could not be stored");
+        }
+        debug!(did = ?self.shared.did, ops = entered, cards = fresh_cards, "authority ops taken in");
+        self.settle(from.as_ref()).await;
+        self.tell_all(from.as_ref());
+    }
+
+    fn take_in_ops(&self, ops: Vec<SignedOp>, batch: &mut Batch) -> usize {
+        let mut known = self.shared.known();
+        let mut entered = 0;
+        for op in ops {
+            let id = op.id();
+            match known.graph.insert(op) {
+                Ok(Inserted::New(ids)) => {
+                    for id in ids {
+                        let number = known.next_number();
+                        if let Some(op) = known.graph.op(&id) {
+                            batch.put(records::op(&self.shared.did.chain(), number), op.encode());
+                        }
+                        entered += 1;
+                    }
+                }
+                Ok(Inserted::Known | Inserted::Pending(_)) => {}
+                Err(refusal) => debug!(did = ?self.shared.did, op = ?id, %refusal, "authority op refused"),
+            }
+        }
+        entered
+    }
+
+    fn take_in_cards(&self, cards: &[Vec<u8>], batch: &mut Batch) -> usize {
+        let mut known = self.shared.known();
+        let mut entered = 0;
+        for encoded in cards {
+            if let Some(device) = known.take_in_card(&*self.shared.tools.network, encoded) {
+                batch.put(records::card(&self.shared.did.chain(), &device), encoded.clone());
+                entered += 1;
+            }
+        }
+        entered
+    }
+
+    /// Brings everything in line with the ops known now.
+    async fn settle(&mut self, _from: Option<&PeerId>) {
+        if let Err(error) = self.open_epochs().await {
+            warn!(did = ?self.shared.did, %error, "secrets of an epoch could not be stored");
+        }
+        if let Err(error) = self.refresh_card().await {
+            debug!(did = ?self.shared.did, %error, "the device card could not be renewed");
+        }
+        self.plan_duty();
+        self.shared.bump();
+    }
+
+    async fn open_epochs(&mut self) -> IdentitiesResult<()> {
+        let opened = ring::open_new(&self.shared, &mut self.broken);
+        for (id, secrets) in opened {
+            let name = ring::secret_name(&self.shared.did, &id);
+            self.shared.tools.secrets.put(&name, secrets.encode()).await?;
+            self.shared.known().ring.insert(id, secrets);
+        }
+        Ok(())
+    }
+
+    /// Makes a new card when anything that stands in it has changed.
+    async fn refresh_card(&mut self) -> IdentitiesResult<()> {
+        let Some(card) = super::cards::renew(&self.shared, &self.record)? else { return Ok(()) };
+        let (encoded, counter) = (card.encode(), card.body().counter);
+        let chain = self.shared.did.chain();
+        let record = IdentityRecord { card_counter: counter, ..self.record.clone() };
+        let mut batch = Batch::new();
+        batch.put(records::identity(&chain), records::encode(&record));
+        batch.put(records::card(&chain, &self.shared.me), encoded);
+        self.shared.tools.store.commit(batch, Durability::Flushed).await?;
+        self.record = record;
+        self.shared.known().cards.insert(card);
+        self.tell_all(None);
+        Ok(())
+    }
+
+    fn plan_duty(&mut self) {
+        let state = self.shared.state();
+        let me = self.shared.controller();
+        let broken = state.sending_epoch.filter(|id| self.broken.contains(id));
+        let duty = match (broken, state.duty(&me)) {
+            (Some(about), None) if self.repairs < REPAIRS_MAX && state.role(&me).is_some_and(crate::id::Role::writes) => {
+                Some(Duty { kind: DutyKind::Rekey, about, rank: 0 })
+            }
+            (_, duty) => duty,
+        };
+        let same = |(planned, _): &(Duty, Instant)| duty.as_ref().is_some_and(|duty| duty.about == planned.about);
+        if self.duty.as_ref().is_some_and(same) {
+            return;
+        }
+        let turn = self.shared.tools.config.turn;
+        let rank = |duty: &Duty| u32::try_from(duty.rank).unwrap_or(u32::MAX);
+        self.duty = duty.map(|duty| {
+            let wait = turn.saturating_mul(rank(&duty));
+            (duty, Instant::now() + wait)
+        });
+    }
+
+    async fn do_duty(&mut self) {
+        let Some((duty, _)) = self.duty.take() else { return };
+        let broken = self.broken.contains(&duty.about);
+        self.repairs += u32::from(broken);
+        let draft = match duty.kind {
+            DutyKind::RemoveLeft(targets) => Draft::Remove { targets },
+            DutyKind::Rekey => Draft::Rekey,
+        };
+        info!(did = ?self.shared.did, about = ?duty.about, "taking over a duty");
+        if let Err(error) = self.author(draft).await {
+            warn!(did = ?self.shared.did, %error, "a duty could not be done");
+            // Again after a turn; somebody else may have done it by then.
+            self.duty = Some((
+                Duty { about: duty.about, rank: duty.rank, kind: DutyKind::Rekey },
+                Instant::now() + self.shared.tools.config.turn.max(Duration::from_secs(1)),
+            ));
+        }
+    }
+
+    /// Makes an op: stored (flushed) before it counts here, in a block before anybody is told that it worked.
+    async fn author(&mut self, draft: Draft) -> IdentitiesResult<Authored> {
+        let heads = self.chain.core().summary().heads;
+        let (built, seed) = author::build(&self.shared, draft, &heads)?;
+        let (op, id) = (built.op.clone(), built.op.id());
+        let chain = self.shared.did.chain();
+        if let Some(secrets) = &built.secrets {
+            // Before the op: an epoch whose author lost its secrets would be of no use to it.
+            let name = ring::secret_name(&self.shared.did, &id);
+            self.shared.tools.secrets.put(&name, secrets.encode()).await?;
+        }
+        let number = self.shared.known().next_number();
+        let mut batch = Batch::new();
+        batch.put(records::op(&chain, number), op.encode());
+        batch.put(records::unpublished(&chain, &id), Vec::new());
+        self.shared.tools.store.commit(batch, Durability::Flushed).await?;
+        {
+            let mut known = self.shared.known();
+            if let Some(secrets) = built.secrets {
+                known.ring.insert(id, secrets);
+            }
+            known.graph.insert(op.clone()).map_err(|refusal| IdentitiesError::refused(refusal.to_string()))?;
+        }
+        self.settle(None).await;
+        self.publish(&op).await?;
+        self.tell_all(None);
+        Ok(Authored { id, seed })
+    }
+
+    /// Puts an own op into a block.
+    async fn publish(&self, op: &SignedOp) -> IdentitiesResult<()> {
+        let topic = Topic::overlay("identity", "");
+        let topic = topic.map_err(|_| IdentitiesError::Internal { reason: "the topic of authority ops" })?;
+        let signer: Arc<dyn Signer> = self.shared.keys()?;
+        let append = Append { content: Content::Bytes(op.encode().into()), topics: vec![topic], signer };
+        self.chain.append(append).await.map_err(|error| IdentitiesError::Node(error.into()))?;
+        let mut batch = Batch::new();
+        batch.delete(records::unpublished(&self.shared.did.chain(), &op.id()));
+        // Put into a second block after a power cut it is still one op.
+        Ok(self.shared.tools.store.commit(batch, Durability::Buffered).await?)
+    }
+
+    /// Finishes what a crash interrupted.
+    async fn publish_rest(&self) -> IdentitiesResult<()> {
+        let rest = records::all(&*self.shared.tools.store, &records::all_unpublished(&self.shared.did.chain())).await?;
+        for (key, _) in rest {
+            let op = records::last_id(&key).and_then(|id| self.shared.known().graph.op(&OpId(id)).cloned());
+            if let Some(op) = op {
+                self.publish(&op).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that every connected controller is to be told, but for the one that told us.
+    fn tell_all(&mut self, but: Option<&PeerId>) {
+        let connected: BTreeSet<PeerId> =
+            self.shared.tools.network.peers().into_iter().map(|status| status.peer).collect();
+        let known = self.shared.known();
+        // Also the removed: they are to learn that they are.
+        let theirs = known.cards.peers().filter(|(device, _)| **device != self.shared.me);
+        let peers = theirs.map(|(_, peer): (&DeviceId, &PeerId)| peer.clone());
+        self.to_tell.extend(peers.filter(|peer| connected.contains(peer) && Some(peer) != but));
+    }
+
+    fn start_telling(&mut self) {
+        while self.pushes.len() < PUSHES_MAX {
+            let Some(peer) = self.to_tell.pop_first() else { return };
+            let shared = Arc::clone(&self.shared);
+            self.pushes.spawn(async move {
+                if let Err(error) = exchange::with_peer(&shared, &peer).await {
+                    // The next session begins with the same exchange.
+                    debug!(did = ?shared.did, ?peer, %error, "a controller could not be told");
+                }
+            });
+        }
+    }
+}
+
+/// Sleeps until then, or for ever.
+pub(super) async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

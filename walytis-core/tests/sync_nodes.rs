@@ -159,3 +159,69 @@ async fn whoever_knows_ids_but_not_the_secret_gets_no_block() {
     assert!(a.sync_peers(&chain).is_empty() && outsider.sync_peers(&chain).is_empty());
     world.stop(vec![a, outsider]).await;
 }
+
+/// a – b – c: what a adds travels to c by gossip that b relays, well before b would tell its heads.
+#[tokio::test(start_paused = true)]
+async fn gossip_reaches_members_without_a_session_to_the_author() {
+    let world = World::new();
+    let (a, b, c) = (world.peer(1).await, world.peer(2).await, world.peer(3).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    b.take_in(&a, &chain).await;
+    c.take_in(&a, &chain).await;
+    a.meet(&b).await;
+    b.meet(&c).await;
+    world.until_level(&[&a, &b, &c], &chain).await;
+    world.pass(std::time::Duration::from_secs(2)).await;
+    let start = tokio::time::Instant::now();
+    a.add(&chain, "quick").await;
+    world.until_level(&[&a, &b, &c], &chain).await;
+    assert!(start.elapsed() < std::time::Duration::from_millis(100), "{:?}", start.elapsed());
+    assert!(world.hub.delivered(&c.id()) > 0);
+    for peer in [&a, &b, &c] {
+        assert_eq!(world.hub.rejected(&peer.id()), 0, "an honest message was rejected");
+    }
+    world.stop(vec![a, b, c]).await;
+}
+
+/// Gossip is a hint only: with all of it lost, everything arrives all the same.
+#[tokio::test(start_paused = true)]
+async fn everything_arrives_although_all_gossip_is_lost() {
+    let world = World::new();
+    world.hub.filter_gossip(|_, _, _| false);
+    let (a, b, c) = (world.peer(1).await, world.peer(2).await, world.peer(3).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    b.take_in(&a, &chain).await;
+    c.take_in(&a, &chain).await;
+    a.meet(&b).await;
+    b.meet(&c).await;
+    for index in 0..30 {
+        a.add(&chain, &format!("a{index}")).await;
+        c.add_bytes(&chain, vec![index; 60_000]).await;
+    }
+    world.until_level(&[&a, &b, &c], &chain).await;
+    assert_eq!(b.summary(&chain).count, 61);
+    world.stop(vec![a, b, c]).await;
+}
+
+/// Whoever waits for content that nobody has hears so, and gets it once somebody has it.
+#[tokio::test(start_paused = true)]
+async fn a_blob_arrives_when_its_holder_returns() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("files", Visibility::Invited).await;
+    b.take_in(&a, &chain).await;
+    a.meet(&b).await;
+    world.until_level(&[&a, &b], &chain).await;
+    let bytes = vec![7; 3_000_000];
+    let id = a.add_bytes(&chain, bytes.clone()).await;
+    b.until_count(&chain, 2).await;
+    world.part(&a, &b);
+    let mut start = Vec::new();
+    let mut reader = walytis_core::ledger::LedgerRead::content(&b.chain(&chain), &id).await.unwrap();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut start).await;
+    assert!(read.is_err(), "nobody connected has it");
+    world.heal(&a, &b);
+    world.pass(std::time::Duration::from_secs(120)).await;
+    assert!(b.read(&chain, &id).await == bytes);
+    world.stop(vec![a, b]).await;
+}

@@ -158,7 +158,9 @@ impl CatchUp {
     /// The peer told its heads; `unknown` are those that are not here.
     pub(crate) fn handle_hello(&mut self, peer: &PeerId, hello: Hello, unknown: Vec<BlockId>, now: Instant) {
         let Some(remote) = self.remotes.get_mut(peer) else { return };
-        remote.holds = self.view.heads.iter().filter(|head| hello.heads.contains(head)).copied().collect();
+        // A hostile list may be long: searched as a set.
+        let theirs: BTreeSet<_> = hello.heads.iter().collect();
+        remote.holds = self.view.heads.iter().filter(|head| theirs.contains(head)).copied().collect();
         remote.unknown = unknown.into_iter().take(UNKNOWN_MAX).collect();
         let behind = !remote.unknown.is_empty();
         let view = View { count: hello.count, generation: hello.generation, heads: hello.heads };
@@ -273,7 +275,7 @@ impl CatchUp {
                 remote.holds.extend(ids);
             }
             // Whoever holds all heads holds everything; only heads need remembering.
-            remote.holds.retain(|id| self.view.heads.contains(id));
+            remote.holds.retain(|id| self.view.heads.binary_search(id).is_ok());
         }
         if self.tell_at.is_none() && self.remotes.values().any(|remote| !remote.holds_all(&self.view)) {
             self.tell_at = Some(now + TELL_AFTER);

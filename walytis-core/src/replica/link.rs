@@ -55,8 +55,13 @@ const READ_QUEUE: usize = 4;
 const COMMAND_QUEUE: usize = 256;
 /// Requests that wait to be served on one channel; a peer that lets more pile up is cut off.
 const SERVE_QUEUE: usize = 256;
-/// Opens that name no chain of ours, on one stream; more are a flood. Chosen: far above anybody's number of chains.
-const UNKNOWN_OPENS_MAX: u32 = 100_000;
+/// Opens that name no chain of ours, a minute on one stream; more are a flood. Chosen: what a thousand chains try in
+/// the first minute of a session.
+const UNKNOWN_OPENS_MAX: u32 = 6_000;
+const UNKNOWN_OPENS_PER: Duration = Duration::from_secs(60);
+/// Failures behind which an open is tried again eight times less often: the other side opens by itself as soon as it
+/// has the chain, and so does this one when rights change.
+const RARELY_AFTER: u32 = 7;
 /// Channels that may wait for judgement of the peer's right at once.
 const JUDGING_MAX: usize = 256;
 /// Preface bodies are small.
@@ -187,7 +192,8 @@ struct Link {
     by_chain: BTreeMap<ChainId, Channel>,
     attempts: BTreeMap<ChainId, Attempt>,
     next_channel: Channel,
-    unknown_opens: u32,
+    /// How many since when.
+    unknown_opens: (u32, Instant),
     judging: JoinSet<Judged>,
     serving: JoinSet<()>,
     rng: ChaCha20Rng,
@@ -206,7 +212,7 @@ impl Link {
             by_chain: BTreeMap::new(),
             attempts: BTreeMap::new(),
             next_channel: if opener { 0 } else { 1 },
-            unknown_opens: 0,
+            unknown_opens: (0, Instant::now()),
             judging: JoinSet::new(),
             serving: JoinSet::new(),
             rng,
@@ -325,7 +331,8 @@ impl Link {
     }
 
     fn failed(attempt: &mut Attempt, now: Instant, rng: &mut ChaCha20Rng) {
-        attempt.retry_at = Some(now + backoff(attempt.failures + 1, rng));
+        let wait = backoff(attempt.failures + 1, rng);
+        attempt.retry_at = Some(now + if attempt.failures > RARELY_AFTER { wait * 8 } else { wait });
         attempt.failures = attempt.failures.saturating_add(1);
     }
 
@@ -422,9 +429,8 @@ impl Link {
         let entries: Vec<_> = self.shared.chains().values().cloned().collect();
         let found = entries.into_iter().find(|entry| same_tag(&tag, &self.tag(entry, channel, Side::Opener)));
         let Some(entry) = found else {
-            self.unknown_opens += 1;
             wire.say(&Frame::Refuse { channel });
-            return if self.unknown_opens > UNKNOWN_OPENS_MAX { Err("a flood of opens") } else { Ok(()) };
+            return self.count_unknown_open();
         };
         let chain = entry.core.id();
         let asked = self.attempts.get_mut(&chain).and_then(|attempt| attempt.asked.as_mut());
@@ -446,6 +452,15 @@ impl Link {
             Judged::Answer { chain, channel, granted }
         });
         Ok(())
+    }
+
+    fn count_unknown_open(&mut self) -> Result<(), &'static str> {
+        let (count, since) = &mut self.unknown_opens;
+        if since.elapsed() > UNKNOWN_OPENS_PER {
+            (*count, *since) = (0, Instant::now());
+        }
+        *count += 1;
+        if *count > UNKNOWN_OPENS_MAX { Err("a flood of opens") } else { Ok(()) }
     }
 
     async fn establish(&mut self, channel: Channel, entry: ChainEntry, wire: &Wire) {

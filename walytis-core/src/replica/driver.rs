@@ -96,9 +96,16 @@ impl Replicator {
         Ok(Self { shared, task: Arc::new(tokio::sync::Mutex::new(Some(task))) })
     }
 
-    /// Begins to replicate a chain with every peer that may sync it. A chain that is attached already stays so.
-    pub fn attach(&self, core: ChainCore) {
-        if self.shared.stop.is_cancelled() || self.shared.chains().contains_key(&core.id()) {
+    /// Begins to replicate a chain with every peer that may sync it. A chain that is attached already stays so, unless
+    /// it was shut down meanwhile: then this one takes its place.
+    pub async fn attach(&self, core: ChainCore) {
+        let attached = self.shared.entry(&core.id());
+        if attached.as_ref().is_some_and(|entry| entry.core.is_closed()) {
+            self.detach(&core.id()).await;
+        } else if attached.is_some() {
+            return;
+        }
+        if self.shared.stop.is_cancelled() {
             return;
         }
         let (inbox, inputs) = mpsc::channel(CHAIN_QUEUE);
@@ -160,7 +167,7 @@ impl Replicator {
 #[async_trait]
 impl Replication for Replicator {
     async fn attach(&self, chain: ChainCore) {
-        Self::attach(self, chain);
+        Self::attach(self, chain).await;
     }
 
     async fn detach(&self, chain: &ChainId) {

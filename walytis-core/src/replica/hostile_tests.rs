@@ -111,21 +111,26 @@ async fn replica(hub: &MemoryHub, seed: u8) -> Victim {
     let network = Arc::new(hub.join(&Secret::new([seed; 32])));
     let entropy = Arc::new(SeededEntropy::new(u64::from(seed)));
     let door = Arc::new(Door { open: AtomicBool::new(true), changes: watch::Sender::new(0) });
+    let entropy_of_chain = entropy.clone();
+    let core = open(Arc::new(MemoryStore::new()), door.clone(), entropy_of_chain).await;
+    let replicator = Replicator::start(network.clone(), entropy).unwrap();
+    replicator.attach(core.clone()).await;
+    Victim { network, replicator, core, door }
+}
+
+async fn open(store: Arc<MemoryStore>, door: Arc<Door>, entropy: Arc<SeededEntropy>) -> ChainCore {
     let parts = ChainParts {
         id: genesis().chain(),
         visibility: Visibility::Invited,
-        store: Arc::new(MemoryStore::new()),
+        store,
         blobs: Arc::new(MemoryBlobs::new()),
-        access: door.clone(),
+        access: door,
         policy: Arc::new(AdmitAll::default()),
         clock: Arc::new(ManualClock::new(0)),
-        entropy: entropy.clone(),
+        entropy,
         settings: ChainSettings::default(),
     };
-    let core = ChainCore::create(parts, &genesis()).await.unwrap();
-    let replicator = Replicator::start(network.clone(), entropy).unwrap();
-    replicator.attach(core.clone());
-    Victim { network, replicator, core, door }
+    ChainCore::create(parts, &genesis()).await.unwrap()
 }
 
 impl Victim {
@@ -389,9 +394,25 @@ async fn detaching_ends_the_sessions_of_that_chain_only_here() {
     a.replicator.detach(&a.core.id()).await;
     assert!(a.replicator.status(&a.core.id()).is_none());
     b.until("closed", |b| b.sessions() == 0).await;
-    a.replicator.attach(a.core.clone());
+    a.replicator.attach(a.core.clone()).await;
     b.until("open again", |b| b.sessions() == 1).await;
     a.stop().await;
     b.stop().await;
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "tasks are left");
+}
+
+/// An overlay may shut its chain down and open it again without anybody telling the replicator.
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_was_opened_again_takes_the_place_of_the_closed_one() {
+    let hub = MemoryHub::new();
+    let (mut a, b) = (replica(&hub, 1).await, replica(&hub, 2).await);
+    a.network.connect(None, &b.network.addresses()).await.unwrap();
+    a.until("open", |a| a.sessions() == 1).await;
+    a.core.shutdown().await;
+    a.core = open(Arc::new(MemoryStore::new()), a.door.clone(), Arc::new(SeededEntropy::new(9))).await;
+    a.replicator.attach(a.core.clone()).await;
+    b.core.offer(vec![child(genesis().id(), 1, "new")], None).await.unwrap();
+    a.until("in step", |a| a.core.summary().count == 2).await;
+    a.stop().await;
+    b.stop().await;
 }

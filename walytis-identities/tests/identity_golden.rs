@@ -1,0 +1,212 @@
+//! Frozen bytes of every persisted and wire type of the identity state: read by this version and written the same.
+//! Make them anew with `cargo test -p walytis-identities --test identity_golden -- --ignored`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use support::{Actor, chain};
+use walytis_core::id::{Address, BlockId, PeerId};
+use walytis_core::secret::{Secret, SecretBytes};
+use walytis_identities::card::{CardBody, CardPrivate, DeviceCard};
+use walytis_identities::crypto::{DecodedKeys, DeviceKeys, FixedBytes, Label};
+use walytis_identities::epoch::{EpochSecrets, EpochView};
+use walytis_identities::id::{Did, OpId, Role};
+use walytis_identities::op::{
+    ChainCut, CoSignature, ControllerRecord, Document, HistoryPolicy, Introduce, Op, OpCore, Recover, SetRole,
+    SignedOp, Update,
+};
+use walytis_identities::sealed::SealedMessage;
+use walytis_identities::signed::IdentitySignature;
+use walytis_identities::token::{IdentityToken, TokenPeer};
+
+fn file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/identity_v1.hex")
+}
+
+/// One of everything, the same at every run.
+fn samples() -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let (mut a, mut b) = (Actor::founder(1), Actor::new(2));
+    let (invite, key) = a.invite(Role::Member, Some(2));
+    let admit = a.honour(&mut b, &invite, &key);
+    let rekey = b.act(|builder| builder.rekey().unwrap());
+    let leave = b.act(|builder| builder.leave().unwrap());
+    a.sync(&b);
+    let cut = vec![ChainCut { chain: chain(), heads: vec![BlockId::of_file(b"head")] }];
+    let b_id = b.id();
+    let remove = a.act(|builder| builder.remove(vec![b_id], cut.clone(), vec![invite]).unwrap());
+    let revoke = a.act(|builder| builder.revoke_invite(invite).unwrap());
+    let create = a.graph().ops().next().unwrap().id();
+    let named = [
+        ("create", create),
+        ("invite", invite),
+        ("admit", admit),
+        ("rekey", rekey),
+        ("leave", leave),
+        ("remove", remove),
+        ("revoke-invite", revoke),
+    ];
+    for (name, id) in named {
+        all.insert(format!("op {name}"), a.graph().op(&id).unwrap().encode());
+    }
+    let core = a.graph().op(&revoke).unwrap().core().clone();
+    for op in reserved(&mut a, &b, &cut, &remove) {
+        let name = format!("op {}", op.name());
+        all.insert(name, OpCore { op, ..core.clone() }.sign(&a.keys, &a.entropy).unwrap().encode());
+    }
+    parts(&mut a, &mut all);
+    all
+}
+
+/// The ops that stand in the format and are not evaluated yet.
+fn reserved(a: &mut Actor, b: &Actor, cut: &[ChainCut], remove: &OpId) -> Vec<Op> {
+    let device = b.keys.public().clone();
+    let signature = b.keys.sign_hybrid(Label::Possession, b"golden", &b.entropy);
+    let epoch = a.graph().op(remove).unwrap().core().op.epoch().unwrap().clone();
+    let as_of = vec![OpId([1; 32]), OpId([2; 32])];
+    let nested = ControllerRecord::Identity { did: Did(chain()), as_of: as_of.clone() };
+    let services = vec![("id".to_owned(), "kind".to_owned(), "endpoint".to_owned())];
+    vec![
+        Op::Introduce(Box::new(Introduce {
+            device: device.clone(),
+            of: Did(chain()),
+            as_of: as_of.clone(),
+            possession: signature.clone(),
+        })),
+        Op::Update(Box::new(Update { keys: Some((device.clone(), signature.clone())), as_of })),
+        Op::SetRole(SetRole { controller: b.id(), role: Role::Reader, cut: cut.to_vec() }),
+        Op::Document(Document { services }),
+        Op::Deactivate,
+        Op::Recover(Box::new(Recover {
+            controllers: vec![(ControllerRecord::Device(device.clone()), Role::Admin), (nested, Role::Keeper)],
+            cut: cut.to_vec(),
+            kept: vec![OpId([3; 32])],
+            recovery_key: (device.ed25519, device.ml_dsa),
+            recovery_signature: signature,
+            next_recovery: Some([4; 32]),
+            epoch,
+        })),
+    ]
+}
+
+fn parts(a: &mut Actor, all: &mut BTreeMap<String, Vec<u8>>) {
+    let epoch = a.graph().state().sending_epoch.unwrap();
+    let op = a.graph().op(&epoch).unwrap().clone();
+    let secrets = a.held[&epoch].clone();
+    let view = EpochView::of(op.core()).unwrap();
+    let addresses = vec![Address::new("/ip4/127.0.0.1/tcp/1").unwrap()];
+    let peer = PeerId::from_bytes(b"peer").unwrap();
+    let private = CardPrivate { name: "phone".into(), addresses: addresses.clone() };
+    let sealed = private.seal(&view.card_key(&secrets).unwrap(), &chain(), &a.keys.id(), &a.entropy);
+    let body = CardBody {
+        chain: chain(),
+        device: a.keys.id(),
+        counter: 3,
+        receiving: a.keys.public().receiving.clone(),
+        peer: peer.clone(),
+        peer_proof: vec![5; 64],
+        private: Some((epoch, sealed)),
+    };
+    all.insert("card".into(), DeviceCard::sign(body, &a.keys, &a.entropy).encode());
+    let signature = IdentitySignature::sign(a.graph.as_ref().unwrap(), &a.keys, "golden", b"message", &a.entropy);
+    all.insert("signature".into(), signature.unwrap().to_text().into_bytes());
+    let did = a.graph().did();
+    let sealed = SealedMessage::seal(did, epoch, op.core(), "golden", b"message", None, &a.entropy).unwrap();
+    all.insert("sealed".into(), sealed.to_text().into_bytes());
+    let token = IdentityToken {
+        did,
+        invite: OpId([7; 32]),
+        seed: Secret::new([8; 32]),
+        expires_at_ms: Some(1_000),
+        peers: vec![TokenPeer { peer, addresses }],
+    };
+    all.insert("token".into(), token.to_text().into_bytes());
+    all.insert("device keys".into(), a.keys.encode().expose().to_vec());
+    all.insert("epoch secrets".into(), secrets.encode().expose().to_vec());
+}
+
+#[test]
+#[ignore = "writes the golden file"]
+fn write_golden_file() {
+    let mut text = String::new();
+    for (name, bytes) in samples() {
+        let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        });
+        writeln!(text, "{name}: {hex}").unwrap();
+    }
+    std::fs::write(file(), text).unwrap();
+}
+
+fn golden() -> BTreeMap<String, Vec<u8>> {
+    let text = std::fs::read_to_string(file()).unwrap();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let entry = |line: &str| {
+        let (name, hex) = line.split_once(": ").unwrap();
+        (name.to_owned(), hex.as_bytes().chunks(2).map(byte).collect())
+    };
+    text.lines().map(entry).collect()
+}
+
+#[test]
+fn frozen_bytes_are_what_this_version_writes() {
+    let (golden, now) = (golden(), samples());
+    assert_eq!(golden.keys().collect::<Vec<_>>(), now.keys().collect::<Vec<_>>());
+    for (name, bytes) in golden {
+        assert!(bytes == now[&name], "{name} is written differently");
+    }
+}
+
+#[test]
+fn frozen_bytes_are_read() {
+    let golden = golden();
+    let ops: Vec<SignedOp> = golden
+        .iter()
+        .filter(|(name, _)| name.starts_with("op "))
+        .map(|(_, bytes)| SignedOp::decode(bytes).unwrap())
+        .collect();
+    assert_eq!(ops.len(), 13, "every op of the format");
+    let create = ops.iter().find(|op| matches!(op.core().op, Op::Create(_))).unwrap();
+    let Op::Create(founding) = &create.core().op else { unreachable!() };
+    assert_eq!(founding.history, HistoryPolicy::All);
+    let keys = DeviceKeys::decode(&SecretBytes::new(golden["device keys"].clone())).unwrap();
+    let secrets = EpochSecrets::decode(&golden["epoch secrets"]).unwrap();
+    let text = |name: &str| String::from_utf8(golden[name].clone()).unwrap();
+    // The ops enter in any order; the reserved ones enter and are void.
+    let others: Vec<SignedOp> = ops.iter().filter(|op| op.id() != create.id()).cloned().collect();
+    let mut graph = support::graph_of(create, &others);
+    assert_eq!(graph.state().void.len(), 6);
+    assert!(graph.missing().is_empty());
+    let signature: IdentitySignature = text("signature").parse().unwrap();
+    assert!(signature.verify(&mut graph, "golden", b"message").is_ok());
+    let sealed: SealedMessage = text("sealed").parse().unwrap();
+    let epoch = graph.op(&sealed.epoch).unwrap().clone();
+    assert_eq!(sealed.open(epoch.core(), &secrets, "golden").unwrap().message(), b"message");
+    let decoded = DecodedKeys::decode(keys.public()).unwrap();
+    let card = DeviceCard::verify(&golden["card"], &chain(), &decoded).unwrap();
+    let key = EpochView::of(epoch.core()).unwrap().card_key(&secrets).unwrap();
+    assert_eq!(CardPrivate::open(&card, &key).unwrap().name, "phone");
+    assert_eq!(text("token").parse::<IdentityToken>().unwrap().seed, Secret::new([8; 32]));
+}
+
+#[test]
+fn reserved_fields_stand_in_the_format() {
+    // A removal with a co-signature decodes and counts as one without: nobody evaluates it yet.
+    let (mut a, mut b) = (Actor::founder(1), Actor::new(2));
+    a.admit(&mut b, Role::Member);
+    let mut core = a.build(|builder| builder.remove(vec![b.id()], vec![], vec![]).unwrap()).op.core().clone();
+    let signature = b.keys.sign_hybrid(Label::Op, b"consent", &b.entropy);
+    if let Op::Remove(remove) = &mut core.op {
+        remove.co_signatures = vec![CoSignature { controller: a.id(), device: a.keys.id(), signature }];
+    }
+    let op = core.sign(&a.keys, &a.entropy).unwrap();
+    assert_eq!(SignedOp::decode(&op.encode()), Ok(op.clone()));
+    a.graph().insert(op).unwrap();
+    assert!(a.graph().state().role(&b.id()).is_none());
+    assert!(FixedBytes::<3>::from_slice(&[1, 2]).is_none());
+}

@@ -5,7 +5,13 @@
 //! | `contract` | what every implementation of a trait must do |
 //! | `store` | stores that fail or lose power at a chosen step |
 //! | `sim` | network, clocks and chance of one seed, and a hash of what happened |
+//! | `world` | whole nodes in it: started, killed, restarted, compared |
+//! | `invariant` | what must hold after every scenario |
+
+#![allow(clippy::missing_panics_doc, reason = "suites and helpers of tests fail by panicking: it is what they are for")]
 
 pub mod contract;
+pub mod invariant;
 pub mod sim;
 pub mod store;
+pub mod world;

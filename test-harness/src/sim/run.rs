@@ -4,20 +4,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Environment variable that replaces a simulation's seeds by one.
 const SEED: &str = "WALYTIS_SEED";
+/// Environment variable that replaces a simulation's seeds by so many, from 1: for long runs.
+const SEEDS: &str = "WALYTIS_SEEDS";
 
-/// Returns the seeds to run: the one in `WALYTIS_SEED`, if it is set, else `usual`.
+/// Returns the seeds to run: the one in `WALYTIS_SEED`, else as many as `WALYTIS_SEEDS` says, else `usual`.
 ///
 /// # Panics
-/// If the variable is set to something that is no number.
+/// If a variable is set to something that is no number.
 pub fn seeds(usual: &[u64]) -> Vec<u64> {
-    match std::env::var(SEED) {
-        Ok(text) => {
-            #[expect(clippy::expect_used, reason = "a wrong seed must not silently run another")]
-            let seed = text.parse().expect("WALYTIS_SEED is a number");
-            vec![seed]
-        }
-        Err(_) => usual.to_vec(),
+    match (number(SEED), number(SEEDS)) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(count)) => (1..=count).collect(),
+        (None, None) => usual.to_vec(),
     }
+}
+
+fn number(name: &str) -> Option<u64> {
+    #[expect(clippy::expect_used, reason = "a wrong seed must not silently run another")]
+    std::env::var(name).ok().map(|text| text.parse().expect("seeds and their counts are numbers"))
 }
 
 /// Returns the command that runs one seed of a test again. `test` is `<test program>::<function>`.

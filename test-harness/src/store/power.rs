@@ -42,6 +42,7 @@ pub struct Power {
     plan: Option<(u64, Failure)>,
     steps: Arc<AtomicU64>,
     off: Arc<AtomicBool>,
+    lost: Arc<AtomicBool>,
 }
 
 /// What a store is to do with a step.
@@ -55,7 +56,7 @@ pub(super) enum Step {
 impl Power {
     /// Never fails; counts only.
     pub fn steady() -> Self {
-        Self { plan: None, steps: Arc::default(), off: Arc::default() }
+        Self { plan: None, steps: Arc::default(), off: Arc::default(), lost: Arc::default() }
     }
 
     /// Fails at step `step`, counted from 0: that many steps succeed before.
@@ -71,6 +72,17 @@ impl Power {
     /// Says whether the power is gone.
     pub fn is_off(&self) -> bool {
         self.off.load(Ordering::SeqCst)
+    }
+
+    /// Lets the process die now: later steps fail, what was written is left, buffered or not.
+    pub fn kill(&self) {
+        self.off.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets the power go now: as [`Self::kill`], but of the commits only those up to the last flushed one are left.
+    pub fn cut(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+        self.kill();
     }
 
     /// Takes a step.
@@ -90,6 +102,7 @@ impl Power {
 
     /// Says whether only flushed commits are left.
     pub(super) fn loses_buffered(&self) -> bool {
-        self.is_off() && matches!(self.plan, Some((_, Failure::PowerCut { .. })))
+        let planned = matches!(self.plan, Some((_, Failure::PowerCut { .. })));
+        self.is_off() && (planned || self.lost.load(Ordering::SeqCst))
     }
 }

@@ -11,7 +11,7 @@ use walytis_core::fault::Fault;
 use walytis_core::key::{PublicKey, SignError, Signature, Signer};
 use walytis_core::secret::{Secret, SecretBytes};
 
-use super::{FixedBytes, HybridSignature, Label, ML_DSA_PUBLIC, X_WING_PUBLIC, digest, hpke};
+use super::{FixedBytes, HybridSignature, Label, ML_DSA_PUBLIC, ML_DSA_SIGNATURE, X_WING_PUBLIC, digest, hpke};
 use crate::id::DeviceId;
 
 /// Version byte of encoded device keys.
@@ -176,6 +176,10 @@ impl DeviceKeys {
     /// Signs with both keys. Ed25519 over label ‖ message; ML-DSA-65, hedged, over message with context = label.
     pub fn sign_hybrid(&self, label: Label, message: &[u8], entropy: &dyn Entropy) -> HybridSignature {
         let ed25519 = self.ed25519.sign(&[label.bytes(), message].concat()).to_bytes();
+        HybridSignature { ed25519: FixedBytes::new(ed25519), ml_dsa: self.sign_ml_dsa(label, message, entropy) }
+    }
+
+    fn sign_ml_dsa(&self, label: Label, message: &[u8], entropy: &dyn Entropy) -> FixedBytes<ML_DSA_SIGNATURE> {
         #[expect(clippy::expect_used, reason = "a label has under 255 bytes, the generator does not fail")]
         let ml_dsa = self
             .ml_dsa
@@ -183,8 +187,7 @@ impl DeviceKeys {
             .sign_randomized(message, label.bytes(), &mut entropy.rng())
             .expect("signing does not fail");
         #[expect(clippy::expect_used, reason = "an ML-DSA-65 signature has 3309 bytes")]
-        let ml_dsa = FixedBytes::from_slice(&ml_dsa.encode()).expect("3309 bytes");
-        HybridSignature { ed25519: FixedBytes::new(ed25519), ml_dsa }
+        FixedBytes::from_slice(&ml_dsa.encode()).expect("3309 bytes")
     }
 
     /// Encodes the keys for the vault: 0x01 ‖ Ed25519 seed ‖ ML-DSA seed ‖ X-Wing seed, 97 bytes.

@@ -26,11 +26,21 @@ pub fn digest(label: Label, parts: &[&[u8]]) -> [u8; 32] {
 /// Derives a secret: HKDF-SHA256 with `salt`, input `secret`, info = label ‖ `context`.
 pub fn derive(label: Label, secret: &Secret<32>, salt: &[u8; 32], context: &[u8]) -> Secret<32> {
     let mut out = zeroize::Zeroizing::new([0u8; 32]);
+    expand(label, secret, salt, context, &mut out);
+    Secret::new(*out)
+}
+
+fn expand(label: Label, secret: &Secret<32>, salt: &[u8; 32], context: &[u8], out: &mut [u8; 32]) {
     #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8160 bytes (RFC 5869 §2.3)")]
     Hkdf::<Sha256>::new(Some(salt), secret.expose())
-        .expand_multi_info(&[label.bytes(), context], out.as_mut())
+        .expand_multi_info(&[label.bytes(), context], out)
         .expect("32 bytes are in reach");
-    Secret::new(*out)
+}
+
+/// Encodes in postcard.
+pub(crate) fn to_bytes<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length, and these have none")]
+    postcard::to_stdvec(value).expect("these types always encode")
 }
 
 /// Seals under a key that `label` names: random nonce (24 bytes) ‖ XChaCha20-Poly1305 ciphertext, associated data =

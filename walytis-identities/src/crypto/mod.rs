@@ -19,7 +19,7 @@ pub use hybrid::{DecodedKeys, HybridSignature, SignatureInvalid, verify_ed25519}
 pub use kdf::{derive, digest};
 pub use label::Label;
 
-pub(crate) use kdf::{aead_open, aead_seal};
+pub(crate) use kdf::{aead_open, aead_seal, to_bytes};
 
 /// Bytes of an ML-DSA-65 public key (FIPS 204, table 2).
 pub const ML_DSA_PUBLIC: usize = 1952;

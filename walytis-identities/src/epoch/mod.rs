@@ -61,12 +61,7 @@ impl EpochSecrets {
         let bytes = |secret: &Option<Secret<32>>| secret.as_ref().map(|secret| *secret.expose());
         let wire =
             SecretsV1 { transport: bytes(&self.transport), epoch: bytes(&self.epoch), history: bytes(&self.history) };
-        // All of it reserved at once, so that no reallocation leaves a copy behind.
-        let mut out = Vec::with_capacity(128);
-        out.push(SECRETS_VERSION);
-        #[expect(clippy::expect_used, reason = "three options of fixed arrays always encode")]
-        let out = postcard::to_extend(&wire, out).expect("always encodes");
-        SecretBytes::new(out)
+        SecretBytes::new(encode_secrets(&wire))
     }
 
     /// Decodes what [`Self::encode`] wrote; nothing if it is malformed.
@@ -92,6 +87,14 @@ impl EpochSecrets {
         fill(&mut self.epoch, &other.epoch);
         fill(&mut self.history, &other.history);
     }
+}
+
+fn encode_secrets(wire: &SecretsV1) -> Vec<u8> {
+    // All of it reserved at once, so that no reallocation leaves a copy behind.
+    let mut out = Vec::with_capacity(128);
+    out.push(SECRETS_VERSION);
+    #[expect(clippy::expect_used, reason = "three options of fixed arrays always encode")]
+    postcard::to_extend(wire, out).expect("always encodes")
 }
 
 /// The public part of an epoch, beside the chain that it is bound to.

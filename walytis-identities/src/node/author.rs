@@ -36,11 +36,7 @@ pub(super) struct Authored {
 }
 
 /// Builds an op on everything known now. `heads`: the heads of the identity's chain that are admitted here.
-pub(super) fn build(
-    shared: &Shared,
-    draft: Draft,
-    heads: &[BlockId],
-) -> IdentitiesResult<(Built, Option<Secret<32>>)> {
+pub(super) fn build(shared: &Shared, draft: Draft, heads: &[BlockId]) -> IdentitiesResult<(Built, Option<Secret<32>>)> {
     let keys = shared.keys()?;
     let mut known = shared.known();
     let state = known.graph.state();
@@ -54,7 +50,8 @@ pub(super) fn build(
         }
         Draft::RevokeInvite { invite } => builder.revoke_invite(invite),
         Draft::Remove { targets } => {
-            let cut = ChainCut { chain: shared.did.chain(), heads: heads.iter().copied().take(CUT_HEADS_MAX).collect() };
+            let cut =
+                ChainCut { chain: shared.did.chain(), heads: heads.iter().copied().take(CUT_HEADS_MAX).collect() };
             let kept = kept_invitations(&state, &targets);
             builder.remove(targets, vec![cut], kept)
         }

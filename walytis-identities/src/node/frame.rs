@@ -19,7 +19,10 @@ pub(super) async fn send<S: AsyncWrite + Unpin + ?Sized>(stream: &mut S, frame: 
 }
 
 /// Receives one frame of at most `max` bytes.
-pub(super) async fn receive<S: AsyncRead + Unpin + ?Sized>(stream: &mut S, max: usize) -> Result<Vec<u8>, ExchangeError> {
+pub(super) async fn receive<S: AsyncRead + Unpin + ?Sized>(
+    stream: &mut S,
+    max: usize,
+) -> Result<Vec<u8>, ExchangeError> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);

@@ -99,8 +99,9 @@ impl Identities {
     /// answer was lost on the way.
     pub async fn join(&self, token: &str, name: Option<&str>, device_name: &str) -> IdentitiesResult<Did> {
         check_device_name(device_name)?;
-        let token: IdentityToken =
-            token.parse().map_err(|error: crate::token::TokenError| IdentitiesError::BadToken { reason: error.to_string() })?;
+        let token: IdentityToken = token
+            .parse()
+            .map_err(|error: crate::token::TokenError| IdentitiesError::BadToken { reason: error.to_string() })?;
         let _turn = self.inner.turn().await?;
         let did = token.did;
         if self.inner.here().contains_key(&did) {
@@ -126,12 +127,7 @@ impl Identities {
     }
 
     /// Stores record, genesis and ops in one commit; ends a join.
-    async fn store(
-        &self,
-        record: IdentityRecord,
-        graph: AuthorityGraph,
-        genesis: Block,
-    ) -> IdentitiesResult<Stored> {
+    async fn store(&self, record: IdentityRecord, graph: AuthorityGraph, genesis: Block) -> IdentitiesResult<Stored> {
         let chain = graph.chain();
         let mut batch = Batch::new();
         batch.put(records::identity(&chain), records::encode(&record));

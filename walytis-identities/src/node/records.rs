@@ -113,10 +113,7 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(key: &[u8], value: &'a [u8]) -> Res
 }
 
 /// Reads every entry under a prefix, page by page; the caller's prefixes hold bounded amounts.
-pub(super) async fn all(
-    store: &dyn KvStore,
-    prefix: &[u8],
-) -> Result<Vec<(bytes::Bytes, bytes::Bytes)>, StoreError> {
+pub(super) async fn all(store: &dyn KvStore, prefix: &[u8]) -> Result<Vec<(bytes::Bytes, bytes::Bytes)>, StoreError> {
     let mut range = KeyRange::prefix(prefix);
     let mut entries = Vec::new();
     loop {

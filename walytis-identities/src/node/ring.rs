@@ -109,8 +109,7 @@ fn open_histories(known: &Known, opened: &mut BTreeMap<EpochId, EpochSecrets>) {
         };
         for predecessor in predecessors {
             let Some(older) = known.graph.op(&predecessor.id) else { continue };
-            let found =
-                EpochSecrets { transport: None, epoch: Some(predecessor.epoch), history: predecessor.history };
+            let found = EpochSecrets { transport: None, epoch: Some(predecessor.epoch), history: predecessor.history };
             // Whoever dealt this may have put in anything.
             if !EpochView::of(older.core()).is_some_and(|view| view.matches(&found)) {
                 continue;

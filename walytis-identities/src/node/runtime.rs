@@ -216,8 +216,9 @@ impl Identities {
         if let Some((did, _)) = here.iter().find(|(did, entry)| texts(did, entry).iter().take(3).any(|it| it == text)) {
             return Ok(*did);
         }
-        let begins =
-            here.iter().filter(|(did, entry)| !text.is_empty() && texts(did, entry).iter().any(|it| it.starts_with(text)));
+        let begins = here
+            .iter()
+            .filter(|(did, entry)| !text.is_empty() && texts(did, entry).iter().any(|it| it.starts_with(text)));
         let found: Vec<Did> = begins.map(|(did, _)| *did).collect();
         match found.as_slice() {
             [] => Err(IdentitiesError::Unknown { text: text.to_owned() }),

@@ -22,12 +22,12 @@ use walytis_core::ledger::Content;
 use walytis_core::store::{Batch, Durability};
 use walytis_core::topic::Topic;
 
+use super::author::{self, Authored, Draft};
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::host::{self, HonourRequest};
 use super::records::{self, IdentityRecord};
 use super::shared::Shared;
 use super::wire_v1::RefusalCode;
-use super::author::{self, Authored, Draft};
 use super::{exchange, ring};
 use crate::id::{DeviceId, EpochId, OpId};
 use crate::op::SignedOp;
@@ -125,10 +125,12 @@ impl Task {
                 let answer = match host::judge(&self.shared, &request) {
                     host::Verdict::Known(id) => Ok(id),
                     host::Verdict::Refuse(code) => Err(code),
-                    host::Verdict::Admit(draft) => self.author(draft).await.map(|authored| authored.id).map_err(|error| {
-                        warn!(did = ?self.shared.did, %error, "a joiner could not be admitted");
-                        RefusalCode::CannotAdmit
-                    }),
+                    host::Verdict::Admit(draft) => {
+                        self.author(draft).await.map(|authored| authored.id).map_err(|error| {
+                            warn!(did = ?self.shared.did, %error, "a joiner could not be admitted");
+                            RefusalCode::CannotAdmit
+                        })
+                    }
                 };
                 let _gone = reply.send(answer);
             }
@@ -236,7 +238,9 @@ impl Task {
         let me = self.shared.controller();
         let broken = state.sending_epoch.filter(|id| self.broken.contains(id));
         let duty = match (broken, state.duty(&me)) {
-            (Some(about), None) if self.repairs < REPAIRS_MAX && state.role(&me).is_some_and(crate::id::Role::writes) => {
+            (Some(about), None)
+                if self.repairs < REPAIRS_MAX && state.role(&me).is_some_and(crate::id::Role::writes) =>
+            {
                 Some(Duty { kind: DutyKind::Rekey, about, rank: 0 })
             }
             (_, duty) => duty,

@@ -44,7 +44,7 @@ pub struct OpCore {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// The first op: founder device (role admin), policy, first epoch.
-    Create(Create),
+    Create(Box<Create>),
     /// Adds a controller and starts an epoch that it can read.
     Admit(Box<Admit>),
     /// A device of a nested controller shows itself. In the format, not evaluated yet.

@@ -136,8 +136,7 @@ impl SealedMessage {
             Some(sender) => Some(sender.sign(&info, message, entropy)?),
             None => None,
         };
-        #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length")]
-        let head = postcard::to_stdvec(&signature).expect("always encodes");
+        let head = crate::crypto::to_bytes(&signature);
         let plain = zeroize::Zeroizing::new([&head[..], message].concat());
         let sealed = hpke_seal(Label::Sealed, &view.part().receiving, &info, &plain, entropy)?;
         Ok(Self { did, epoch, sealed })
@@ -160,8 +159,7 @@ impl SealedMessage {
     /// Encodes it: 0x01 and postcard.
     pub fn encode(&self) -> Vec<u8> {
         let wire = SealedV1 { did: self.did, epoch: self.epoch, sealed: &self.sealed };
-        #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length")]
-        let body = postcard::to_stdvec(&wire).expect("always encodes");
+        let body = crate::crypto::to_bytes(&wire);
         [&[VERSION][..], &body].concat()
     }
 
@@ -227,8 +225,7 @@ impl OpenedMessage {
 }
 
 fn info(did: &Did, epoch: &EpochId, context: &str) -> Vec<u8> {
-    #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length")]
-    postcard::to_stdvec(&(did, epoch, context)).expect("always encodes")
+    crate::crypto::to_bytes(&(did, epoch, context))
 }
 
 /// What the sender signs beside the message: recipient, epoch and context as one digest, under a label of its own.

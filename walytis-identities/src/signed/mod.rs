@@ -151,8 +151,7 @@ impl IdentitySignature {
 
     /// Encodes it: 0x01 and postcard.
     pub fn encode(&self) -> Vec<u8> {
-        #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length")]
-        let body = postcard::to_stdvec(self).expect("a signature always encodes");
+        let body = crate::crypto::to_bytes(self);
         [&[VERSION][..], &body].concat()
     }
 
@@ -200,8 +199,7 @@ fn signed_bytes(
     if context.len() > CONTEXT_MAX {
         return Err(VerifyError::Context);
     }
-    #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length")]
-    let mut bytes = postcard::to_stdvec(&(did, auth_heads, device, context)).expect("always encodes");
+    let mut bytes = crate::crypto::to_bytes(&(did, auth_heads, device, context));
     bytes.extend_from_slice(message);
     Ok(bytes)
 }

@@ -113,7 +113,7 @@ impl<'a> Builder<'a> {
         let device = keys.public().clone();
         let founder = ControllerId::Device(keys.id());
         let recipient = Recipient { controller: founder, key: device.receiving.clone(), reads: true, history: true };
-        let op = Op::Create(Create { device, history: options.history, recovery: options.recovery, epoch });
+        let op = Op::Create(Box::new(Create { device, history: options.history, recovery: options.recovery, epoch }));
         let mut core = OpCore { chain, author: founder, device: keys.id(), auth_parents: Vec::new(), op };
         deal_slots(&mut core, &secrets, &[recipient], entropy)?;
         Ok(Built { op: core.sign(keys, entropy)?, secrets: Some(secrets) })

@@ -23,6 +23,21 @@ pub(super) struct Evaluation {
 }
 
 impl Evaluation {
+    /// Takes in an op that has the whole set in its past and was authorised there. Only where all ops count so far: then
+    /// nothing is concurrent with it, it voids nothing and nothing voids it. Returns whether it could.
+    pub(super) fn append(&mut self, at: usize, op: &Op) -> bool {
+        if self.void.iter().any(|reason| reason.is_some_and(|reason| reason != VoidReason::NotSupported)) {
+            return false;
+        }
+        self.set.insert(at);
+        self.void.resize(at + 1, None);
+        set(&mut self.void, at, unsupported(op));
+        if matches!(op, Op::Remove(_) | Op::RevokeInvite(_)) {
+            self.accepted.insert(at);
+        }
+        true
+    }
+
     /// Returns the counting ops of the set.
     pub(super) fn view<'a>(&'a self, nodes: &'a Nodes) -> View<'a> {
         View { nodes, set: &self.set, void: &self.void, void_in_past: &[], accepted: &self.accepted }

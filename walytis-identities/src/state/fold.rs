@@ -11,7 +11,7 @@ use crate::id::{ControllerId, EpochId, OpId};
 use crate::op::{ControllerRecord, HistoryPolicy, Op};
 
 /// Returns the state of an evaluated set.
-pub(super) fn fold(nodes: &Nodes, evaluation: Evaluation) -> IdentityState {
+pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState {
     let view = evaluation.view(nodes);
     let members: Vec<usize> = evaluation.set.iter().collect();
     let (history, recovery) = match members.first().map(|at| nodes.at(*at).kind()) {
@@ -45,7 +45,7 @@ pub(super) fn fold(nodes: &Nodes, evaluation: Evaluation) -> IdentityState {
         epochs,
         latest_epochs,
         sending_epoch,
-        evaluation: Arc::new(evaluation.clone()),
+        evaluation: evaluation.clone(),
     }
 }
 

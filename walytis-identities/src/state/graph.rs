@@ -9,9 +9,10 @@ use walytis_core::fault::Fault;
 use walytis_core::id::ChainId;
 
 use super::bits::Bits;
-use super::evaluate::evaluate;
+use super::evaluate::{Evaluation, evaluate};
 use super::fold::fold;
 use super::nodes::{Node, Nodes};
+use super::view::View;
 use super::{IdentityState, Rule, rights};
 use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
 use crate::id::{ControllerId, DeviceId, Did, OpId};
@@ -89,6 +90,7 @@ pub struct AuthorityGraph {
     pending: BTreeMap<OpId, SignedOp>,
     keys: BTreeMap<DeviceId, Arc<DecodedKeys>>,
     heads: BTreeSet<OpId>,
+    evaluated: Option<Arc<Evaluation>>,
     current: Option<Arc<IdentityState>>,
     states: BTreeMap<Vec<OpId>, Arc<IdentityState>>,
 }
@@ -120,6 +122,7 @@ impl AuthorityGraph {
             pending: BTreeMap::new(),
             keys: BTreeMap::new(),
             heads: BTreeSet::new(),
+            evaluated: None,
             current: None,
             states: BTreeMap::new(),
         };
@@ -234,11 +237,21 @@ impl AuthorityGraph {
         if let Some(state) = &self.current {
             return state.clone();
         }
-        let mut all = Bits::default();
-        (0..self.nodes.len()).for_each(|at| all.insert(at));
-        let state = Arc::new(fold(&self.nodes, evaluate(&self.nodes, all)));
+        let evaluation = self.evaluation();
+        let state = Arc::new(fold(&self.nodes, evaluation));
         self.current = Some(state.clone());
         state
+    }
+
+    fn evaluation(&mut self) -> Arc<Evaluation> {
+        if let Some(evaluation) = &self.evaluated {
+            return evaluation.clone();
+        }
+        let mut all = Bits::default();
+        (0..self.nodes.len()).for_each(|at| all.insert(at));
+        let evaluation = Arc::new(evaluate(&self.nodes, all));
+        self.evaluated = Some(evaluation.clone());
+        evaluation
     }
 
     /// Returns the state as of some heads: of those ops and all before them.
@@ -253,7 +266,7 @@ impl AuthorityGraph {
         if past.len() == self.nodes.len() {
             return Ok(self.state());
         }
-        let state = Arc::new(fold(&self.nodes, evaluate(&self.nodes, past)));
+        let state = Arc::new(fold(&self.nodes, Arc::new(evaluate(&self.nodes, past))));
         if self.states.len() >= STATES_CACHED {
             self.states.pop_first();
         }
@@ -294,22 +307,21 @@ impl AuthorityGraph {
         let core = op.core();
         let past = self.nodes.past_of(&core.auth_parents).map_err(|_| Refusal::UnknownDevice)?;
         self.check_signatures(&op, &past)?;
-        let state = match self.state_at(&core.auth_parents) {
-            Ok(state) => state,
-            Err(_) => return Err(Refusal::UnknownDevice),
+        let whole = past.len() == self.nodes.len();
+        let evaluation = match self.states.get(&core.auth_parents) {
+            _ if whole => self.evaluation(),
+            Some(state) => state.evaluation.clone(),
+            None => Arc::new(evaluate(&self.nodes, past.clone())),
         };
-        let view = state.evaluation.view(&self.nodes);
+        let view = evaluation.view(&self.nodes);
         rights::check(core, &view, true).map_err(|rule| Refusal::Unauthorised { rule })?;
         let rank = view.standing(&core.author).map(|standing| self.nodes.at(standing.since).order());
         let parents = core.auth_parents.iter().filter_map(|id| self.nodes.find(id));
         let node = Node {
             depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
             rank: rank.ok_or(Refusal::Unauthorised { rule: Rule::NoController })?,
-            void_in_past: past
-                .iter()
-                .filter(|at| state.evaluation.void.get(*at).is_some_and(Option::is_some))
-                .collect(),
-            recipients_fit: recipients_fit(&core.op, &state),
+            void_in_past: past.iter().filter(|at| evaluation.void.get(*at).is_some_and(Option::is_some)).collect(),
+            recipients_fit: recipients_fit(&core.op, &view),
             past,
             op: Arc::new(op),
         };
@@ -355,15 +367,19 @@ impl AuthorityGraph {
             self.heads.remove(parent);
         }
         self.heads.insert(node.id());
-        self.nodes.push(node);
         self.current = None;
+        let (at, follows_all) = (self.nodes.len(), node.past.len() == self.nodes.len());
+        let evaluated = self.evaluated.take().filter(|_| follows_all);
+        self.evaluated = evaluated
+            .and_then(|mut evaluation| Arc::make_mut(&mut evaluation).append(at, node.kind()).then_some(evaluation));
+        self.nodes.push(node);
     }
 }
 
 /// Says whether an op's epoch is dealt to exactly the controllers of its own past after it.
-fn recipients_fit(op: &Op, state: &IdentityState) -> bool {
+fn recipients_fit(op: &Op, past: &View<'_>) -> bool {
     let Some(epoch) = op.epoch() else { return false };
-    let mut expected: BTreeSet<ControllerId> = state.controllers.keys().copied().collect();
+    let mut expected: BTreeSet<ControllerId> = past.controllers().into_keys().collect();
     match op {
         Op::Admit(admit) => {
             expected.insert(admit.controller.id());

@@ -40,6 +40,12 @@ const PUSHES_MAX: usize = 8;
 /// Rekeys on account of slots that do not open, per run of the program. Chosen: a dishonest author gets no endless loop.
 const REPAIRS_MAX: u32 = 8;
 
+/// How long until controllers that could not be reached are tried again: at first, and at most. The network itself
+/// reconnects to whomever it reached before.
+const DIAL_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// How long one attempt to reach a controller may take.
+const DIAL_WITHIN: Duration = Duration::from_secs(20);
+
 /// What the task is asked for.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -62,7 +68,8 @@ pub(super) struct Task {
     pushes: JoinSet<()>,
     /// Whom something is to be told, as soon as there is room.
     to_tell: BTreeSet<PeerId>,
-    telling: BTreeSet<PeerId>,
+    dial_at: Option<Instant>,
+    dial_again: Duration,
     duty: Option<(Duty, Instant)>,
     broken: BTreeSet<EpochId>,
     repairs: u32,
@@ -76,7 +83,8 @@ impl Task {
             record,
             pushes: JoinSet::new(),
             to_tell: BTreeSet::new(),
-            telling: BTreeSet::new(),
+            dial_at: Some(Instant::now()),
+            dial_again: DIAL_AGAIN.0,
             duty: None,
             broken: BTreeSet::new(),
             repairs: 0,
@@ -101,11 +109,8 @@ impl Task {
                     None => break,
                 },
                 () = sleep_until(due) => self.do_duty().await,
-                Some(_ended) = self.pushes.join_next(), if !self.pushes.is_empty() => {
-                    if self.pushes.is_empty() {
-                        self.telling.clear();
-                    }
-                }
+                () = sleep_until(self.dial_at) => self.dial_others(),
+                Some(_ended) = self.pushes.join_next(), if !self.pushes.is_empty() => {}
             }
         }
         self.pushes.shutdown().await;
@@ -157,6 +162,9 @@ impl Task {
             warn!(did = ?self.shared.did, %error, "authority ops of others could not be stored");
         }
         debug!(did = ?self.shared.did, ops = entered, cards = fresh_cards, "authority ops taken in");
+        if fresh_cards > 0 {
+            (self.dial_at, self.dial_again) = (Some(Instant::now()), DIAL_AGAIN.0);
+        }
         self.settle(from.as_ref()).await;
         self.tell_all(from.as_ref());
     }
@@ -339,6 +347,25 @@ impl Task {
         let theirs = known.cards.peers().filter(|(device, _)| **device != self.shared.me);
         let peers = theirs.map(|(_, peer): (&DeviceId, &PeerId)| peer.clone());
         self.to_tell.extend(peers.filter(|peer| connected.contains(peer) && Some(peer) != but));
+    }
+
+    /// Connects to controllers that are not connected, where their cards say they are.
+    fn dial_others(&mut self) {
+        let network = &self.shared.tools.network;
+        let connected: BTreeSet<PeerId> = network.peers().into_iter().map(|status| status.peer).collect();
+        let mut apart = self.shared.others();
+        apart.retain(|(peer, addresses)| !connected.contains(peer) && !addresses.is_empty());
+        self.dial_at = (!apart.is_empty()).then(|| Instant::now() + self.dial_again);
+        self.dial_again = (self.dial_again * 2).min(DIAL_AGAIN.1);
+        // Whoever finds no room now has its turn next time.
+        apart.truncate(PUSHES_MAX.saturating_sub(self.pushes.len()));
+        for (peer, addresses) in apart {
+            let network = Arc::clone(network);
+            self.pushes.spawn(async move {
+                // Who is reached is greeted by the server, which sees every new connection.
+                let _outcome = tokio::time::timeout(DIAL_WITHIN, network.connect(Some(&peer), &addresses)).await;
+            });
+        }
     }
 
     fn start_telling(&mut self) {

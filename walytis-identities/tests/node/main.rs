@@ -1,0 +1,8 @@
+//! Identities between whole nodes, over a network in memory.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod join;
+mod remove;
+mod rig;
+mod speak;

@@ -1,0 +1,187 @@
+//! Whole nodes over a network in memory, under paused time and seeds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use walytis_core::chain::Append;
+use walytis_core::clock::{Clock, Entropy, ManualClock, SeededEntropy};
+use walytis_core::id::{BlockId, PeerId};
+use walytis_core::ledger::{Content, LedgerRead};
+use walytis_core::net::{MemoryHub, MemoryNetwork, Network};
+use walytis_core::node::{Node, NodeConfig, NodeParts};
+use walytis_core::replica::Replicator;
+use walytis_core::secret::Secret;
+use walytis_core::store::{Direction, KeyRange, KvStore, MemoryBlobs, MemoryStore, SecretStore};
+use walytis_identities::claim::Claim;
+use walytis_identities::id::{Did, Role};
+use walytis_identities::identity::Identity;
+use walytis_identities::node::{Identities, IdentitiesConfig, IdentitiesParts, IdentityHandle, InviteOptions};
+use walytis_identities::vault::{Argon2Settings, KeyFile, KeyVault, Unlock};
+
+/// How long a test waits, in paused time, for what must come about.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub(crate) struct Machine {
+    hub: MemoryHub,
+    seed: u8,
+    starts: u64,
+    pub(crate) store: Arc<MemoryStore>,
+    blobs: Arc<MemoryBlobs>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) network: Arc<MemoryNetwork>,
+    node: Node,
+    pub(crate) identities: Identities,
+}
+
+pub(crate) fn vault_key(seed: u8) -> Unlock {
+    Unlock::KeyFile(KeyFile::from_key(Secret::new([seed; 32])))
+}
+
+impl Machine {
+    pub(crate) async fn start(hub: &MemoryHub, seed: u8) -> Self {
+        Self::with(hub, seed, 0, Arc::default(), Arc::default(), Arc::new(ManualClock::new(1_000_000))).await
+    }
+
+    async fn with(
+        hub: &MemoryHub,
+        seed: u8,
+        starts: u64,
+        store: Arc<MemoryStore>,
+        blobs: Arc<MemoryBlobs>,
+        clock: Arc<ManualClock>,
+    ) -> Self {
+        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(u64::from(seed) * 1_000 + starts));
+        let network = Arc::new(hub.join(&Secret::new([seed; 32])));
+        let kv: Arc<dyn KvStore> = store.clone();
+        walytis_core::store::open_schema(&*kv).await.unwrap();
+        let vault = KeyVault::new(kv.clone(), entropy.clone());
+        if vault.exists().await.unwrap() {
+            vault.unlock(vault_key(seed)).await.unwrap();
+        } else {
+            vault.create(vault_key(seed), Argon2Settings::default()).await.unwrap();
+        }
+        let secrets: Arc<dyn SecretStore> = Arc::new(vault);
+        let net: Arc<dyn Network> = network.clone();
+        let replicator = Replicator::start(net.clone(), entropy.clone()).unwrap();
+        let parts = NodeParts {
+            store: kv.clone(),
+            blobs: blobs.clone(),
+            secrets: secrets.clone(),
+            replication: Some(Arc::new(replicator)),
+            clock: clock.clone() as Arc<dyn Clock>,
+            entropy: entropy.clone(),
+            config: NodeConfig::default(),
+        };
+        let node = Node::open(parts).await.unwrap();
+        let identities = Identities::open(IdentitiesParts {
+            node: node.clone(),
+            store: kv,
+            secrets,
+            network: net,
+            clock: clock.clone(),
+            entropy,
+            config: IdentitiesConfig::default(),
+        })
+        .await
+        .unwrap();
+        Self { hub: hub.clone(), seed, starts, store, blobs, clock, network, node, identities }
+    }
+
+    pub(crate) async fn stop(self) -> Stopped {
+        self.identities.shutdown().await;
+        self.node.shutdown().await;
+        self.network.shutdown().await;
+        let store = Arc::new(self.store.snapshot());
+        Stopped { hub: self.hub, seed: self.seed, starts: self.starts, store, blobs: self.blobs, clock: self.clock }
+    }
+
+    pub(crate) async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+
+    pub(crate) fn peer(&self) -> PeerId {
+        self.network.local_peer()
+    }
+
+    pub(crate) fn identity(&self, did: &Did) -> IdentityHandle {
+        self.identities.identity(did).unwrap()
+    }
+
+    pub(crate) async fn create(&self) -> Did {
+        self.identities.create("home", &format!("device {}", self.seed)).await.unwrap().did
+    }
+
+    pub(crate) async fn token(&self, did: &Did, options: InviteOptions) -> String {
+        self.identities.invite(did, options).await.unwrap().token.to_text()
+    }
+
+    pub(crate) async fn join(&self, token: &str) -> Result<Did, walytis_identities::node::IdentitiesError> {
+        self.identities.join(token, Some("home"), &format!("device {}", self.seed)).await
+    }
+
+    /// Invites `other` once, in this role, and lets it join.
+    pub(crate) async fn admit(&self, did: &Did, other: &Self, role: Role) {
+        let token = self.token(did, InviteOptions { role, ..InviteOptions::default() }).await;
+        assert_eq!(other.join(&token).await.unwrap(), *did);
+    }
+
+    /// Adds a record as overlays do.
+    pub(crate) async fn write(&self, did: &Did, text: &str) -> BlockId {
+        let identity = self.identity(did);
+        let claim = Claim { author: identity.controller(), auth_heads: identity.auth_heads().await };
+        let content = [claim.encode(), text.as_bytes().to_vec()].concat();
+        let append = Append { content: Content::Bytes(content.into()), topics: vec![], signer: identity.device_signer() };
+        identity.chain().append(append).await.unwrap().id
+    }
+
+    pub(crate) async fn has(&self, did: &Did, block: &BlockId) -> bool {
+        self.identity(did).chain().get(block).await.unwrap().is_some()
+    }
+
+    pub(crate) async fn until_has(&self, did: &Did, block: &BlockId) {
+        until(&format!("machine {} has {block}", self.seed), async || self.has(did, block).await).await;
+    }
+
+    pub(crate) fn names(&self, did: &Did) -> Vec<Option<String>> {
+        let mut names: Vec<_> =
+            self.identities.show(did).unwrap().controllers.into_iter().map(|controller| controller.name).collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) async fn dump(&self) -> Vec<u8> {
+        let everything = KeyRange { start: Vec::new(), end: None };
+        let entries = self.store.scan(everything, Direction::Forward, usize::MAX).await.unwrap();
+        entries.into_iter().flat_map(|(key, value)| [key.to_vec(), value.to_vec()].concat()).collect()
+    }
+}
+
+pub(crate) struct Stopped {
+    hub: MemoryHub,
+    seed: u8,
+    starts: u64,
+    store: Arc<MemoryStore>,
+    blobs: Arc<MemoryBlobs>,
+    clock: Arc<ManualClock>,
+}
+
+impl Stopped {
+    pub(crate) async fn start(self) -> Machine {
+        Machine::with(&self.hub, self.seed, self.starts + 1, self.store, self.blobs, self.clock).await
+    }
+}
+
+/// Waits, in paused time, until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < end, "did not come about: {what}");
+        tokio::time::advance(Duration::from_millis(20)).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets everything run for a while in paused time.
+pub(crate) async fn pass(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}

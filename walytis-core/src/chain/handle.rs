@@ -119,6 +119,18 @@ impl Chain {
         added.pop().ok_or(LedgerError::Closed)
     }
 
+    /// Adds blocks of an overlay, each a child of the one before, in one atomic commit and one flush.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; then none was added.
+    pub async fn append_many(
+        &self,
+        blocks: Vec<NewBlock>,
+        signer: Arc<dyn Signer>,
+    ) -> Result<Vec<BlockInfo>, LedgerError> {
+        self.write(blocks, signer).await
+    }
+
     /// Returns the whole block, with its exact bytes, or nothing.
     ///
     /// # Errors

@@ -1,5 +1,9 @@
 //! What other layers see of an identity.
 
+mod memory;
+
+pub use memory::{MemoryGroup, MemoryIdentity};
+
 use std::fmt;
 use std::sync::Arc;
 

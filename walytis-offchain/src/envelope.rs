@@ -1,0 +1,242 @@
+//! The encrypted part of a private block, version 1. Frozen at release 0.1.0.
+//!
+//! ```text
+//! envelope = header ‖ chunks
+//! header   = 0x01 ‖ postcard { wrap nonce 24 bytes, wrapped content key 48 bytes, commitment, chunk bytes u32, len u64, root }
+//! chunk i  = ChaCha20-Poly1305(chunk key, nonce = 7 zero bytes ‖ i (u32, big-endian) ‖ 1 if last, padded content [i])
+//! root     = H(chunk digests),  id = H(header)
+//! ```
+//!
+//! The nonces never repeat: the chunk key is derived from a fresh random content key per record, the counter rises with
+//! every chunk, and one chunk alone has the last-flag (STREAM; Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015).
+
+use bytes::Bytes;
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{ChaCha20Poly1305, Nonce, XChaCha20Poly1305, XNonce};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+use walytis_core::clock::Entropy;
+use walytis_core::secret::Secret;
+use zeroize::Zeroizing;
+
+use crate::context::{Context, Label, derive, digest};
+use crate::padding::size_class;
+use crate::record::{exactly, versioned};
+
+/// Plain bytes of a chunk; the last may be shorter. *Part of the format.* Chosen: bounds memory, keeps lists short.
+pub const CHUNK: u32 = 1024 * 1024;
+/// Bytes by which a sealed chunk is longer.
+pub const TAG: usize = 16;
+/// Largest padded content in bytes. Chosen: the digests of its chunks fit one frame (2 MiB).
+pub const PADDED_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// The digest of an envelope's header, which commits to every byte of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EnvelopeId(pub [u8; 32]);
+
+/// Header and chunk digests of an envelope: what the chunks are checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    header: Vec<u8>,
+    fields: HeaderV1,
+    digests: Vec<[u8; 32]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct HeaderV1 {
+    wrap_nonce: [u8; 24],
+    wrapped: ([u8; 32], [u8; 16]),
+    commitment: [u8; 32],
+    chunk: u32,
+    len: u64,
+    root: [u8; 32],
+}
+
+impl Manifest {
+    /// Decodes and checks everything that needs no key; nothing if it is malformed or not what `id` names.
+    /// `digests` is the chunk digests, one after the other.
+    pub fn verify(id: &EnvelopeId, header: &[u8], digests: &[u8]) -> Option<Self> {
+        let manifest = Self::decode(header, digests)?;
+        (manifest.id() == *id).then_some(manifest)
+    }
+
+    fn decode(header: &[u8], digests: &[u8]) -> Option<Self> {
+        let fields: HeaderV1 = exactly(header)?;
+        let fits = fields.chunk == CHUNK && fields.len <= PADDED_MAX && size_class(fields.len) == fields.len;
+        let count = fields.len.div_ceil(u64::from(CHUNK));
+        if !fits || versioned(&fields) != header || Some(digests.len() as u64) != count.checked_mul(32) {
+            return None;
+        }
+        let digests: Vec<[u8; 32]> = digests.chunks_exact(32).filter_map(|one| one.try_into().ok()).collect();
+        (root(&digests) == fields.root).then(|| Self { header: header.to_vec(), fields, digests })
+    }
+
+    /// Returns the envelope's id.
+    pub fn id(&self) -> EnvelopeId {
+        EnvelopeId(digest(Label::Envelope, &[&self.header]))
+    }
+
+    /// Returns the encoded header.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// Returns the chunk digests, one after the other.
+    pub fn digests(&self) -> Vec<u8> {
+        self.digests.concat()
+    }
+
+    /// Returns how many chunks there are, at least 1.
+    pub fn chunks(&self) -> u32 {
+        u32::try_from(self.digests.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns the bytes of padded content.
+    pub const fn padded_len(&self) -> u64 {
+        self.fields.len
+    }
+
+    /// Returns the bytes of all sealed chunks.
+    pub fn sealed_len(&self) -> u64 {
+        self.fields.len + u64::from(self.chunks()) * TAG as u64
+    }
+
+    /// Returns the bytes of sealed chunk `index`, 0 if there is none.
+    pub fn chunk_len(&self, index: u32) -> u64 {
+        let before = u64::from(index) * u64::from(CHUNK);
+        match self.fields.len.saturating_sub(before) {
+            0 => 0,
+            left => left.min(u64::from(CHUNK)) + TAG as u64,
+        }
+    }
+
+    /// Says whether `sealed` is chunk `index`.
+    pub fn holds(&self, index: u32, sealed: &[u8]) -> bool {
+        let expected = usize::try_from(index).ok().and_then(|index| self.digests.get(index));
+        sealed.len() as u64 == self.chunk_len(index) && expected == Some(&chunk_digest(sealed))
+    }
+}
+
+fn chunk_digest(sealed: &[u8]) -> [u8; 32] {
+    walytis_core::id::Digest::of(sealed).0
+}
+
+fn root(digests: &[[u8; 32]]) -> [u8; 32] {
+    digest(Label::ChunkRoot, &[&digests.concat()])
+}
+
+fn chunk_nonce(index: u32, last: bool) -> Nonce {
+    let mut nonce = [0; 12];
+    let (counter, flag) = (index.to_be_bytes(), u8::from(last));
+    for (place, byte) in nonce.iter_mut().skip(7).zip(counter.into_iter().chain([flag])) {
+        *place = byte;
+    }
+    Nonce::from(nonce)
+}
+
+/// Seals a content chunk by chunk; the caller pads ([`size_class`]) and stores what comes out.
+pub struct Sealer {
+    context: Context,
+    content_key: Secret<32>,
+    cipher: ChaCha20Poly1305,
+    digests: Vec<[u8; 32]>,
+    len: u64,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sealer({} chunks)", self.digests.len())
+    }
+}
+
+impl Sealer {
+    /// Begins an envelope under a fresh random content key.
+    pub fn new(context: Context, entropy: &dyn Entropy) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        entropy.fill(key.as_mut());
+        let content_key = Secret::new(*key);
+        let cipher = chunk_cipher(&content_key, &context);
+        Self { context, content_key, cipher, digests: Vec::new(), len: 0 }
+    }
+
+    /// Seals the next chunk: exactly [`CHUNK`] bytes, or 1..=[`CHUNK`] if it is the last.
+    pub fn seal(&mut self, plain: &[u8], last: bool) -> Bytes {
+        let index = u32::try_from(self.digests.len()).unwrap_or(u32::MAX);
+        let aad = self.context.associated(Label::Chunk);
+        #[expect(clippy::expect_used, reason = "the cipher fails only beyond 256 GiB")]
+        let sealed = self
+            .cipher
+            .encrypt(&chunk_nonce(index, last), Payload { msg: plain, aad: &aad })
+            .expect("chunks are bounded");
+        self.digests.push(chunk_digest(&sealed));
+        self.len += plain.len() as u64;
+        sealed.into()
+    }
+
+    /// Wraps the content key under the content-wrap key of an epoch and returns the manifest.
+    pub fn finish(self, wrap_key: &Secret<32>, entropy: &dyn Entropy) -> Manifest {
+        let mut wrap_nonce = [0; 24];
+        entropy.fill(&mut wrap_nonce);
+        let aad = self.context.associated(Label::Wrap);
+        #[expect(clippy::expect_used, reason = "32 bytes seal to 48")]
+        let wrapped = XChaCha20Poly1305::new(wrap_key.expose().into())
+            .encrypt(&XNonce::from(wrap_nonce), Payload { msg: self.content_key.expose(), aad: &aad })
+            .ok()
+            .and_then(|sealed| Some((*sealed.first_chunk::<32>()?, *sealed.last_chunk::<16>()?)))
+            .expect("48 bytes");
+        let fields = HeaderV1 {
+            wrap_nonce,
+            wrapped,
+            commitment: *commitment(&self.content_key, &self.context).expose(),
+            chunk: CHUNK,
+            len: self.len,
+            root: root(&self.digests),
+        };
+        Manifest { header: versioned(&fields), fields, digests: self.digests }
+    }
+}
+
+fn commitment(key: &Secret<32>, context: &Context) -> Secret<32> {
+    derive(Label::Commitment, key, context.bytes())
+}
+
+fn chunk_cipher(key: &Secret<32>, context: &Context) -> ChaCha20Poly1305 {
+    ChaCha20Poly1305::new(derive(Label::Chunk, key, context.bytes()).expose().into())
+}
+
+/// Opens the chunks of one envelope.
+pub struct Opener {
+    context: Context,
+    cipher: ChaCha20Poly1305,
+    chunks: u32,
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Opener({} chunks)", self.chunks)
+    }
+}
+
+impl Opener {
+    /// Unwraps the content key and checks the commitment to it; nothing if key or context is another.
+    pub fn new(manifest: &Manifest, wrap_key: &Secret<32>, context: Context) -> Option<Self> {
+        let aad = context.associated(Label::Wrap);
+        let (left, right) = &manifest.fields.wrapped;
+        let sealed = [&left[..], right].concat();
+        let plain = XChaCha20Poly1305::new(wrap_key.expose().into())
+            .decrypt(&XNonce::from(manifest.fields.wrap_nonce), Payload { msg: &sealed, aad: &aad })
+            .ok()
+            .map(Zeroizing::new)?;
+        let key = Secret::from_slice(&plain)?;
+        let committed = commitment(&key, &context).expose().ct_eq(&manifest.fields.commitment);
+        bool::from(committed)
+            .then(|| Self { context, cipher: chunk_cipher(&key, &context), chunks: manifest.chunks() })
+    }
+
+    /// Opens chunk `index`; nothing if any byte or its place is another.
+    pub fn open(&self, index: u32, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let last = index.checked_add(1)? == self.chunks;
+        let aad = self.context.associated(Label::Chunk);
+        self.cipher.decrypt(&chunk_nonce(index, last), Payload { msg: sealed, aad: &aad }).ok().map(Zeroizing::new)
+    }
+}

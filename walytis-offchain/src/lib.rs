@@ -2,5 +2,10 @@
 
 pub mod context;
 pub mod envelope;
+mod exchange;
+mod ledger;
 pub mod padding;
 pub mod record;
+
+pub use exchange::{ExchangeStatus, OFFCHAIN, OffchainExchange};
+pub use ledger::{LAYER_MAX, PrivateLedger, PrivateParts};

@@ -1,0 +1,181 @@
+//! What travels on `/walytis/offchain/1`. Frozen at release 0.1.0.
+//!
+//! ```text
+//! frame = length of the rest (u32, big-endian) ‖ 0x01 ‖ postcard(MessageV1)
+//! ```
+
+use bytes::Bytes;
+use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use serde::{Deserialize, Serialize};
+
+use crate::context::LedgerTag;
+use crate::envelope::{CHUNK, EnvelopeId, Manifest, TAG};
+use crate::record::{exactly, versioned};
+
+/// Largest frame in bytes: the digests of the largest envelope, or one chunk, and what stands around them.
+pub(crate) const FRAME_MAX: usize = 2 * CHUNK as usize + 64 * 1024;
+/// Most envelopes named in one message.
+pub(crate) const ITEMS_MAX: usize = 256;
+/// Bytes allocated at once for a frame that has not arrived yet.
+const READ_STEP: usize = 64 * 1024;
+
+/// One message about one ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) ledger: LedgerTag,
+    pub(crate) body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// Which of these can you give me?
+    Want(Vec<EnvelopeId>),
+    /// These I can (true); for the others one flat no.
+    Have(Vec<(EnvelopeId, bool)>),
+    /// Give me part 0 (header and digests) or part n (chunk n - 1).
+    Get(EnvelopeId, u32),
+    /// Here it is.
+    Part(EnvelopeId, u32, Bytes),
+    /// No: unknown, gone or not for you.
+    No(EnvelopeId, u32),
+    /// A small envelope of mine, whole.
+    Push(EnvelopeId, Bytes),
+}
+
+#[derive(Serialize, Deserialize)]
+enum MessageV1<'a> {
+    Want([u8; 32], Vec<[u8; 32]>),
+    Have([u8; 32], Vec<([u8; 32], bool)>),
+    Get([u8; 32], [u8; 32], u32),
+    Part([u8; 32], [u8; 32], u32, #[serde(borrow)] &'a [u8]),
+    No([u8; 32], [u8; 32], u32),
+    Push([u8; 32], [u8; 32], #[serde(borrow)] &'a [u8]),
+}
+
+impl Message {
+    /// Encodes a whole frame.
+    pub(crate) fn encode(&self) -> Bytes {
+        let ledger = self.ledger.0;
+        let wire = match &self.body {
+            Body::Want(items) => MessageV1::Want(ledger, items.iter().map(|id| id.0).collect()),
+            Body::Have(items) => MessageV1::Have(ledger, items.iter().map(|(id, have)| (id.0, *have)).collect()),
+            Body::Get(id, part) => MessageV1::Get(ledger, id.0, *part),
+            Body::Part(id, part, bytes) => MessageV1::Part(ledger, id.0, *part, bytes),
+            Body::No(id, part) => MessageV1::No(ledger, id.0, *part),
+            Body::Push(id, bytes) => MessageV1::Push(ledger, id.0, bytes),
+        };
+        let body = versioned(&wire);
+        let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        [&len.to_be_bytes()[..], &body].concat().into()
+    }
+
+    /// Decodes what stands behind the length; nothing if it is malformed.
+    pub(crate) fn decode(frame: &Bytes) -> Option<Self> {
+        let wire: MessageV1<'_> = exactly(frame)?;
+        let (ledger, body) = match wire {
+            MessageV1::Want(ledger, items) => (ledger, Body::Want(items.into_iter().map(EnvelopeId).collect())),
+            MessageV1::Have(ledger, items) => {
+                (ledger, Body::Have(items.into_iter().map(|(id, have)| (EnvelopeId(id), have)).collect()))
+            }
+            MessageV1::Get(ledger, id, part) => (ledger, Body::Get(EnvelopeId(id), part)),
+            MessageV1::Part(ledger, id, part, bytes) => {
+                (ledger, Body::Part(EnvelopeId(id), part, frame.slice_ref(bytes)))
+            }
+            MessageV1::No(ledger, id, part) => (ledger, Body::No(EnvelopeId(id), part)),
+            MessageV1::Push(ledger, id, bytes) => (ledger, Body::Push(EnvelopeId(id), frame.slice_ref(bytes))),
+        };
+        let items = match &body {
+            Body::Want(items) => items.len(),
+            Body::Have(items) => items.len(),
+            _ => 0,
+        };
+        (items <= ITEMS_MAX).then_some(Self { ledger: LedgerTag(ledger), body })
+    }
+}
+
+/// A manifest as it travels and stands in the store, with the chunk if the envelope is small.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Packed {
+    pub(crate) manifest: Manifest,
+    pub(crate) chunk: Option<Bytes>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PackedV1<'a> {
+    #[serde(borrow)]
+    header: &'a [u8],
+    #[serde(borrow)]
+    digests: &'a [u8],
+    #[serde(borrow)]
+    chunk: Option<&'a [u8]>,
+}
+
+impl Packed {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let digests = self.manifest.digests();
+        versioned(&PackedV1 { header: self.manifest.header(), digests: &digests, chunk: self.chunk.as_deref() })
+    }
+
+    /// Decodes and checks every byte against `id`.
+    pub(crate) fn verify(id: &EnvelopeId, bytes: &Bytes) -> Option<Self> {
+        let wire: PackedV1<'_> = exactly(bytes)?;
+        let manifest = Manifest::verify(id, wire.header, wire.digests)?;
+        let chunk = wire.chunk.map(|chunk| bytes.slice_ref(chunk));
+        let fits = chunk.as_ref().is_none_or(|chunk| manifest.chunks() == 1 && manifest.holds(0, chunk));
+        fits.then_some(Self { manifest, chunk })
+    }
+}
+
+/// Reads one frame; nothing at the end of the stream or if the frame is too large.
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Bytes> {
+    let mut len = [0; 4];
+    stream.read_exact(&mut len).await.ok()?;
+    let len = usize::try_from(u32::from_be_bytes(len)).ok().filter(|len| *len <= FRAME_MAX)?;
+    let mut frame = Vec::with_capacity(len.min(READ_STEP));
+    let read = stream.take(len as u64).read_to_end(&mut frame).await.ok()?;
+    (read == len).then(|| frame.into())
+}
+
+/// Writes one frame and flushes it; false if the stream is gone.
+pub(crate) async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> bool {
+    stream.write_all(frame).await.is_ok() && stream.flush().await.is_ok()
+}
+
+const _: () = assert!(FRAME_MAX > CHUNK as usize + TAG);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let bytes = Bytes::from([&[1][..], &bytes].concat());
+            drop(Message::decode(&bytes));
+            prop_assert!(Packed::verify(&EnvelopeId([0; 32]), &bytes).is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_round_trip_and_oversized_ones_end_the_stream() {
+        let (ledger, id) = (LedgerTag([1; 32]), EnvelopeId([2; 32]));
+        let bodies = [
+            Body::Want(vec![id; 3]),
+            Body::Have(vec![(id, true), (id, false)]),
+            Body::Get(id, 7),
+            Body::Part(id, 7, Bytes::from_static(b"chunk")),
+            Body::No(id, 7),
+            Body::Push(id, Bytes::from_static(b"whole")),
+        ];
+        for body in bodies {
+            let message = Message { ledger, body };
+            let frame = read_frame(&mut &message.encode()[..]).await.unwrap();
+            assert_eq!(Message::decode(&frame), Some(message));
+        }
+        assert_eq!(read_frame(&mut &[0xff; 64][..]).await, None);
+        let many = Message { ledger, body: Body::Want(vec![id; ITEMS_MAX + 1]) };
+        assert_eq!(Message::decode(&many.encode().slice(4..)), None);
+    }
+}

@@ -1,0 +1,349 @@
+//! The driver: streams, links and who listens to what.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use walytis_core::id::PeerId;
+use walytis_core::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol, Stream};
+
+use super::frame_v1::{Body, Message, read_frame, write_frame};
+use crate::context::LedgerTag;
+
+/// The protocol's name.
+pub const OFFCHAIN: Protocol = "/walytis/offchain/1";
+/// Frames that wait for one link; more are dropped, their requests are repeated.
+const LINK_QUEUE: usize = 128;
+/// Streams answered at the same time, of all peers; more are refused.
+const STREAMS_MAX: usize = 256;
+/// Streams answered at the same time for one peer.
+const STREAMS_PER_PEER: usize = 4;
+/// How long a stream may take to open, or one answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Refusals after which a peer is not answered for the rest of [`REFUSALS_TIME`]. Chosen: far above what an honest peer
+/// meets whose right has just ended.
+const REFUSALS_MAX: u32 = 16_384;
+const REFUSALS_TIME: Duration = Duration::from_secs(60);
+/// Peers whose refusals are remembered.
+const REFUSED_PEERS_MAX: usize = 1_024;
+
+/// Answers for one ledger. Called for authenticated peers; decides alone what they may have.
+#[async_trait]
+pub(crate) trait Serve: Send + Sync + fmt::Debug {
+    /// Answers a request; nothing to say is allowed.
+    async fn serve(&self, peer: &PeerId, body: Body) -> Option<Body>;
+}
+
+/// What a ledger is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Who is connected has changed.
+    Peers,
+    /// The stream to a peer broke.
+    Broken(PeerId),
+    /// An answer.
+    Answer(PeerId, Body),
+}
+
+/// One ledger's place at the exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    pub(crate) server: Arc<dyn Serve>,
+    pub(crate) inbox: mpsc::Sender<Event>,
+}
+
+/// Counters of the exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExchangeStatus {
+    /// Requests that got the flat no.
+    pub refused: u64,
+    /// Streams closed because of what came on them.
+    pub faults: u64,
+}
+
+/// The exchange of one node; cheap to clone.
+#[derive(Clone)]
+pub struct OffchainExchange(Arc<Shared>);
+
+struct Shared {
+    network: Arc<dyn Network>,
+    ports: Mutex<BTreeMap<LedgerTag, Port>>,
+    links: Mutex<BTreeMap<PeerId, (u64, mpsc::Sender<Bytes>)>>,
+    refusals: Mutex<BTreeMap<PeerId, (Instant, u32)>>,
+    refused: AtomicU64,
+    faults: AtomicU64,
+    next_link: AtomicU64,
+    tasks: Mutex<JoinSet<()>>,
+    stop: CancellationToken,
+}
+
+impl fmt::Debug for OffchainExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OffchainExchange({} ledgers)", lock(&self.0.ports).len())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OffchainExchange {
+    /// Starts to answer peers; once per node.
+    ///
+    /// # Errors
+    /// [`NetworkError`] if the protocol is taken already.
+    pub fn start(network: Arc<dyn Network>) -> Result<Self, NetworkError> {
+        let incoming = network.accept(OFFCHAIN)?;
+        let shared = Arc::new(Shared {
+            network,
+            ports: Mutex::default(),
+            links: Mutex::default(),
+            refusals: Mutex::default(),
+            refused: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            next_link: AtomicU64::new(0),
+            tasks: Mutex::default(),
+            stop: CancellationToken::new(),
+        });
+        lock(&shared.tasks).spawn(accept(Arc::clone(&shared), incoming));
+        lock(&shared.tasks).spawn(follow(Arc::clone(&shared)));
+        Ok(Self(shared))
+    }
+
+    /// Returns the counters.
+    pub fn status(&self) -> ExchangeStatus {
+        ExchangeStatus {
+            refused: self.0.refused.load(Ordering::Relaxed),
+            faults: self.0.faults.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends all streams and tasks. Idempotent.
+    pub async fn shutdown(&self) {
+        self.0.stop.cancel();
+        let mut tasks = std::mem::take(&mut *lock(&self.0.tasks));
+        while tasks.join_next().await.is_some() {}
+    }
+
+    pub(crate) fn attach(&self, tag: LedgerTag, port: Port) -> bool {
+        let mut ports = lock(&self.0.ports);
+        let taken = ports.get(&tag).is_some_and(|port| !port.inbox.is_closed());
+        if !taken {
+            ports.insert(tag, port);
+        }
+        !taken
+    }
+
+    pub(crate) fn detach(&self, tag: &LedgerTag) {
+        lock(&self.0.ports).remove(tag);
+    }
+
+    pub(crate) fn connected(&self) -> Vec<PeerId> {
+        self.0.network.peers().into_iter().map(|status| status.peer).collect()
+    }
+
+    /// Sends if there is room; what is lost is asked for again.
+    pub(crate) fn send(&self, peer: &PeerId, message: &Message) {
+        if self.0.stop.is_cancelled() {
+            return;
+        }
+        let frame = message.encode();
+        let mut links = lock(&self.0.links);
+        if let Some((_, link)) = links.get(peer)
+            && !link.is_closed()
+        {
+            drop(link.try_send(frame));
+            return;
+        }
+        let (tx, rx) = mpsc::channel(LINK_QUEUE);
+        drop(tx.try_send(frame));
+        let number = self.0.next_link.fetch_add(1, Ordering::Relaxed);
+        links.insert(peer.clone(), (number, tx));
+        let mut tasks = lock(&self.0.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(run_link(Arc::clone(&self.0), peer.clone(), number, rx));
+    }
+}
+
+/// Tells every ledger when somebody comes or goes.
+async fn follow(shared: Arc<Shared>) {
+    loop {
+        let mut events = shared.network.events();
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => return,
+                event = events.recv() => event,
+            };
+            match event {
+                Some(NetworkEvent::PeerDown(peer)) => {
+                    lock(&shared.links).remove(&peer);
+                    tell(&shared, || Event::Peers).await;
+                }
+                Some(_) => tell(&shared, || Event::Peers).await,
+                None => break,
+            }
+        }
+        // Lagged, or the network is down: begin again, not at once.
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+async fn tell(shared: &Shared, event: impl Fn() -> Event) {
+    let ports: Vec<Port> = lock(&shared.ports).values().cloned().collect();
+    for port in ports {
+        // A ledger that is shut down takes nothing any more.
+        let _gone = port.inbox.send(event()).await.is_err();
+    }
+}
+
+async fn run_link(shared: Arc<Shared>, peer: PeerId, number: u64, outgoing: mpsc::Receiver<Bytes>) {
+    tokio::select! {
+        biased;
+        () = shared.stop.cancelled() => return,
+        () = talk(&shared, &peer, outgoing) => {}
+    }
+    {
+        let mut links = lock(&shared.links);
+        if links.get(&peer).is_some_and(|(own, _)| *own == number) {
+            links.remove(&peer);
+        }
+    }
+    tokio::select! {
+        biased;
+        () = shared.stop.cancelled() => {}
+        () = tell(&shared, || Event::Broken(peer.clone())) => {}
+    }
+}
+
+async fn talk(shared: &Shared, peer: &PeerId, mut outgoing: mpsc::Receiver<Bytes>) {
+    let Ok(Ok(stream)) = timeout(PATIENCE, shared.network.open(peer, OFFCHAIN)).await else { return };
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        while let Some(frame) = outgoing.recv().await {
+            if !matches!(timeout(PATIENCE, write_frame(&mut writer, &frame)).await, Ok(true)) {
+                return;
+            }
+        }
+    };
+    let read = async {
+        while let Some(frame) = read_frame(&mut reader).await {
+            let Some(message) = Message::decode(&frame) else {
+                shared.faults.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
+            let port = lock(&shared.ports).get(&message.ledger).cloned();
+            if let Some(port) = port {
+                let _gone = port.inbox.send(Event::Answer(peer.clone(), message.body)).await.is_err();
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = write => {}
+        () = read => {}
+    }
+}
+
+async fn accept(shared: Arc<Shared>, mut incoming: mpsc::Receiver<IncomingStream>) {
+    let mut streams: JoinSet<PeerId> = JoinSet::new();
+    let mut counts: BTreeMap<PeerId, usize> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => break,
+            Some(ended) = streams.join_next(), if !streams.is_empty() => {
+                if let Ok(peer) = ended {
+                    counts.entry(peer.clone()).and_modify(|count| *count -= 1);
+                    counts.retain(|_, count| *count > 0);
+                }
+            }
+            stream = incoming.recv() => {
+                let Some(IncomingStream { peer, stream }) = stream else { break };
+                let count = counts.entry(peer.clone()).or_default();
+                if *count >= STREAMS_PER_PEER || streams.len() >= STREAMS_MAX {
+                    continue;
+                }
+                *count += 1;
+                let shared = Arc::clone(&shared);
+                streams.spawn(async move {
+                    answer(&shared, &peer, stream).await;
+                    peer
+                });
+            }
+        }
+    }
+    streams.shutdown().await;
+}
+
+/// Answers one stream, request by request: what a peer does not read, it is not sent more of.
+async fn answer(shared: &Shared, peer: &PeerId, stream: Box<dyn Stream>) {
+    let (mut reader, mut writer) = stream.split();
+    while let Some(frame) = read_frame(&mut reader).await {
+        let Some(message) = Message::decode(&frame) else {
+            shared.faults.fetch_add(1, Ordering::Relaxed);
+            debug!(%peer, "malformed message");
+            return;
+        };
+        let ledger = message.ledger;
+        let port = lock(&shared.ports).get(&ledger).cloned();
+        let reply = match port {
+            Some(port) => port.server.serve(peer, message.body).await,
+            // As if the ledger were here and nothing in it for this peer.
+            None => flat_no(message.body),
+        };
+        let Some(body) = reply else { continue };
+        if !may_go_on(shared, peer, refusals(&body)) {
+            return;
+        }
+        let frame = Message { ledger, body }.encode();
+        if !matches!(timeout(PATIENCE, write_frame(&mut writer, &frame)).await, Ok(true)) {
+            return;
+        }
+    }
+}
+
+/// The one answer to everything that is unknown, gone or not for this peer.
+pub(crate) fn flat_no(body: Body) -> Option<Body> {
+    match body {
+        Body::Want(items) => Some(Body::Have(items.into_iter().map(|id| (id, false)).collect())),
+        Body::Get(id, part) => Some(Body::No(id, part)),
+        _ => None,
+    }
+}
+
+fn refusals(reply: &Body) -> u32 {
+    match reply {
+        Body::Have(items) => {
+            u32::try_from(items.iter().filter(|(_, have)| !have).count()).unwrap_or(u32::MAX)
+        }
+        Body::No(..) => 1,
+        _ => 0,
+    }
+}
+
+fn may_go_on(shared: &Shared, peer: &PeerId, refused: u32) -> bool {
+    shared.refused.fetch_add(u64::from(refused), Ordering::Relaxed);
+    let now = Instant::now();
+    let mut refusals = lock(&shared.refusals);
+    refusals.retain(|_, (since, _)| now.duration_since(*since) < REFUSALS_TIME);
+    if refused > 0 && (refusals.contains_key(peer) || refusals.len() < REFUSED_PEERS_MAX) {
+        let (_, count) = refusals.entry(peer.clone()).or_insert((now, 0));
+        *count = count.saturating_add(refused);
+    }
+    refusals.get(peer).is_none_or(|(_, count)| *count <= REFUSALS_MAX)
+}

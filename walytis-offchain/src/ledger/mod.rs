@@ -1,0 +1,280 @@
+//! A private ledger: an overlay on a chain whose blocks only the controllers of one identity can read.
+//!
+//! ```text
+//!   add ─► seal ─► envelope flushed ─► record appended ─► pushed to whoever is connected
+//!   chain ─► task: judge, verify, want ─► events ─► subscriptions
+//!   peers ─► serve: judged at every request
+//! ```
+//!
+//! One task per ledger owns what changes; everything else is read from the store. Cursors count the events of this
+//! ledger: a block gets its cursor when its content can be read, 0 before.
+
+mod read;
+mod seal;
+mod serve;
+mod settle;
+mod subscribe;
+mod table;
+mod task;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use walytis_core::chain::Chain;
+use walytis_core::clock::Entropy;
+use walytis_core::id::{BlockId, ChainId};
+use walytis_core::ledger::{
+    BlockInfo, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock, Query,
+    SubscribeFrom, Subscription,
+};
+use walytis_core::store::{Batch, BlobStore, Durability, KvStore};
+use walytis_core::topic::Topic;
+use walytis_identities::identity::{Identity, IdentityError};
+
+use crate::context::LedgerTag;
+use crate::envelope::EnvelopeId;
+use crate::exchange::frame_v1::Packed;
+use crate::exchange::{Event, OffchainExchange, Port};
+use table::{Phase, Standing, Table};
+
+/// Name of the overlay in topics.
+const OVERLAY: &str = "offchain";
+/// Answers and pushes that wait for the task; when full, the peer's stream waits.
+const INBOX: usize = 64;
+/// Own and pushed envelopes that wait for the task; pushed ones are dropped when it is full.
+const PUSHES: usize = 64;
+/// Longest layer name in bytes. Chosen: with its prefix it is a topic.
+pub const LAYER_MAX: usize = 64;
+
+/// What a private ledger is opened with.
+#[derive(Clone, Debug)]
+pub struct PrivateParts {
+    /// The group; its controllers are the authorised peers.
+    pub identity: Arc<dyn Identity>,
+    /// Where the records stand, usually the identity's own chain.
+    pub chain: Chain,
+    /// Tells private ledgers of one chain apart; 1..=64 bytes, visible on the chain.
+    pub layer: String,
+    /// The node's store.
+    pub store: Arc<dyn KvStore>,
+    /// The node's store of large objects.
+    pub blobs: Arc<dyn BlobStore>,
+    /// The node's exchange; nothing: contents stay here.
+    pub exchange: Option<OffchainExchange>,
+    /// For keys and nonces.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// A private ledger. Cheap to clone; all clones are the same ledger.
+#[derive(Clone)]
+pub struct PrivateLedger(Arc<Inner>, #[expect(dead_code, reason = "ends the task with the last handle")] Arc<DropGuard>);
+
+pub(crate) struct Inner {
+    identity: Arc<dyn Identity>,
+    chain: Chain,
+    layer: String,
+    topic: Topic,
+    table: Table,
+    exchange: Option<OffchainExchange>,
+    entropy: Arc<dyn Entropy>,
+    state: watch::Sender<State>,
+    pushes: mpsc::Sender<(EnvelopeId, Packed)>,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the task publishes.
+#[derive(Clone, Debug, Default)]
+struct State {
+    meta: table::Meta,
+    /// Moves with every change of any record.
+    version: u64,
+    damaged: Option<String>,
+    /// Envelopes that no connected peer has.
+    unavailable: std::collections::BTreeSet<EnvelopeId>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateLedger({:?}/{})", self.chain.id(), self.layer)
+    }
+}
+
+impl fmt::Debug for PrivateLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PrivateLedger {
+    /// Opens the ledger: reads on where it stopped, removes envelopes whose record never came onto the chain, and begins
+    /// to fetch and serve.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; [`LedgerError::Refused`] for a bad layer name or if the ledger is open already.
+    pub async fn open(parts: PrivateParts) -> Result<Self, LedgerError> {
+        let PrivateParts { identity, chain, layer, store, blobs, exchange, entropy } = parts;
+        if layer.is_empty() || layer.len() > LAYER_MAX {
+            return Err(LedgerError::Refused { reason: format!("a layer's name has 1 to {LAYER_MAX} bytes") });
+        }
+        let topic = Topic::overlay(OVERLAY, &layer)?;
+        let tag = LedgerTag::new(&chain.id(), &layer);
+        let table = Table { store, blobs, chain: chain.id(), tag };
+        let (pushes, pushed) = mpsc::channel(PUSHES);
+        let (inbox_tx, inbox) = mpsc::channel::<Event>(INBOX);
+        let state = watch::Sender::new(State { meta: table.meta().await?, ..State::default() });
+        let inner = Arc::new(Inner {
+            identity,
+            chain,
+            layer,
+            topic,
+            table,
+            exchange,
+            entropy,
+            state,
+            pushes,
+            stop: CancellationToken::new(),
+            task: Mutex::default(),
+        });
+        let mut task = task::Task::new(Arc::clone(&inner), inbox, pushed).await?;
+        task.catch_up().await?;
+        task.remove_orphans().await?;
+        if let Some(exchange) = &inner.exchange {
+            let server: Arc<dyn crate::exchange::Serve> = Arc::new(serve::Server(Arc::downgrade(&inner)));
+            if !exchange.attach(tag, Port { server, inbox: inbox_tx }) {
+                return Err(LedgerError::Refused { reason: "this private ledger is open already".to_owned() });
+            }
+        }
+        let running = tokio::spawn(task.run());
+        *inner.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        let guard = Arc::new(inner.stop.clone().drop_guard());
+        Ok(Self(inner, guard))
+    }
+
+    /// Returns the layer's name.
+    pub fn layer(&self) -> &str {
+        &self.0.layer
+    }
+
+    /// Returns what stands with a block's content, or nothing if the ledger has no such block.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn block_status(&self, id: &BlockId) -> Result<Option<walytis_core::ledger::BlockState>, LedgerError> {
+        Ok(self.get(id).await?.map(|info| info.state))
+    }
+}
+
+impl Inner {
+    fn check_open(&self) -> Result<(), LedgerError> {
+        if self.stop.is_cancelled() {
+            return Err(LedgerError::Closed);
+        }
+        match &self.state.borrow().damaged {
+            Some(reason) => Err(LedgerError::Damaged { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn of_identity(error: IdentityError) -> LedgerError {
+    match error {
+        IdentityError::Locked => LedgerError::Locked,
+        IdentityError::Store(error) => LedgerError::Store(error),
+        other => LedgerError::Refused { reason: other.to_string() },
+    }
+}
+
+#[async_trait]
+impl LedgerRead for PrivateLedger {
+    fn id(&self) -> ChainId {
+        self.0.chain.id()
+    }
+
+    async fn get(&self, id: &BlockId) -> Result<Option<BlockInfo>, LedgerError> {
+        match self.0.table.record(id).await? {
+            Some(record) if record.standing != Standing::Waiting => self.0.info(id, &record).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    async fn content(&self, id: &BlockId) -> Result<ContentReader, LedgerError> {
+        self.0.content(id).await
+    }
+
+    async fn count(&self) -> Result<u64, LedgerError> {
+        Ok(self.0.state.borrow().meta.valid)
+    }
+
+    async fn heads(&self) -> Result<Vec<BlockId>, LedgerError> {
+        self.0.chain.heads().await
+    }
+
+    async fn query(&self, query: Query) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError> {
+        read::query(Arc::clone(&self.0), query).await
+    }
+
+    async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
+        subscribe::subscribe(&self.0, from).await
+    }
+}
+
+#[async_trait]
+impl Ledger for PrivateLedger {
+    async fn add(&self, block: NewBlock) -> Result<BlockInfo, LedgerError> {
+        self.add_many(vec![block]).await?.pop().ok_or(LedgerError::Closed)
+    }
+
+    async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+        seal::add(&self.0, blocks).await
+    }
+}
+
+#[async_trait]
+impl LedgerControl for PrivateLedger {
+    async fn status(&self) -> Result<LedgerStatus, LedgerError> {
+        let (mut pending, mut missing_contents) = (0, 0);
+        for id in self.0.table.ids(self.0.table.all(b'w')).await? {
+            match self.0.table.record(&id).await? {
+                Some(record) if record.standing == Standing::Waiting => pending += 1,
+                Some(record) if record.phase == Phase::Wanted => missing_contents += 1,
+                _ => {}
+            }
+        }
+        let (blocks, damaged) = {
+            let state = self.0.state.borrow();
+            (state.meta.valid, state.damaged.clone())
+        };
+        Ok(LedgerStatus { blocks, heads: self.0.chain.heads().await?, pending, missing_contents, damaged })
+    }
+
+    async fn shutdown(&self) {
+        self.0.stop.cancel();
+        if let Some(exchange) = &self.0.exchange {
+            exchange.detach(&self.0.table.tag);
+        }
+        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // A task that panicked has nothing left to finish.
+            let _ended = task.await.is_ok();
+        }
+    }
+
+    async fn delete(&self) -> Result<(), LedgerError> {
+        self.shutdown().await;
+        let table = &self.0.table;
+        for id in table.ids(table.all(b'm')).await? {
+            if let Some(stored) = table.stored(&EnvelopeId(*id.digest())).await? {
+                table.remove_chunks(&stored.place, stored.packed.manifest.chunks()).await?;
+            }
+        }
+        let mut batch = Batch::new();
+        batch.delete_range(table.everything());
+        Ok(table.store.commit(batch, Durability::Flushed).await?)
+    }
+}

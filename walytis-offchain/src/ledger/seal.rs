@@ -1,0 +1,245 @@
+//! Adding: envelope flushed, then record appended, then pushed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tracing::warn;
+use walytis_core::ledger::{BlockInfo, Content, LedgerError, NewBlock};
+use walytis_core::limits::TOPICS_MAX;
+use walytis_core::secret::Secret;
+use walytis_core::store::{Batch, Durability};
+use walytis_core::topic::{Topic, TopicError};
+use walytis_identities::claim::Claim;
+use walytis_identities::id::EpochId;
+use walytis_identities::identity::EpochUse;
+use zeroize::Zeroizing;
+
+use super::table::Stored;
+use super::{Inner, of_identity};
+use crate::context::Context;
+use crate::envelope::{CHUNK, EnvelopeId, PADDED_MAX, Sealer};
+use crate::exchange::frame_v1::{Body, Message, Packed};
+use crate::padding::size_class;
+use crate::record::{PrivateHeader, Record};
+
+/// Sealed content up to so many bytes stands in the key-value store, beside its manifest, and travels whole.
+/// Chosen: one flush instead of three; below it a push fits what a stream takes at once.
+const INLINE_MAX: usize = 48 * 1024;
+
+/// What all blocks of one call are sealed under.
+struct Keys {
+    claim: Claim,
+    epoch: EpochId,
+    wrap: Secret<32>,
+    header: Secret<32>,
+}
+
+struct Sealed {
+    record: Record,
+    stored: Stored,
+}
+
+pub(super) async fn add(inner: &Arc<Inner>, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+    blocks.iter().try_for_each(|block| check_topics(&block.topics))?;
+    inner.check_open()?;
+    if blocks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = keys(inner).await?;
+    let mut nonces = Vec::new();
+    let added = match seal_all(inner, &keys, blocks, &mut nonces).await {
+        Ok(sealed) => append(inner, sealed).await,
+        Err(error) => Err(error),
+    };
+    if added.is_err() {
+        for nonce in &nonces {
+            if let Err(error) = inner.table.remove_orphan(nonce).await {
+                warn!(%error, "an envelope without a record is removed when the ledger opens next");
+            }
+        }
+    }
+    added
+}
+
+fn check_topics(topics: &[Topic]) -> Result<(), LedgerError> {
+    let unique: BTreeSet<_> = topics.iter().collect();
+    if topics.len() > TOPICS_MAX || unique.len() != topics.len() {
+        return Err(LedgerError::Topics);
+    }
+    if topics.iter().any(Topic::is_reserved) {
+        return Err(LedgerError::Topic(TopicError::Reserved));
+    }
+    Ok(())
+}
+
+async fn keys(inner: &Inner) -> Result<Keys, LedgerError> {
+    let identity = &inner.identity;
+    let epoch = identity.sending_epoch().await.map_err(of_identity)?;
+    Ok(Keys {
+        claim: Claim { author: identity.controller(), auth_heads: identity.auth_heads().await },
+        epoch,
+        wrap: identity.derive(&epoch, EpochUse::ContentWrap).await.map_err(of_identity)?,
+        header: identity.derive(&epoch, EpochUse::RecordHeader).await.map_err(of_identity)?,
+    })
+}
+
+async fn seal_all(
+    inner: &Inner,
+    keys: &Keys,
+    blocks: Vec<NewBlock>,
+    nonces: &mut Vec<[u8; 32]>,
+) -> Result<Vec<Sealed>, LedgerError> {
+    let mut all = Vec::with_capacity(blocks.len());
+    let mut batch = Batch::new();
+    for block in blocks {
+        let mut nonce = [0; 32];
+        inner.entropy.fill(&mut nonce);
+        nonces.push(nonce);
+        let sealed = seal(inner, keys, nonce, block).await?;
+        inner.table.put_stored(&mut batch, &sealed.stored);
+        batch.put(inner.table.key(b's', &[&nonce]), sealed.record.envelope.0.to_vec());
+        all.push(sealed);
+    }
+    inner.table.store.commit(batch, Durability::Flushed).await?;
+    Ok(all)
+}
+
+async fn seal(inner: &Inner, keys: &Keys, nonce: [u8; 32], block: NewBlock) -> Result<Sealed, LedgerError> {
+    let signer = inner.identity.device_signer().public_key();
+    let chain = inner.table.chain;
+    let context = Context::new(&chain, &inner.layer, &keys.claim, &signer, &keys.epoch, &nonce);
+    let mut source = Padded::new(block.content);
+    let mut sealer = Sealer::new(context, &*inner.entropy);
+    let (mut index, mut inline) = (0_u32, None);
+    loop {
+        let (plain, last) = source.chunk().await?;
+        let sealed = sealer.seal(&plain, last);
+        if index == 0 && last && sealed.len() <= INLINE_MAX {
+            inline = Some(sealed);
+            break;
+        }
+        if index == 0 {
+            // Whatever a crash leaves behind is found again under this mark.
+            let mut batch = Batch::new();
+            batch.put(inner.table.key(b's', &[&nonce]), Bytes::new());
+            inner.table.store.commit(batch, Durability::Flushed).await?;
+        }
+        inner.table.write_chunk(&nonce, index, sealed).await?;
+        index += 1;
+        if last {
+            break;
+        }
+    }
+    let manifest = sealer.finish(&keys.wrap, &*inner.entropy);
+    let envelope = manifest.id();
+    let header = PrivateHeader { len: source.len, topics: block.topics, ..PrivateHeader::default() };
+    let record = Record {
+        claim: keys.claim.clone(),
+        epoch: keys.epoch,
+        envelope,
+        size_class: size_class(source.len),
+        nonce,
+        sealed_header: header.seal(&keys.header, &context, &envelope, &*inner.entropy),
+    };
+    Ok(Sealed { record, stored: Stored { packed: Packed { manifest, chunk: inline }, place: nonce } })
+}
+
+async fn append(inner: &Arc<Inner>, sealed: Vec<Sealed>) -> Result<Vec<BlockInfo>, LedgerError> {
+    let new = |one: &Sealed| NewBlock { content: one.record.encode().into(), topics: vec![inner.topic.clone()] };
+    let blocks = sealed.iter().map(new).collect();
+    let added = inner.chain.append_many(blocks, inner.identity.device_signer()).await?;
+    push(inner, &sealed).await;
+    let last = added.last().map_or(0, |info| info.cursor.0);
+    wait_for(inner, last).await?;
+    let mut infos = Vec::with_capacity(added.len());
+    for info in added {
+        let record = inner.table.record(&info.id).await?.ok_or(LedgerError::UnknownBlock { id: info.id })?;
+        infos.push(inner.info(&info.id, &record).await?);
+    }
+    Ok(infos)
+}
+
+/// Sends small envelopes to everybody who is connected and may read them, along with the announcement of the record.
+async fn push(inner: &Inner, sealed: &[Sealed]) {
+    let Some(exchange) = &inner.exchange else { return };
+    let connected = exchange.connected();
+    for peer in inner.identity.peers().await.iter().filter(|peer| connected.contains(peer)) {
+        for one in sealed {
+            let (id, packed): (EnvelopeId, _) = (one.record.envelope, &one.stored.packed);
+            if packed.chunk.is_some() && inner.identity.may_read(peer, &one.record.epoch).await {
+                let body = Body::Push(id, packed.encode().into());
+                exchange.send(peer, &Message { ledger: inner.table.tag, body });
+            }
+        }
+    }
+}
+
+/// Waits until the task has taken in what stands on the chain up to a position.
+async fn wait_for(inner: &Inner, position: u64) -> Result<(), LedgerError> {
+    let mut state = inner.state.subscribe();
+    let reached = state.wait_for(|state| state.meta.position >= position || state.damaged.is_some());
+    tokio::select! {
+        biased;
+        reached = reached => reached.map(drop).map_err(|_| LedgerError::Closed)?,
+        () = inner.stop.cancelled() => return Err(LedgerError::Closed),
+    }
+    inner.check_open()
+}
+
+/// A content and the zeros behind it, chunk by chunk.
+struct Padded {
+    source: Box<dyn AsyncRead + Send + Unpin>,
+    /// Read ahead, to know which chunk is the last.
+    ahead: Option<u8>,
+    ended: bool,
+    len: u64,
+    padding: u64,
+}
+
+impl Padded {
+    fn new(content: Content) -> Self {
+        let source: Box<dyn AsyncRead + Send + Unpin> = match content {
+            Content::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
+            Content::Reader(reader) => reader,
+        };
+        Self { source, ahead: None, ended: false, len: 0, padding: 0 }
+    }
+
+    async fn chunk(&mut self) -> Result<(Zeroizing<Vec<u8>>, bool), LedgerError> {
+        let size = CHUNK as usize;
+        let mut plain = Zeroizing::new(Vec::new());
+        if !self.ended {
+            plain.extend(self.ahead.take());
+            let left = (size - plain.len()) as u64;
+            let before = plain.len();
+            (&mut self.source).take(left).read_to_end(&mut plain).await.map_err(LedgerError::Read)?;
+            self.ended = ((plain.len() - before) as u64) < left;
+            if !self.ended {
+                self.ahead = self.peek().await?;
+                self.ended = self.ahead.is_none();
+            }
+            self.len += plain.len() as u64;
+            if self.len > PADDED_MAX {
+                return Err(LedgerError::TooLarge { max: PADDED_MAX });
+            }
+            if self.ended {
+                self.padding = size_class(self.len) - self.len;
+            }
+        }
+        if self.ended {
+            let zeros = self.padding.min((size - plain.len()) as u64);
+            let padded = plain.len() + usize::try_from(zeros).unwrap_or_default();
+            plain.resize(padded, 0);
+            self.padding -= zeros;
+        }
+        Ok((plain, self.ended && self.padding == 0))
+    }
+
+    async fn peek(&mut self) -> Result<Option<u8>, LedgerError> {
+        let mut byte = [0];
+        let read = self.source.read(&mut byte).await.map_err(LedgerError::Read)?;
+        Ok((read > 0).then_some(byte[0]))
+    }
+}

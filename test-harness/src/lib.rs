@@ -7,9 +7,11 @@
 //! | `sim` | network, clocks and chance of one seed, and a hash of what happened |
 //! | `world` | whole nodes in it: started, killed, restarted, compared |
 //! | `invariant` | what must hold after every scenario |
+//! | `adversary` | peers that speak the wire formats and keep no rule |
 
 #![allow(clippy::missing_panics_doc, reason = "suites and helpers of tests fail by panicking: it is what they are for")]
 
+pub mod adversary;
 pub mod contract;
 pub mod invariant;
 pub mod sim;

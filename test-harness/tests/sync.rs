@@ -2,6 +2,13 @@
 //! restarted, replicas that can reach each other end up with the same. Each test prints its seed; a failing one prints
 //! the command that runs it again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking"
+)]
+
 use std::time::Duration;
 
 use test_harness::invariant::{Broken, SubscriberLog, convergence};

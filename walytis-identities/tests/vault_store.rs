@@ -38,6 +38,21 @@ async fn dump(store: &MemoryStore) -> Vec<(Vec<u8>, Vec<u8>)> {
     entries.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
 }
 
+/// Each vault in a store of its own.
+struct Vaults;
+
+#[async_trait::async_trait]
+impl test_harness::contract::secret::SecretFixture for Vaults {
+    async fn store(&self) -> Arc<dyn SecretStore> {
+        Arc::new(vault(&Arc::default()).await)
+    }
+}
+
+#[tokio::test]
+async fn the_vault_keeps_the_contract_of_secret_stores() {
+    test_harness::contract::secret::secret_contract(&Vaults).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn secrets_are_found_replaced_listed_and_removed() {
     let vault = vault(&Arc::default()).await;

@@ -125,9 +125,7 @@ impl Server {
 }
 
 fn find(inner: &Weak<Inner>, did: &Did) -> Option<Arc<Shared>> {
-    let inner = inner.upgrade()?;
-    let found = inner.here().get(did).map(|entry| Arc::clone(&entry.handle.shared));
-    found
+    inner.upgrade()?.here().get(did).map(|entry| Arc::clone(&entry.handle.shared))
 }
 
 fn log(peer: &PeerId, outcome: Result<(), ExchangeError>) {

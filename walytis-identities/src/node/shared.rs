@@ -157,8 +157,7 @@ impl Shared {
     pub(super) fn device_of(&self, peer: &PeerId) -> Option<DeviceId> {
         let mut known = self.known();
         let state = known.graph.state();
-        let device = known.cards.devices_of(peer).find(|device| state.role(&ControllerId::Device(*device)).is_some());
-        device
+        known.cards.devices_of(peer).find(|device| state.role(&ControllerId::Device(*device)).is_some())
     }
 
     /// Returns the peer ids of other devices of current controllers, ascending.

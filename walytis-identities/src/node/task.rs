@@ -37,6 +37,8 @@ use crate::state::{Duty, DutyKind, Inserted};
 pub(super) const COMMANDS: usize = 64;
 /// Pushes to other controllers that run at the same time; the others take their turn.
 const PUSHES_MAX: usize = 8;
+/// Refused ops after which the rest of what a peer sent is not looked at: each costs two signatures to check.
+const REFUSALS_MAX: usize = 16;
 /// Rekeys on account of slots that do not open, per run of the program. Chosen: a dishonest author gets no endless loop.
 const REPAIRS_MAX: u32 = 8;
 
@@ -171,8 +173,11 @@ impl Task {
 
     fn take_in_ops(&self, ops: Vec<SignedOp>, batch: &mut Batch) -> usize {
         let mut known = self.shared.known();
-        let mut entered = 0;
+        let (mut entered, mut refused) = (0, 0);
         for op in ops {
+            if refused >= REFUSALS_MAX {
+                break;
+            }
             let id = op.id();
             match known.graph.insert(op) {
                 Ok(Inserted::New(ids)) => {
@@ -185,7 +190,10 @@ impl Task {
                     }
                 }
                 Ok(Inserted::Known | Inserted::Pending(_)) => {}
-                Err(refusal) => debug!(did = ?self.shared.did, op = ?id, %refusal, "authority op refused"),
+                Err(refusal) => {
+                    refused += 1;
+                    debug!(did = ?self.shared.did, op = ?id, %refusal, "authority op refused");
+                }
             }
         }
         entered
@@ -269,7 +277,7 @@ impl Task {
         let Some((duty, _)) = self.duty.take() else { return };
         let broken = self.broken.contains(&duty.about);
         self.repairs += u32::from(broken);
-        let draft = match duty.kind {
+        let draft = match duty.kind.clone() {
             DutyKind::RemoveLeft(targets) => Draft::Remove { targets },
             DutyKind::Rekey => Draft::Rekey,
         };
@@ -277,10 +285,8 @@ impl Task {
         if let Err(error) = self.author(draft).await {
             warn!(did = ?self.shared.did, %error, "a duty could not be done");
             // Again after a turn; somebody else may have done it by then.
-            self.duty = Some((
-                Duty { about: duty.about, rank: duty.rank, kind: DutyKind::Rekey },
-                Instant::now() + self.shared.tools.config.turn.max(Duration::from_secs(1)),
-            ));
+            let turn = self.shared.tools.config.turn.max(Duration::from_secs(1));
+            self.duty = Some((duty, Instant::now() + turn));
         }
     }
 
@@ -300,12 +306,17 @@ impl Task {
         batch.put(records::op(&chain, number), op.encode());
         batch.put(records::unpublished(&chain, &id), Vec::new());
         self.shared.tools.store.commit(batch, Durability::Flushed).await?;
-        {
-            let mut known = self.shared.known();
-            if let Some(secrets) = built.secrets {
-                known.ring.insert(id, secrets);
-            }
-            known.graph.insert(op.clone()).map_err(|refusal| IdentitiesError::refused(refusal.to_string()))?;
+        let inserted = self.shared.known().graph.insert(op.clone());
+        if let Err(refusal) = inserted {
+            // E.g. the proofs of a dishonest joiner. Nothing of it stays.
+            let mut batch = Batch::new();
+            batch.delete(records::op(&chain, number)).delete(records::unpublished(&chain, &id));
+            self.shared.tools.store.commit(batch, Durability::Flushed).await?;
+            self.shared.tools.secrets.delete(&ring::secret_name(&self.shared.did, &id)).await?;
+            return Err(IdentitiesError::refused(refusal.to_string()));
+        }
+        if let Some(secrets) = built.secrets {
+            self.shared.known().ring.insert(id, secrets);
         }
         self.settle(None).await;
         self.publish(&op).await?;

@@ -1,0 +1,105 @@
+//! Peers that do not keep to the protocols.
+
+use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use walytis_core::clock::SeededEntropy;
+use walytis_core::net::{MemoryHub, Network};
+use walytis_core::secret::Secret;
+use walytis_identities::id::Role;
+use walytis_identities::node::InviteOptions;
+
+use crate::rig::Machine;
+
+async fn send(network: &dyn Network, to: &Machine, protocol: &'static str, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = network.open(&to.peer(), protocol).await.unwrap();
+    // The other side may hang up at any byte.
+    let _sent = stream.write_all(bytes).await;
+    let _closed = stream.close().await;
+    let mut answer = Vec::new();
+    let _ended = stream.read_to_end(&mut answer).await;
+    answer
+}
+
+/// Whatever bytes come: no panic, no state, and honest peers are served afterwards.
+#[tokio::test(start_paused = true)]
+async fn garbage_on_either_protocol_harms_nobody() {
+    let hub = MemoryHub::new();
+    let (a, b) = (Machine::start(&hub, 1).await, Machine::start(&hub, 2).await);
+    let did = a.create().await;
+    let before = a.identities.show(&did).unwrap();
+    let hello = [&[0x01, 0x01, 0x00][..], did.chain().digest()].concat();
+    let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat();
+    for protocol in ["/walytis/authority/1", "/walytis/identity/join/1"] {
+        for (number, bytes) in [
+            vec![],
+            vec![0xff; 4],
+            u32::MAX.to_be_bytes().to_vec(),
+            framed(&[]),
+            framed(&[0x02, 0x00]),
+            framed(&[0xff; 300]),
+            framed(&hello),
+            [framed(&hello), framed(&[0x01, 0x01, 0xff, 0xff, 0xff, 0xff, 0x0f])].concat(),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let hostile = hub.join(&Secret::new([100 + u8::try_from(number).unwrap(); 32]));
+            hostile.connect(None, &a.network.addresses()).await.unwrap();
+            send(&hostile, &a, protocol, &bytes).await;
+            hostile.shutdown().await;
+        }
+    }
+    assert_eq!(a.identities.show(&did).unwrap(), before);
+    a.admit(&did, &b, Role::Member).await;
+}
+
+/// A peer that asks without end is cut off, others are served.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_exchanges_is_cut_off() {
+    let hub = MemoryHub::new();
+    let (a, b) = (Machine::start(&hub, 1).await, Machine::start(&hub, 2).await);
+    let did = a.create().await;
+    let hostile = hub.join(&Secret::new([100; 32]));
+    hostile.connect(None, &a.network.addresses()).await.unwrap();
+    // Version, DID, no heads, no cards.
+    let hello = [&[0x01][..], did.chain().digest(), &[0, 0]].concat();
+    let framed = [&u32::try_from(hello.len()).unwrap().to_be_bytes()[..], &hello].concat();
+    let mut answered = 0;
+    for _ in 0..200 {
+        answered += usize::from(!send(&hostile, &a, "/walytis/authority/1", &framed).await.is_empty());
+    }
+    assert!((1..100).contains(&answered), "{answered} of 200 answered");
+    a.admit(&did, &b, Role::Member).await;
+}
+
+/// Everybody may name a DID, but only ops that its own history entitles are taken in: those of another identity are not.
+#[tokio::test(start_paused = true)]
+async fn ops_of_another_identity_are_not_taken_in() {
+    let hub = MemoryHub::new();
+    let (a, b) = (Machine::start(&hub, 1).await, Machine::start(&hub, 2).await);
+    let (did, other) = (a.create().await, b.create().await);
+    let before = a.identities.show(&did).unwrap();
+    let foreign = {
+        let keys = walytis_identities::crypto::DeviceKeys::generate(&SeededEntropy::new(7));
+        let options = walytis_identities::state::CreateOptions::default();
+        walytis_identities::state::Builder::create(&keys, &options, &SeededEntropy::new(8)).unwrap().op
+    };
+    let frame = |body: Vec<u8>| [u32::try_from(body.len()).unwrap().to_be_bytes().to_vec(), body].concat();
+    let encoded = foreign.encode();
+    let mut length = Vec::new();
+    let mut rest = encoded.len();
+    while rest >= 0x80 {
+        length.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+        rest >>= 7;
+    }
+    length.push(u8::try_from(rest).unwrap());
+    let hello = frame([&[0x01][..], did.chain().digest(), &[0, 0]].concat());
+    let op = frame([&[0x01, 0x01][..], &length, &encoded].concat());
+    let done = frame(vec![0x01, 0x03, 0x00]);
+    let hostile = hub.join(&Secret::new([100; 32]));
+    hostile.connect(None, &a.network.addresses()).await.unwrap();
+    let answer = send(&hostile, &a, "/walytis/authority/1", &[hello, op, done.clone()].concat()).await;
+    assert!(answer.ends_with(&done), "the exchange ran to its end");
+    assert_eq!(a.identities.show(&did).unwrap(), before);
+    assert_ne!(did, other);
+    a.token(&did, InviteOptions::default()).await;
+}

@@ -27,9 +27,7 @@ pub struct Claim {
 impl Claim {
     /// Encodes the prefix; the overlay's bytes follow.
     pub fn encode(&self) -> Vec<u8> {
-        #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length")]
-        let body = postcard::to_stdvec(self).expect("a claim always encodes");
-        [&[VERSION][..], &body].concat()
+        [&[VERSION][..], &to_bytes(self)].concat()
     }
 
     /// Splits a record into its claim and the overlay's bytes; nothing if it is malformed or not canonical.
@@ -41,6 +39,11 @@ impl Claim {
         let prefix = record.get(..record.len().checked_sub(rest.len())?)?;
         (heads_fit && ascending && claim.encode() == prefix).then_some((claim, rest))
     }
+}
+
+fn to_bytes(claim: &Claim) -> Vec<u8> {
+    #[expect(clippy::expect_used, reason = "postcard fails only on types without a stated length")]
+    postcard::to_stdvec(claim).expect("a claim always encodes")
 }
 
 #[cfg(test)]

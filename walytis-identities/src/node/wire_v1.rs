@@ -1,5 +1,5 @@
 //! What travels on `/walytis/identity/join/1` and `/walytis/authority/1`, version 1. Byte tables in
-//! `docs/formats/identities.md`.
+//! `docs/formats/identities-wire.md`.
 //!
 //! Every frame is a postcard enum; decoding bounds every list, and byte strings are borrowed from the frame.
 
@@ -130,4 +130,88 @@ pub(super) fn decode<'a, T: Serialize + Deserialize<'a>>(
     let body = frame.strip_prefix(&[VERSION]).ok_or_else(malformed)?;
     let (value, rest): (T, _) = postcard::take_from_bytes(body).map_err(|_| malformed())?;
     if rest.is_empty() && encode(&value) == frame { Ok(value) } else { Err(malformed()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use walytis_core::clock::SeededEntropy;
+    use walytis_core::id::{BlockId, ChainId};
+    use walytis_core::secret::Secret;
+
+    use super::*;
+    use crate::crypto::DeviceKeys;
+    use crate::token::InvitationKey;
+
+    const GOLDEN: &str = include_str!("../../tests/golden/node_wire_v1.hex");
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// One frame of each kind, from fixed seeds.
+    fn frames() -> Vec<Vec<u8>> {
+        let entropy = SeededEntropy::new(5);
+        let chain = ChainId(BlockId::from_digest([1; 32]));
+        let (did, op) = (Did(chain), OpId([2; 32]));
+        let keys = DeviceKeys::generate(&entropy);
+        let device = DeviceId([3; 32]);
+        let controller = ControllerId::Device(device);
+        let key = InvitationKey::from_seed(&Secret::new([4; 32]), &chain);
+        let request = JoinRequest::new(&keys, &chain, &controller, Some((&op, &key)), &entropy);
+        vec![
+            encode(&Hello { did, heads: vec![op], cards: vec![(device, 300)] }),
+            encode(&Item::Genesis(b"genesis")),
+            encode(&Item::Op(b"op")),
+            encode(&Item::Card(b"card")),
+            encode(&Item::Done { more: true }),
+            encode(&JoinHello { did, invite: op, nonce: [6; 32], device: keys.public().clone() }),
+            encode(&JoinChallenge { nonce: [7; 32], controller, sealed: FixedBytes::new([8; CHALLENGE]) }),
+            encode(&JoinProof { answer: [9; 32], session: FixedBytes::new([10; 64]), request }),
+            encode(&JoinAnswer::Admitted(op)),
+            encode(&JoinAnswer::Refused(RefusalCode::Revoked)),
+        ]
+    }
+
+    fn reencoded<'a, T: Serialize + Deserialize<'a>>(frame: &'a [u8]) -> Option<Vec<u8>> {
+        decode::<T>(frame, "frame").ok().map(|value| encode(&value))
+    }
+
+    #[test]
+    fn the_frames_of_version_1_stand_still() {
+        let written: String = frames().iter().map(|frame| hex(frame) + "\n").collect();
+        assert_eq!(written, GOLDEN);
+        let frames = frames();
+        assert_eq!(reencoded::<Hello>(&frames[0]).as_ref(), Some(&frames[0]));
+        for item in &frames[1..5] {
+            assert_eq!(reencoded::<Item<'_>>(item).as_ref(), Some(item));
+        }
+        assert_eq!(reencoded::<JoinHello>(&frames[5]).as_ref(), Some(&frames[5]));
+        assert_eq!(reencoded::<JoinChallenge>(&frames[6]).as_ref(), Some(&frames[6]));
+        assert_eq!(reencoded::<JoinProof>(&frames[7]).as_ref(), Some(&frames[7]));
+        assert_eq!(reencoded::<JoinAnswer>(&frames[9]).as_ref(), Some(&frames[9]));
+    }
+
+    #[test]
+    #[ignore = "writes the golden file"]
+    fn write_golden() {
+        let written: String = frames().iter().map(|frame| hex(frame) + "\n").collect();
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/node_wire_v1.hex"), written).unwrap();
+    }
+
+    #[test]
+    fn other_versions_rests_and_unsorted_lists_are_refused() {
+        for frame in frames() {
+            let newer = [&[0x02][..], &frame[1..]].concat();
+            let longer = [&frame[..], &[0]].concat();
+            for bad in [newer, longer, frame[..frame.len() - 1].to_vec(), Vec::new()] {
+                assert!(decode::<Hello>(&bad, "x").is_err() && decode::<Item<'_>>(&bad, "x").is_err());
+                assert!(decode::<JoinHello>(&bad, "x").is_err() && decode::<JoinProof>(&bad, "x").is_err());
+            }
+        }
+        let did = Did(ChainId(BlockId::from_digest([1; 32])));
+        let (low, high) = (OpId([1; 32]), OpId([2; 32]));
+        let hello = |heads: Vec<OpId>| Hello { did, heads, cards: Vec::new() }.check();
+        assert!(hello(vec![low, high]).is_ok() && hello(vec![high, low]).is_err() && hello(vec![low, low]).is_err());
+        assert!(hello(vec![low; HEADS_MAX + 1]).is_err());
+    }
 }

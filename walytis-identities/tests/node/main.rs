@@ -1,6 +1,6 @@
 //! Identities between whole nodes, over a network in memory.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hostile;
 mod join;

@@ -146,8 +146,7 @@ async fn parted_peers_dial_again_once_the_link_heals_and_a_vanished_one_once_it_
 
 #[test]
 fn the_rerun_line_names_seed_program_and_test() {
-    assert_eq!(
-        rerun_line("sync::all_agree", 7),
-        "WALYTIS_SEED=7 cargo test -p test-harness --test sync all_agree -- --nocapture"
-    );
+    let line = rerun_line("sync::all_agree", 7);
+    assert!(line.starts_with("WALYTIS_SEED=7 cargo test -p test-harness"), "{line}");
+    assert!(line.ends_with(" --test sync all_agree -- --nocapture"), "{line}");
 }

@@ -27,7 +27,9 @@ fn number(name: &str) -> Option<u64> {
 /// Returns the command that runs one seed of a test again. `test` is `<test program>::<function>`.
 pub fn rerun_line(test: &str, seed: u64) -> String {
     let (program, function) = test.split_once("::").unwrap_or((test, ""));
-    format!("{SEED}={seed} cargo test -p test-harness --test {program} {function} -- --nocapture")
+    // With fewer features the test might not be built.
+    let features = if cfg!(feature = "offchain") { " --features offchain" } else { "" };
+    format!("{SEED}={seed} cargo test -p test-harness{features} --test {program} {function} -- --nocapture")
 }
 
 /// Runs `scenario` once for every seed, each in a runtime of its own with one thread and paused time, and returns what

@@ -4,6 +4,8 @@
 //! Helpers of tests: what must not fail fails by panicking.
 
 mod node;
+#[cfg(feature = "offchain")]
+mod private;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use tokio::time::{Instant, sleep, timeout};
 use walytis_core::id::ChainId;
 
 pub use node::{Crash, Disk, SimNode};
+#[cfg(feature = "offchain")]
+pub use private::PrivateNode;
 
 use crate::invariant;
 use crate::sim::{Dice, LinkConditions, SimHub, TraceHash};
@@ -70,6 +74,18 @@ impl World {
     /// Brings up a node on what an earlier one left.
     pub async fn start(&self, disk: Disk) -> SimNode {
         node::start(&self.hub, self.start, disk).await
+    }
+
+    /// Brings up a new node with a vault, identities and private ledgers.
+    #[cfg(feature = "offchain")]
+    pub async fn private_node(&self, name: &str) -> PrivateNode {
+        self.start_private(Disk::with_vault(self.seed, name, 0)).await
+    }
+
+    /// Brings up such a node on what an earlier one left.
+    #[cfg(feature = "offchain")]
+    pub async fn start_private(&self, disk: Disk) -> PrivateNode {
+        PrivateNode::open(self.start(disk).await).await
     }
 
     /// Brings up nodes called `n0`, `n1`, …, of which each knows the next, all members of one chain of the first.
@@ -141,6 +157,14 @@ impl World {
         for node in nodes {
             node.stop().await;
         }
+        self.end().await
+    }
+
+    /// Ends a world whose nodes have all ended; returns the hash of everything that happened.
+    ///
+    /// # Panics
+    /// If a task is left.
+    pub async fn end(self) -> TraceHash {
         self.hub.shutdown().await;
         let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         assert_eq!(alive, 0, "tasks are left");

@@ -17,7 +17,9 @@ use walytis_core::net::Network;
 use walytis_core::node::{InviteOptions, Node, NodeConfig, NodeError, NodeParts};
 use walytis_core::replica::{Replicator, SyncStatus};
 use walytis_core::secret::Secret;
-use walytis_core::store::{MemoryBlobs, MemorySecrets, MemoryStore};
+#[cfg(feature = "identities")]
+use walytis_core::store::open_schema;
+use walytis_core::store::{BlobStore, KvStore, MemoryBlobs, MemorySecrets, MemoryStore, SecretStore};
 
 use super::PATIENCE;
 use crate::sim::{Dice, SimClock, SimHub, SimNetwork};
@@ -34,9 +36,17 @@ pub struct Disk {
     store: MemoryStore,
     blobs: MemoryBlobs,
     secrets: Arc<MemorySecrets>,
+    /// Secrets stand in a vault in the store instead.
+    vault: bool,
 }
 
 impl Disk {
+    /// Returns the empty disk of a node of this name, whose secrets will stand in a vault.
+    #[cfg(feature = "identities")]
+    pub fn with_vault(seed: u64, name: &str, skew_ms: i64) -> Self {
+        Self { vault: true, ..Self::new(seed, name, skew_ms) }
+    }
+
     /// Returns the empty disk of a node of this name.
     pub fn new(seed: u64, name: &str, skew_ms: i64) -> Self {
         Self {
@@ -47,7 +57,33 @@ impl Disk {
             store: MemoryStore::new(),
             blobs: MemoryBlobs::new(),
             secrets: Arc::new(MemorySecrets::new()),
+            vault: false,
         }
+    }
+
+    #[cfg(feature = "identities")]
+    async fn secrets(&self, store: Arc<dyn KvStore>, entropy: Arc<dyn Entropy>) -> Arc<dyn SecretStore> {
+        use walytis_identities::vault::{Argon2Settings, KeyFile, KeyVault, Unlock};
+        if !self.vault {
+            return self.secrets.clone();
+        }
+        open_schema(&*store).await.expect("what a node left can be opened");
+        let key = Dice::new(self.seed, &format!("vault of {}", self.name)).bytes();
+        let unlock = Unlock::KeyFile(KeyFile::from_key(Secret::new(key)));
+        let vault = KeyVault::new(store, entropy);
+        let opened = match vault.exists().await.expect("the store can be read") {
+            true => vault.unlock(unlock).await,
+            false => vault.create(unlock, Argon2Settings::default()).await,
+        };
+        opened.expect("the key is the right one");
+        Arc::new(vault)
+    }
+
+    #[cfg(not(feature = "identities"))]
+    #[expect(clippy::unused_async, reason = "as with a vault")]
+    async fn secrets(&self, _store: Arc<dyn KvStore>, _entropy: Arc<dyn Entropy>) -> Arc<dyn SecretStore> {
+        assert!(!self.vault, "there is no vault without identities");
+        self.secrets.clone()
     }
 
     /// Returns the ordered keys.
@@ -82,6 +118,7 @@ pub struct SimNode {
     power: Power,
     store: Arc<FailingStore>,
     blobs: Arc<FailingBlobs>,
+    secrets: Arc<dyn SecretStore>,
     disk: Disk,
 }
 
@@ -95,11 +132,12 @@ pub(super) async fn start(hub: &SimHub, beginning: Instant, mut disk: Disk) -> S
     let power = Power::steady();
     let store = Arc::new(FailingStore::new(&disk.store, power.clone()));
     let blobs = Arc::new(FailingBlobs::new(&disk.blobs, power.clone()));
+    let secrets = disk.secrets(store.clone(), entropy.clone()).await;
     let replicator = Replicator::start(network.clone(), entropy.clone()).expect("a new network is up");
     let parts = NodeParts {
         store: store.clone(),
         blobs: blobs.clone(),
-        secrets: disk.secrets.clone(),
+        secrets: secrets.clone(),
         replication: Some(Arc::new(replicator.clone())),
         clock: clock.clone(),
         entropy: entropy.clone(),
@@ -107,7 +145,7 @@ pub(super) async fn start(hub: &SimHub, beginning: Instant, mut disk: Disk) -> S
     };
     let node = Node::open(parts).await.expect("what a node left can be opened");
     let joins = JoinService::start(node.clone(), network.clone(), entropy.clone()).expect("a new network is up");
-    SimNode { node, network, replicator, joins, clock, entropy, power, store, blobs, disk }
+    SimNode { node, network, replicator, joins, clock, entropy, power, store, blobs, secrets, disk }
 }
 
 impl SimNode {
@@ -139,6 +177,21 @@ impl SimNode {
     /// Returns its randomness.
     pub fn entropy(&self) -> Arc<dyn Entropy> {
         self.entropy.clone()
+    }
+
+    /// Returns the store that it runs on.
+    pub fn store(&self) -> Arc<dyn KvStore> {
+        self.store.clone()
+    }
+
+    /// Returns the store of large content that it runs on.
+    pub fn blobs(&self) -> Arc<dyn BlobStore> {
+        self.blobs.clone()
+    }
+
+    /// Returns where its secrets stand.
+    pub fn secrets(&self) -> Arc<dyn SecretStore> {
+        self.secrets.clone()
     }
 
     /// Returns its store, as it stands now.
@@ -266,13 +319,18 @@ impl SimNode {
         Disk { store: self.store.what_is_left(), blobs: self.blobs.what_is_left(), ..self.disk }
     }
 
-    /// Lets it die: peers see broken connections, later writes reach no disk.
-    pub async fn crash(self, crash: Crash) -> Disk {
+    /// Takes power and network away, as a crash does; [`Self::crash`] then clears up.
+    pub(super) fn die(&self, crash: Crash) {
         match crash {
             Crash::Kill => self.power.kill(),
             Crash::PowerCut => self.power.cut(),
         }
         self.network.vanish();
+    }
+
+    /// Lets it die: peers see broken connections, later writes reach no disk.
+    pub async fn crash(self, crash: Crash) -> Disk {
+        self.die(crash);
         let (store, blobs) = (self.store.what_is_left(), self.blobs.what_is_left());
         // Only so that no task is left: the dead can neither write nor speak.
         self.joins.shutdown().await;

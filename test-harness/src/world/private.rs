@@ -1,0 +1,155 @@
+//! A node of a simulated world with identities and private ledgers on it.
+
+#![expect(clippy::expect_used, reason = "helpers of tests fail by panicking")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::Mutex;
+use walytis_core::id::BlockId;
+use walytis_core::ledger::{Ledger as _, LedgerControl as _, LedgerError, LedgerRead as _, NewBlock};
+use walytis_core::topic::Topic;
+use walytis_identities::id::{Did, Role};
+use walytis_identities::node::{
+    Identities, IdentitiesConfig, IdentitiesError, IdentitiesParts, IdentityHandle, InviteOptions,
+};
+use walytis_offchain::{OffchainExchange, PrivateLedger, PrivateParts};
+
+use super::node::{Crash, Disk, SimNode};
+
+/// The layer of every private ledger.
+const LAYER: &str = "notes";
+
+/// A running node with identities.
+#[derive(Debug)]
+pub struct PrivateNode {
+    base: SimNode,
+    identities: Identities,
+    exchange: OffchainExchange,
+    ledgers: Mutex<BTreeMap<Did, PrivateLedger>>,
+}
+
+impl PrivateNode {
+    pub(super) async fn open(base: SimNode) -> Self {
+        let parts = IdentitiesParts {
+            node: base.node().clone(),
+            store: base.store(),
+            secrets: base.secrets(),
+            network: base.network().clone(),
+            clock: base.clock().clone(),
+            entropy: base.entropy(),
+            config: IdentitiesConfig::default(),
+        };
+        let identities = Identities::open(parts).await.expect("what a node left can be opened");
+        let exchange = OffchainExchange::start(base.network().clone()).expect("a new network is up");
+        let node = Self { base, identities, exchange, ledgers: Mutex::default() };
+        for info in node.identities.list() {
+            node.ledger(&info.did).await;
+        }
+        node
+    }
+
+    /// Returns the node beneath.
+    pub const fn base(&self) -> &SimNode {
+        &self.base
+    }
+
+    /// Returns its identities.
+    pub const fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
+    /// Returns an identity that it controls or controlled.
+    pub fn identity(&self, did: &Did) -> IdentityHandle {
+        self.identities.identity(did).expect("the identity is here")
+    }
+
+    /// Creates an identity.
+    pub async fn create(&self, name: &str) -> Did {
+        let did = self.identities.create(name, self.base.name()).await.expect("an identity can be created").did;
+        self.ledger(&did).await;
+        did
+    }
+
+    /// Issues a token for one more controller.
+    pub async fn token(&self, did: &Did, role: Role) -> String {
+        let options = InviteOptions { role, ..InviteOptions::default() };
+        let invite = self.identities.invite(did, options).await.expect("an admin can invite");
+        invite.token.to_text().to_string()
+    }
+
+    /// Joins with a token, once.
+    ///
+    /// # Errors
+    /// [`IdentitiesError`].
+    pub async fn join(&self, token: &str) -> Result<Did, IdentitiesError> {
+        let did = self.identities.join(token, Some("joined"), self.base.name()).await?;
+        self.ledger(&did).await;
+        Ok(did)
+    }
+
+    /// Returns the private ledger of an identity.
+    pub async fn ledger(&self, did: &Did) -> PrivateLedger {
+        let mut ledgers = self.ledgers.lock().await;
+        if let Some(ledger) = ledgers.get(did) {
+            return ledger.clone();
+        }
+        let identity = self.identity(did);
+        let parts = PrivateParts {
+            chain: identity.chain().clone(),
+            identity: Arc::new(identity),
+            layer: LAYER.to_owned(),
+            store: self.base.store(),
+            blobs: self.base.blobs(),
+            exchange: Some(self.exchange.clone()),
+            entropy: self.base.entropy(),
+        };
+        let ledger = PrivateLedger::open(parts).await.expect("a private ledger can be opened");
+        ledgers.insert(*did, ledger.clone());
+        ledger
+    }
+
+    /// Adds a private block.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn add(&self, did: &Did, text: &str, topics: &[&str]) -> Result<BlockId, LedgerError> {
+        let topics = topics.iter().map(|topic| Topic::user(topic)).collect::<Result<_, _>>()?;
+        let block = NewBlock { content: text.to_owned().into(), topics };
+        Ok(self.ledger(did).await.add(block).await?.id)
+    }
+
+    /// Reads a private block.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; also while it is not here yet.
+    pub async fn read(&self, did: &Did, id: &BlockId) -> Result<String, LedgerError> {
+        let mut text = String::new();
+        let mut reader = self.ledger(did).await.content(id).await?;
+        reader.read_to_string(&mut text).await.map_err(LedgerError::Read)?;
+        Ok(text)
+    }
+
+    /// Ends it as a user does.
+    pub async fn stop(self) -> Disk {
+        self.quiet().await;
+        self.base.stop().await
+    }
+
+    /// Lets it die.
+    pub async fn crash(self, crash: Crash) -> Disk {
+        self.base.die(crash);
+        // Only so that no task is left: the dead can neither write nor speak.
+        self.quiet().await;
+        self.base.crash(crash).await
+    }
+
+    async fn quiet(&self) {
+        for ledger in std::mem::take(&mut *self.ledgers.lock().await).into_values() {
+            ledger.shutdown().await;
+        }
+        self.exchange.shutdown().await;
+        self.identities.shutdown().await;
+    }
+}

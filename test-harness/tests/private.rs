@@ -1,0 +1,151 @@
+//! Identities and private blocks through every layer but the transport: create, invite, join, add, read, crash, remove,
+//! over bad simulated links; nothing private stands anywhere in plain sight.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+use std::time::Duration;
+
+use test_harness::invariant::{Places, no_plaintext};
+use test_harness::sim::{LinkConditions, TraceHash, simulate};
+use test_harness::world::{Crash, PrivateNode, World};
+use walytis_core::id::{BlockId, ChainId};
+use walytis_core::ledger::LedgerRead as _;
+use walytis_identities::id::{Did, Role};
+use walytis_identities::identity::Identity as _;
+use walytis_identities::token::IdentityToken;
+
+fn marker(world: &World) -> String {
+    world.draw(|dice| dice.bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Joins as often as bad links make it necessary.
+async fn admit(world: &World, by: &PrivateNode, other: &PrivateNode, did: &Did, role: Role) {
+    let token = by.token(did, role).await;
+    world.until("the joiner is in", async || other.join(&token).await.is_ok()).await;
+}
+
+async fn until_reads(world: &World, node: &PrivateNode, did: &Did, id: &BlockId, text: &str) {
+    world
+        .until("the private block is readable", async || node.read(did, id).await.is_ok_and(|read| read == text))
+        .await;
+}
+
+async fn end(world: World, nodes: Vec<PrivateNode>) -> TraceHash {
+    for node in nodes {
+        node.stop().await;
+    }
+    world.end().await
+}
+
+/// Two devices of one identity write to each other over rough links; one of them dies in between.
+async fn story(seed: u64) -> TraceHash {
+    let world = World::new(seed, LinkConditions::ROUGH);
+    world.hub().tap();
+    let (a, b) = (world.private_node("a").await, world.private_node("b").await);
+    let did = a.create("home").await;
+    let [early, topic, late, lost] = [(); 4].map(|()| marker(&world));
+    let one = a.add(&did, &early, &[&topic]).await.unwrap();
+    admit(&world, &a, &b, &did, Role::Member).await;
+    until_reads(&world, &b, &did, &one, &early).await;
+    let info = b.ledger(&did).await.get(&one).await.unwrap().unwrap();
+    assert_eq!(info.topics.iter().map(ToString::to_string).collect::<Vec<_>>(), [topic.as_str()]);
+    assert_eq!(info.author.to_string(), a.ledger(&did).await.get(&one).await.unwrap().unwrap().author.to_string());
+    let two = b.add(&did, &late, &[]).await.unwrap();
+    until_reads(&world, &a, &did, &two, &late).await;
+    // What is written while b is dead is there when it is back; what it had is there, too.
+    let disk = b.crash(if seed.is_multiple_of(2) { Crash::Kill } else { Crash::PowerCut }).await;
+    let three = a.add(&did, &lost, &[]).await.unwrap();
+    let b = world.start_private(disk).await;
+    assert_eq!(b.read(&did, &two).await.unwrap(), late, "acknowledged content is lost");
+    for (id, text) in [(&one, &early), (&three, &lost)] {
+        until_reads(&world, &b, &did, id, text).await;
+    }
+    nothing_in_plain_sight(&world, &[&a, &b], did.chain(), &[&early, &topic, &late, &lost]).await;
+    end(world, vec![a, b]).await
+}
+
+async fn nothing_in_plain_sight(world: &World, nodes: &[&PrivateNode], chain: ChainId, markers: &[&str]) {
+    let markers: Vec<_> = markers.iter().map(|marker| marker.as_bytes()).collect();
+    let (chains, wire) = ([chain], world.hub().tapped());
+    no_plaintext(Places { wire: &wire, ..Places::default() }, &markers).await.unwrap();
+    for node in nodes {
+        let (store, blobs) = (node.base().stored(), node.base().stored_blobs());
+        let places = Places { stores: &[&store], blobs: &[&blobs], chains: &chains, ..Places::default() };
+        no_plaintext(places, &markers).await.unwrap();
+    }
+}
+
+#[test]
+fn private_blocks_travel_between_devices_and_stand_nowhere_in_plain_sight() {
+    const NAME: &str = "private::private_blocks_travel_between_devices_and_stand_nowhere_in_plain_sight";
+    simulate(NAME, &[1, 2, 3, 4], story);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_story() {
+    const NAME: &str = "private::the_same_seed_gives_the_same_story";
+    let traces = simulate(NAME, &[5, 5, 5], story);
+    assert!(traces.iter().all(|trace| *trace == traces[0]) || test_harness::sim::seeds(&[0]) != [0], "{traces:?}");
+}
+
+/// b is removed while the network is bad: it keeps what it had, reads nothing new, and nobody takes what it writes.
+#[test]
+fn a_removed_device_reads_nothing_new_and_nobody_takes_what_it_writes() {
+    simulate("private::a_removed_device_reads_nothing_new_and_nobody_takes_what_it_writes", &[1, 2, 3], async |seed| {
+        let world = World::new(seed, LinkConditions::ROUGH);
+        let (a, b, c) = (world.private_node("a").await, world.private_node("b").await, world.private_node("c").await);
+        let did = a.create("home").await;
+        admit(&world, &a, &b, &did, Role::Member).await;
+        admit(&world, &a, &c, &did, Role::Member).await;
+        let before = a.add(&did, "before", &[]).await.unwrap();
+        for node in [&b, &c] {
+            until_reads(&world, node, &did, &before, "before").await;
+        }
+        let removed = b.identity(&did).controller();
+        let done = a.identities().remove(&did, removed).await.unwrap();
+        let knows = async || c.identity(&did).sending_epoch().await.is_ok_and(|epoch| epoch == done.op);
+        world.until("c writes under the new keys", knows).await;
+        let after = [a.add(&did, "after, a", &[]).await.unwrap(), c.add(&did, "after, c", &[]).await.unwrap()];
+        // b may still believe that it is in; whatever it writes then counts nowhere.
+        let forged = b.add(&did, "still here", &[]).await.ok();
+        until_reads(&world, &c, &did, &after[0], "after, a").await;
+        until_reads(&world, &a, &did, &after[1], "after, c").await;
+        world.pass(Duration::from_secs(300)).await;
+        for id in &after {
+            assert!(b.read(&did, id).await.is_err(), "a removed device reads what came after");
+        }
+        assert_eq!(b.read(&did, &before).await.unwrap(), "before");
+        for (node, id) in [&a, &c].into_iter().flat_map(|node| forged.iter().map(move |id| (node, id))) {
+            assert!(node.read(&did, id).await.is_err(), "a removed device is listened to");
+        }
+        end(world, vec![a, b, c]).await;
+    });
+}
+
+/// Somebody who knows DID, addresses and every block id, but has no invitation.
+#[test]
+fn an_outsider_with_a_forged_or_used_token_gets_in_nowhere() {
+    simulate("private::an_outsider_with_a_forged_or_used_token_gets_in_nowhere", &[1], async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, b, out) =
+            (world.private_node("a").await, world.private_node("b").await, world.private_node("outsider").await);
+        let did = a.create("home").await;
+        let secret = marker(&world);
+        let block = a.add(&did, &secret, &[]).await.unwrap();
+        let token = a.token(&did, Role::Member).await;
+        b.join(&token).await.unwrap();
+        until_reads(&world, &b, &did, &block, &secret).await;
+        out.join(&token).await.unwrap_err();
+        let mut forged: IdentityToken = token.parse().unwrap();
+        forged.seed = walytis_core::secret::Secret::new(world.draw(|dice| dice.bytes()));
+        out.join(&forged.to_text()).await.unwrap_err();
+        out.base().meet(a.base()).await;
+        out.base().meet(b.base()).await;
+        world.pass(Duration::from_secs(120)).await;
+        assert!(out.identities().list().is_empty());
+        let stored = out.base().stored();
+        let places = Places { stores: &[&stored], ..Places::default() };
+        no_plaintext(places, &[secret.as_bytes(), block.digest()]).await.unwrap();
+        end(world, vec![a, b, out]).await;
+    });
+}

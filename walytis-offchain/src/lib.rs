@@ -8,4 +8,4 @@ pub mod padding;
 pub mod record;
 
 pub use exchange::{ExchangeStatus, OFFCHAIN, OffchainExchange};
-pub use ledger::{LAYER_MAX, PrivateLedger, PrivateParts};
+pub use ledger::{BlockStatus, ContentState, LAYER_MAX, PrivateLedger, PrivateParts};

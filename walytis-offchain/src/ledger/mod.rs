@@ -13,6 +13,7 @@ mod read;
 mod seal;
 mod serve;
 mod settle;
+mod status;
 mod subscribe;
 mod table;
 mod task;
@@ -21,11 +22,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use walytis_core::chain::Chain;
+use walytis_core::chain::{Chain, LookupError};
 use walytis_core::clock::Entropy;
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{
@@ -35,6 +36,8 @@ use walytis_core::ledger::{
 use walytis_core::store::{Batch, BlobStore, Durability, KvStore};
 use walytis_core::topic::Topic;
 use walytis_identities::identity::{Identity, IdentityError};
+
+pub use status::{BlockStatus, ContentState};
 
 use crate::context::LedgerTag;
 use crate::envelope::EnvelopeId;
@@ -161,12 +164,34 @@ impl PrivateLedger {
         &self.0.layer
     }
 
-    /// Returns what stands with a block's content, or nothing if the ledger has no such block.
+    /// Returns how far a block's content is, or nothing if the ledger has no such block or it does not count.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn block_status(&self, id: &BlockId) -> Result<Option<walytis_core::ledger::BlockState>, LedgerError> {
-        Ok(self.get(id).await?.map(|info| info.state))
+    pub async fn block_status(&self, id: &BlockId) -> Result<Option<BlockStatus>, LedgerError> {
+        Ok(self.get(id).await?.as_ref().and_then(BlockStatus::of))
+    }
+
+    /// Returns how far the content of each block is that counts, in canonical order, page by page.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn statuses(&self) -> Result<BoxStream<'static, Result<BlockStatus, LedgerError>>, LedgerError> {
+        let blocks = self.query(Query::default()).await?;
+        let statuses = blocks.filter_map(|info| std::future::ready(info.map(|info| BlockStatus::of(&info)).transpose()));
+        Ok(statuses.boxed())
+    }
+
+    /// Returns the block of this ledger whose id begins with `text`: a whole id, its first characters, or the first of
+    /// those that differ between blocks. A prefix that several blocks of the chain share is ambiguous even if only one of
+    /// them belongs to this ledger.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub async fn find(&self, text: &str) -> Result<BlockId, LookupError> {
+        let id = self.0.chain.find(text).await?;
+        let found = self.get(&id).await?.map(|info| info.id);
+        found.ok_or_else(|| LookupError::Unknown { kind: "block", text: text.to_owned() })
     }
 }
 

@@ -56,11 +56,12 @@ impl Manifest {
     /// Decodes and checks everything that needs no key; nothing if it is malformed or not what `id` names.
     /// `digests` is the chunk digests, one after the other.
     pub fn verify(id: &EnvelopeId, header: &[u8], digests: &[u8]) -> Option<Self> {
-        let manifest = Self::decode(header, digests)?;
+        let manifest = Self::decode_unnamed(header, digests)?;
         (manifest.id() == *id).then_some(manifest)
     }
 
-    fn decode(header: &[u8], digests: &[u8]) -> Option<Self> {
+    /// Decodes what nobody has named: everything is checked but the id.
+    pub fn decode_unnamed(header: &[u8], digests: &[u8]) -> Option<Self> {
         let fields: HeaderV1 = exactly(header)?;
         let fits = fields.chunk == CHUNK && fields.len <= PADDED_MAX && size_class(fields.len) == fields.len;
         let count = fields.len.div_ceil(u64::from(CHUNK));
@@ -229,8 +230,7 @@ impl Opener {
             .map(Zeroizing::new)?;
         let key = Secret::from_slice(&plain)?;
         let committed = commitment(&key, &context).expose().ct_eq(&manifest.fields.commitment);
-        bool::from(committed)
-            .then(|| Self { context, cipher: chunk_cipher(&key, &context), chunks: manifest.chunks() })
+        bool::from(committed).then(|| Self { context, cipher: chunk_cipher(&key, &context), chunks: manifest.chunks() })
     }
 
     /// Opens chunk `index`; nothing if any byte or its place is another.

@@ -81,7 +81,12 @@ impl MemoryGroup {
         let mut group = self.lock();
         let number = (group.ops.len() as u64).to_be_bytes();
         let digest = |use_: &[u8]| -> [u8; 32] {
-            Sha256::new().chain_update(use_).chain_update(group.did.chain().digest()).chain_update(number).finalize().into()
+            Sha256::new()
+                .chain_update(use_)
+                .chain_update(group.did.chain().digest())
+                .chain_update(number)
+                .finalize()
+                .into()
         };
         let (id, secret) = (OpId(digest(b"op")), Secret::new(digest(b"secret")));
         group.ops.push(Op { id, secret, kind });

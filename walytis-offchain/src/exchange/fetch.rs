@@ -215,7 +215,8 @@ impl Fetch {
 
     fn expire(&mut self, now: Instant) {
         for want in self.wants.values_mut() {
-            let late: Vec<_> = want.asked.iter().filter(|(_, (_, until))| *until <= now).map(|(part, _)| *part).collect();
+            let late: Vec<_> =
+                want.asked.iter().filter(|(_, (_, until))| *until <= now).map(|(part, _)| *part).collect();
             for part in late {
                 let Some((peer, _)) = want.asked.remove(&part) else { continue };
                 release(&mut self.peers, &peer);

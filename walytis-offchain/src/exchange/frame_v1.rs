@@ -158,18 +158,42 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn frames_round_trip_and_oversized_ones_end_the_stream() {
-        let (ledger, id) = (LedgerTag([1; 32]), EnvelopeId([2; 32]));
-        let bodies = [
+    fn bodies() -> [Body; 6] {
+        let id = EnvelopeId([2; 32]);
+        [
             Body::Want(vec![id; 3]),
             Body::Have(vec![(id, true), (id, false)]),
             Body::Get(id, 7),
             Body::Part(id, 7, Bytes::from_static(b"chunk")),
             Body::No(id, 7),
             Body::Push(id, Bytes::from_static(b"whole")),
-        ];
-        for body in bodies {
+        ]
+    }
+
+    fn golden() -> String {
+        let frames = bodies().map(|body| Message { ledger: LedgerTag([1; 32]), body }.encode());
+        let lines =
+            frames.iter().map(|frame| frame.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
+        lines.collect()
+    }
+
+    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/frames_v1.hex");
+
+    #[test]
+    fn golden_frames_are_unchanged() {
+        assert_eq!(std::fs::read_to_string(GOLDEN).unwrap(), golden());
+    }
+
+    #[test]
+    #[ignore = "writes the golden file"]
+    fn write_golden_frames() {
+        std::fs::write(GOLDEN, golden()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn frames_round_trip_and_oversized_ones_end_the_stream() {
+        let (ledger, id) = (LedgerTag([1; 32]), EnvelopeId([2; 32]));
+        for body in bodies() {
             let message = Message { ledger, body };
             let frame = read_frame(&mut &message.encode()[..]).await.unwrap();
             assert_eq!(Message::decode(&frame), Some(message));

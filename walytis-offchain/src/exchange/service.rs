@@ -328,9 +328,7 @@ pub(crate) fn flat_no(body: Body) -> Option<Body> {
 
 fn refusals(reply: &Body) -> u32 {
     match reply {
-        Body::Have(items) => {
-            u32::try_from(items.iter().filter(|(_, have)| !have).count()).unwrap_or(u32::MAX)
-        }
+        Body::Have(items) => u32::try_from(items.iter().filter(|(_, have)| !have).count()).unwrap_or(u32::MAX),
         Body::No(..) => 1,
         _ => 0,
     }

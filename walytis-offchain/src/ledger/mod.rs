@@ -75,7 +75,10 @@ pub struct PrivateParts {
 
 /// A private ledger. Cheap to clone; all clones are the same ledger.
 #[derive(Clone)]
-pub struct PrivateLedger(Arc<Inner>, #[expect(dead_code, reason = "ends the task with the last handle")] Arc<DropGuard>);
+pub struct PrivateLedger(
+    Arc<Inner>,
+    #[expect(dead_code, reason = "ends the task with the last handle")] Arc<DropGuard>,
+);
 
 pub(crate) struct Inner {
     identity: Arc<dyn Identity>,

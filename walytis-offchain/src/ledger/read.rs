@@ -8,9 +8,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio_util::io::StreamReader;
 use walytis_core::id::BlockId;
-use walytis_core::ledger::{
-    Author, BlockInfo, BlockState, ContentReader, Cursor, LedgerError, Order, Query,
-};
+use walytis_core::ledger::{Author, BlockInfo, BlockState, ContentReader, Cursor, LedgerError, Order, Query};
 use walytis_core::store::{Direction, KeyRange};
 use walytis_core::topic::Topic;
 use walytis_identities::id::OpId;
@@ -145,7 +143,11 @@ impl Reading {
         let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(plain.len());
         self.index += 1;
         self.left -= len as u64;
-        plain.get(..len).filter(|chunk| !chunk.is_empty()).map(|chunk| Some(Bytes::copy_from_slice(chunk))).ok_or_else(damaged)
+        plain
+            .get(..len)
+            .filter(|chunk| !chunk.is_empty())
+            .map(|chunk| Some(Bytes::copy_from_slice(chunk)))
+            .ok_or_else(damaged)
     }
 }
 

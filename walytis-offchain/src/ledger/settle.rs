@@ -56,7 +56,9 @@ impl Inner {
     pub(super) async fn epoch_key(&self, epoch: &EpochId, use_: EpochUse) -> Result<Option<Secret<32>>, LedgerError> {
         match self.identity.derive(epoch, use_).await {
             Ok(key) => Ok(Some(key)),
-            Err(IdentityError::NoEpochSecret { .. } | IdentityError::Locked | IdentityError::Refused { .. }) => Ok(None),
+            Err(IdentityError::NoEpochSecret { .. } | IdentityError::Locked | IdentityError::Refused { .. }) => {
+                Ok(None)
+            }
             Err(error) => Err(of_identity(error)),
         }
     }

@@ -20,13 +20,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use walytis_core::id::{BlockId, ChainId};
+use walytis_core::secret::Secret;
 use walytis_core::store::keys::Space;
 use walytis_core::store::{
     Batch, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError, Direction, Durability, KeyRange, KvStore,
     StoreError,
 };
 use walytis_core::topic::Topic;
-use walytis_core::secret::Secret;
 use walytis_identities::id::EpochId;
 
 use crate::context::{Label, LedgerTag, derive, digest};
@@ -143,7 +143,11 @@ impl Table {
             Standing::Void | Standing::Foreign => false,
         };
         let key = self.key(b'w', &[id.digest()]);
-        if waiting { batch.put(key, Bytes::new()) } else { batch.delete(key) };
+        if waiting {
+            batch.put(key, Bytes::new())
+        } else {
+            batch.delete(key)
+        };
     }
 
     pub(crate) fn put_event(&self, batch: &mut Batch, sequence: u64, retracted: bool, id: &BlockId) {

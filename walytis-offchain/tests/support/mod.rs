@@ -1,6 +1,11 @@
 //! Private ledgers on real nodes over the network in memory.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this module")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;

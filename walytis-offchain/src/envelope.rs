@@ -161,6 +161,9 @@ impl Sealer {
     }
 
     /// Seals the next chunk: exactly [`CHUNK`] bytes, or 1..=[`CHUNK`] if it is the last.
+    ///
+    /// # Panics
+    /// Never: what the cipher refuses is beyond every bound here.
     pub fn seal(&mut self, plain: &[u8], last: bool) -> Bytes {
         let index = u32::try_from(self.digests.len()).unwrap_or(u32::MAX);
         let aad = self.context.associated(Label::Chunk);
@@ -175,6 +178,9 @@ impl Sealer {
     }
 
     /// Wraps the content key under the content-wrap key of an epoch and returns the manifest.
+    ///
+    /// # Panics
+    /// Never: what the cipher refuses is beyond every bound here.
     pub fn finish(self, wrap_key: &Secret<32>, entropy: &dyn Entropy) -> Manifest {
         let mut wrap_nonce = [0; 24];
         entropy.fill(&mut wrap_nonce);

@@ -123,6 +123,9 @@ impl Record {
 
 impl PrivateHeader {
     /// Seals it under the header key of an epoch, bound to the context and the envelope.
+    ///
+    /// # Panics
+    /// Never: what the cipher refuses is beyond every bound here.
     pub fn seal(&self, key: &Secret<32>, context: &Context, envelope: &EnvelopeId, entropy: &dyn Entropy) -> Vec<u8> {
         let mut nonce = [0; NONCE];
         entropy.fill(&mut nonce);

@@ -62,7 +62,7 @@ fn elsewhere() -> Vec<Place> {
 
 fn envelope(len: usize) -> (Manifest, Vec<Vec<u8>>, Vec<u8>) {
     let entropy = SeededEntropy::new(1);
-    let mut plain: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+    let mut plain: Vec<u8> = (0..251).cycle().take(len).collect();
     plain.resize(usize::try_from(size_class(len as u64)).unwrap(), 0);
     let mut sealer = Sealer::new(Place::new().context(), &entropy);
     let parts: Vec<&[u8]> = plain.chunks(CHUNK as usize).collect();

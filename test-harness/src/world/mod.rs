@@ -6,6 +6,7 @@
 mod node;
 #[cfg(feature = "offchain")]
 mod private;
+mod secrets;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use private::PrivateNode;
 
 use crate::invariant;
 use crate::sim::{Dice, LinkConditions, SimHub, TraceHash};
+use crate::store::Power;
 
 /// Virtual time after which nodes that should agree have failed to.
 pub const PATIENCE: Duration = Duration::from_secs(900);
@@ -73,7 +75,12 @@ impl World {
 
     /// Brings up a node on what an earlier one left.
     pub async fn start(&self, disk: Disk) -> SimNode {
-        node::start(&self.hub, self.start, disk).await
+        self.start_with(disk, Power::steady()).await
+    }
+
+    /// Brings up a node whose power fails as planned; the plan must not begin before the node is open.
+    pub async fn start_with(&self, disk: Disk, power: Power) -> SimNode {
+        node::start(&self.hub, self.start, disk, power).await
     }
 
     /// Brings up a new node with a vault, identities and private ledgers.
@@ -85,7 +92,13 @@ impl World {
     /// Brings up such a node on what an earlier one left.
     #[cfg(feature = "offchain")]
     pub async fn start_private(&self, disk: Disk) -> PrivateNode {
-        PrivateNode::open(self.start(disk).await).await
+        self.start_private_with(disk, Power::steady()).await
+    }
+
+    /// Brings up such a node whose power fails as planned; the plan must not begin before the node is open.
+    #[cfg(feature = "offchain")]
+    pub async fn start_private_with(&self, disk: Disk, power: Power) -> PrivateNode {
+        PrivateNode::open(self.start_with(disk, power).await).await
     }
 
     /// Brings up nodes called `n0`, `n1`, …, of which each knows the next, all members of one chain of the first.

@@ -22,6 +22,7 @@ use walytis_core::store::open_schema;
 use walytis_core::store::{BlobStore, KvStore, MemoryBlobs, MemorySecrets, MemoryStore, SecretStore};
 
 use super::PATIENCE;
+use super::secrets::PoweredSecrets;
 use crate::sim::{Dice, SimClock, SimHub, SimNetwork};
 use crate::store::{FailingBlobs, FailingStore, Power};
 
@@ -62,10 +63,10 @@ impl Disk {
     }
 
     #[cfg(feature = "identities")]
-    async fn secrets(&self, store: Arc<dyn KvStore>, entropy: Arc<dyn Entropy>) -> Arc<dyn SecretStore> {
+    async fn secrets(&self, store: Arc<dyn KvStore>, entropy: Arc<dyn Entropy>, power: &Power) -> Arc<dyn SecretStore> {
         use walytis_identities::vault::{Argon2Settings, KeyFile, KeyVault, Unlock};
         if !self.vault {
-            return self.secrets.clone();
+            return self.plain_secrets(power);
         }
         open_schema(&*store).await.expect("what a node left can be opened");
         let key = Dice::new(self.seed, &format!("vault of {}", self.name)).bytes();
@@ -81,9 +82,18 @@ impl Disk {
 
     #[cfg(not(feature = "identities"))]
     #[expect(clippy::unused_async, reason = "as with a vault")]
-    async fn secrets(&self, _store: Arc<dyn KvStore>, _entropy: Arc<dyn Entropy>) -> Arc<dyn SecretStore> {
+    async fn secrets(
+        &self,
+        _store: Arc<dyn KvStore>,
+        _entropy: Arc<dyn Entropy>,
+        power: &Power,
+    ) -> Arc<dyn SecretStore> {
         assert!(!self.vault, "there is no vault without identities");
-        self.secrets.clone()
+        self.plain_secrets(power)
+    }
+
+    fn plain_secrets(&self, power: &Power) -> Arc<dyn SecretStore> {
+        Arc::new(PoweredSecrets { power: power.clone(), secrets: self.secrets.clone() })
     }
 
     /// Returns the ordered keys.
@@ -122,17 +132,16 @@ pub struct SimNode {
     disk: Disk,
 }
 
-pub(super) async fn start(hub: &SimHub, beginning: Instant, mut disk: Disk) -> SimNode {
+pub(super) async fn start(hub: &SimHub, beginning: Instant, mut disk: Disk, power: Power) -> SimNode {
     disk.starts += 1;
     let node_key = Secret::new(Dice::new(disk.seed, &format!("key of {}", disk.name)).bytes());
     let network = Arc::new(hub.join(&node_key));
     let randomness = Dice::new(disk.seed, &format!("run {} of {}", disk.starts, disk.name)).seed();
     let entropy = Arc::new(SeededEntropy::new(randomness));
     let clock = Arc::new(SimClock::new(beginning, disk.skew_ms));
-    let power = Power::steady();
     let store = Arc::new(FailingStore::new(&disk.store, power.clone()));
     let blobs = Arc::new(FailingBlobs::new(&disk.blobs, power.clone()));
-    let secrets = disk.secrets(store.clone(), entropy.clone()).await;
+    let secrets = disk.secrets(store.clone(), entropy.clone(), &power).await;
     let replicator = Replicator::start(network.clone(), entropy.clone()).expect("a new network is up");
     let parts = NodeParts {
         store: store.clone(),
@@ -177,6 +186,11 @@ impl SimNode {
     /// Returns its randomness.
     pub fn entropy(&self) -> Arc<dyn Entropy> {
         self.entropy.clone()
+    }
+
+    /// Returns its power.
+    pub const fn power(&self) -> &Power {
+        &self.power
     }
 
     /// Returns the store that it runs on.

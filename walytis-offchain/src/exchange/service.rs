@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// meets whose right has just ended.
 const REFUSALS_MAX: u32 = 16_384;
 const REFUSALS_TIME: Duration = Duration::from_secs(60);
+/// How long a peer stays cut off that sent what no honest peer sends. Chosen: as in core's sync.
+const BAN: Duration = Duration::from_secs(600);
 /// Peers whose refusals are remembered.
 const REFUSED_PEERS_MAX: usize = 1_024;
 
@@ -67,7 +69,7 @@ pub(crate) struct Port {
 pub struct ExchangeStatus {
     /// Requests that got the flat no.
     pub refused: u64,
-    /// Streams closed because of what came on them.
+    /// Peers cut off because of what they sent: malformed messages, or bytes that are not what they are called.
     pub faults: u64,
 }
 
@@ -133,6 +135,11 @@ impl OffchainExchange {
         self.0.stop.cancel();
         let mut tasks = std::mem::take(&mut *lock(&self.0.tasks));
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// Cuts off a peer that sent what no honest peer sends.
+    pub(crate) fn punish(&self, peer: &PeerId, reason: &'static str) {
+        punish(&self.0, peer, reason);
     }
 
     pub(crate) fn attach(&self, tag: LedgerTag, port: Port) -> bool {
@@ -243,7 +250,7 @@ async fn talk(shared: &Shared, peer: &PeerId, mut outgoing: mpsc::Receiver<Bytes
     let read = async {
         while let Some(frame) = read_frame(&mut reader).await {
             let Some(message) = Message::decode(&frame) else {
-                shared.faults.fetch_add(1, Ordering::Relaxed);
+                punish(shared, peer, "malformed answer");
                 return;
             };
             let port = lock(&shared.ports).get(&message.ledger).cloned();
@@ -295,8 +302,7 @@ async fn answer(shared: &Shared, peer: &PeerId, stream: Box<dyn Stream>) {
     let (mut reader, mut writer) = stream.split();
     while let Some(frame) = read_frame(&mut reader).await {
         let Some(message) = Message::decode(&frame) else {
-            shared.faults.fetch_add(1, Ordering::Relaxed);
-            debug!(%peer, "malformed message");
+            punish(shared, peer, "malformed request");
             return;
         };
         let ledger = message.ledger;
@@ -315,6 +321,12 @@ async fn answer(shared: &Shared, peer: &PeerId, stream: Box<dyn Stream>) {
             return;
         }
     }
+}
+
+fn punish(shared: &Shared, peer: &PeerId, reason: &'static str) {
+    debug!(%peer, reason, "peer banned");
+    shared.faults.fetch_add(1, Ordering::Relaxed);
+    shared.network.ban(peer, BAN);
 }
 
 /// The one answer to everything that is unknown, gone or not for this peer.

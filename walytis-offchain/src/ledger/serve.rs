@@ -89,7 +89,12 @@ impl Inner {
         match Packed::verify(&id, bytes) {
             // A full queue drops it: it is fetched when its record is here.
             Some(packed) if packed.chunk.is_some() => drop(self.pushes.try_send((id, packed))),
-            _ => debug!(%peer, "a pushed envelope is not what it is called"),
+            Some(_) => debug!(%peer, "a large envelope was pushed and dropped"),
+            None => {
+                if let Some(exchange) = &self.exchange {
+                    exchange.punish(peer, "a pushed envelope is not what it is called");
+                }
+            }
         }
     }
 }

@@ -40,6 +40,16 @@ pub(super) struct Task {
     changes: watch::Receiver<u64>,
 }
 
+/// What became of a part.
+enum Part {
+    /// Checked and stored.
+    Stored,
+    /// Its envelope has been removed here meanwhile.
+    Late,
+    /// Not the bytes that its name stands for: the peer lies.
+    Wrong,
+}
+
 impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Task({:?})", self.inner)
@@ -260,13 +270,16 @@ impl Task {
             Event::Answer(peer, Body::Have(items)) => self.fetch.handle_have(&peer, &items, now),
             Event::Answer(peer, Body::No(id, part)) => self.fetch.handle_failed(&peer, &id, part, now),
             Event::Answer(peer, Body::Part(id, part, bytes)) if self.fetch.expects(&peer, &id, part) => {
-                if self.take_part(&id, part, bytes).await? {
-                    if self.fetch.is_complete(&id) {
-                        self.arrived(&id).await?;
+                match self.take_part(&id, part, bytes).await? {
+                    Part::Stored if self.fetch.is_complete(&id) => self.arrived(&id).await?,
+                    Part::Stored => {}
+                    Part::Late => self.fetch.handle_failed(&peer, &id, part, now),
+                    Part::Wrong => {
+                        self.fetch.handle_failed(&peer, &id, part, now);
+                        if let Some(exchange) = &self.inner.exchange {
+                            exchange.punish(&peer, "a part is not what it is called");
+                        }
                     }
-                } else {
-                    debug!(%peer, "a part is not what was asked for");
-                    self.fetch.handle_failed(&peer, &id, part, now);
                 }
             }
             Event::Answer(..) => {}
@@ -274,24 +287,24 @@ impl Task {
         Ok(())
     }
 
-    /// Checks and stores a part; false if it is not what was asked for.
-    async fn take_part(&mut self, id: &EnvelopeId, part: u32, bytes: bytes::Bytes) -> Result<bool, LedgerError> {
+    /// Checks and stores a part that was asked for.
+    async fn take_part(&mut self, id: &EnvelopeId, part: u32, bytes: bytes::Bytes) -> Result<Part, LedgerError> {
         let table = &self.inner.table;
         let Some(index) = part.checked_sub(1) else {
-            let Some(packed) = Packed::verify(id, &bytes) else { return Ok(false) };
+            let Some(packed) = Packed::verify(id, &bytes) else { return Ok(Part::Wrong) };
             self.inner.store_small(id, packed.clone()).await?;
             let have = table.chunks_here(&Stored { packed, place: id.0 }).await?;
             self.fetch.handle_stored(id, 0, Some(have));
-            return Ok(true);
+            return Ok(Part::Stored);
         };
-        let Some(stored) = table.stored(id).await? else { return Ok(false) };
+        let Some(stored) = table.stored(id).await? else { return Ok(Part::Late) };
         if !stored.packed.manifest.holds(index, &bytes) {
-            return Ok(false);
+            return Ok(Part::Wrong);
         }
         table.write_chunk(&stored.place, index, bytes).await?;
         self.fetch.handle_stored(id, part, None);
         self.inner.state.send_modify(|state| state.version = state.version.wrapping_add(1));
-        Ok(true)
+        Ok(Part::Stored)
     }
 }
 

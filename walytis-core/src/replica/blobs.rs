@@ -33,6 +33,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How often the stored list of wanted blobs is read, at the least.
 const SCAN_EVERY: Duration = Duration::from_secs(30);
 
+/// How long a reader waits while nobody connected has the blob. Chosen: a block may arrive by gossip before the session
+/// with its author is open, and links come back after a moment.
+const READER_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Tells a reader that the blob is here, or why not.
 type Reply = oneshot::Sender<Result<(), &'static str>>;
 
@@ -69,6 +73,8 @@ struct Fetch {
     manifest_asked: Option<(PeerId, Instant)>,
     /// Peers that did not have it, and when to ask them again.
     without: BTreeMap<PeerId, (u32, Instant)>,
+    /// When readers who wait hear that nobody has it.
+    give_up_at: Option<Instant>,
 }
 
 impl Fetch {
@@ -139,6 +145,7 @@ impl BlobTask {
                 warn!(chain = ?self.core.id(), %error, "fetching blobs failed");
             }
             self.expire(now);
+            self.give_up_waiting(now);
             self.pump(now);
             self.active.send_if_modified(|count| std::mem::replace(count, self.fetches.len()) != self.fetches.len());
         }
@@ -152,7 +159,7 @@ impl BlobTask {
             let leaves = fetch.asked.values().map(|(_, at)| *at);
             let again = fetch.without.iter().filter(|(peer, _)| self.lines.contains_key(*peer));
             let again = again.map(|(_, (_, at))| *at).filter(|at| *at > now);
-            manifest.chain(leaves).chain(again).min()
+            manifest.chain(leaves).chain(again).chain(fetch.give_up_at).min()
         };
         self.fetches.values().filter_map(of).min()
     }
@@ -170,7 +177,6 @@ impl BlobTask {
                 if self.lines.get(&peer).is_some_and(|line| line.channel == channel) {
                     self.lines.remove(&peer);
                     self.fetches.values_mut().for_each(|fetch| fetch.forget(&peer));
-                    self.give_up_waiting(now);
                 }
             }
             BlobInput::Fetch { wanted, reply } => {
@@ -179,7 +185,6 @@ impl BlobTask {
                     return Ok(());
                 }
                 self.want(wanted, Some(reply)).await?;
-                self.give_up_waiting(now);
             }
             BlobInput::Message { peer, channel, message } => {
                 if self.lines.get(&peer).is_some_and(|line| line.channel == channel) {
@@ -263,7 +268,6 @@ impl BlobTask {
                     fetch.forget(peer);
                     fetch.put_off(peer, now, &mut self.rng);
                 }
-                self.give_up_waiting(now);
                 Ok(())
             }
             _ => Ok(()),
@@ -349,11 +353,15 @@ impl BlobTask {
         Ok(())
     }
 
-    /// Answers those who wait for blobs that no connected peer has; the blobs stay wanted.
+    /// Answers those who have waited long enough for blobs that no connected peer has; the blobs stay wanted.
     fn give_up_waiting(&mut self, now: Instant) {
         for fetch in self.fetches.values_mut() {
             let idle = fetch.asked.is_empty() && fetch.manifest_asked.is_none();
-            if idle && !self.lines.keys().any(|peer| fetch.may_ask(peer, now)) {
+            let nobody = idle && !self.lines.keys().any(|peer| fetch.may_ask(peer, now));
+            if !nobody || fetch.replies.is_empty() {
+                fetch.give_up_at = None;
+            } else if *fetch.give_up_at.get_or_insert(now + READER_PATIENCE) <= now {
+                fetch.give_up_at = None;
                 fetch.replies.drain(..).for_each(|reply| answer(reply, Err("nobody connected has it")));
             }
         }

@@ -1,1 +1,13 @@
-//! walytis.
+//! The whole Walytis stack in one crate, and the program `walytis`: daemon, command line, local HTTP API.
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod daemon;
+pub mod failure;
+pub mod view;
+
+pub use walytis_core as core;
+pub use walytis_identities as identities;
+pub use walytis_ipfs as ipfs;
+pub use walytis_offchain as offchain;

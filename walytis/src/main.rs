@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `walytis`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    walytis::cli::main()
+}

@@ -1,0 +1,106 @@
+//! `/v1/chains`: plain chains, and reading those of identities.
+
+use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+
+use super::Shared;
+use super::offchain::{content_answer, topics_of};
+use super::stream;
+use crate::failure::Failure;
+use crate::view;
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/chains", post(create).get(list))
+        .route("/chains/join", post(join))
+        .route("/chains/{chain}", get(show).delete(remove))
+        .route("/chains/{chain}/invitations", post(invite).get(invitations))
+        .route("/chains/{chain}/invitations/{invitation}", delete(revoke))
+        .route("/chains/{chain}/heads", get(heads))
+        .route("/chains/{chain}/blocks", get(log).post(add).layer(DefaultBodyLimit::disable()))
+        .route("/chains/{chain}/blocks/{block}/content", get(content))
+}
+
+async fn create(
+    State(shared): State<Shared>,
+    body: Result<Json<view::CreateChain>, JsonRejection>,
+) -> Result<Json<view::Chain>, Failure> {
+    let Json(request) = body?;
+    shared.app.chain_create(&request.name, request.public).await.map(Json)
+}
+
+async fn list(State(shared): State<Shared>) -> Result<Json<Vec<view::Chain>>, Failure> {
+    shared.app.chain_list().await.map(Json)
+}
+
+async fn show(State(shared): State<Shared>, Path(chain): Path<String>) -> Result<Json<view::ChainDetail>, Failure> {
+    shared.app.chain_show(&chain).await.map(Json)
+}
+
+async fn remove(State(shared): State<Shared>, Path(chain): Path<String>) -> Result<Json<view::Chain>, Failure> {
+    shared.app.chain_delete(&chain).await.map(Json)
+}
+
+async fn invite(
+    State(shared): State<Shared>,
+    Path(chain): Path<String>,
+    body: Result<Json<view::CreateInvitation>, JsonRejection>,
+) -> Result<Json<view::Invitation>, Failure> {
+    let Json(request) = body?;
+    shared.app.chain_invite(&chain, &request).await.map(Json)
+}
+
+async fn invitations(
+    State(shared): State<Shared>,
+    Path(chain): Path<String>,
+) -> Result<Json<Vec<view::Invitation>>, Failure> {
+    shared.app.chain_invitations(&chain).await.map(Json)
+}
+
+async fn revoke(
+    State(shared): State<Shared>,
+    Path((chain, invitation)): Path<(String, String)>,
+) -> Result<Json<view::Invitation>, Failure> {
+    shared.app.chain_revoke(&chain, &invitation).await.map(Json)
+}
+
+async fn join(
+    State(shared): State<Shared>,
+    body: Result<Json<view::Join>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Json(request) = body?;
+    Ok(stream::work(move |progress| async move { shared.app.chain_join(request, progress).await }))
+}
+
+async fn heads(State(shared): State<Shared>, Path(chain): Path<String>) -> Result<Json<view::Heads>, Failure> {
+    shared.app.chain_heads(&chain).await.map(Json)
+}
+
+async fn log(
+    State(shared): State<Shared>,
+    Path(chain): Path<String>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Response, Failure> {
+    let query = view::LogQuery::from_pairs(&pairs).map_err(|error| Failure::usage(error, ""))?;
+    shared.app.chain_log(&chain, query).await.map(stream::items)
+}
+
+async fn add(
+    State(shared): State<Shared>,
+    Path(chain): Path<String>,
+    Query(pairs): Query<Vec<(String, String)>>,
+    body: Body,
+) -> Result<Json<view::Block>, Failure> {
+    shared.app.chain_add(&chain, topics_of(&pairs), shared.uploads.content(body)).await.map(Json)
+}
+
+async fn content(
+    State(shared): State<Shared>,
+    Path((chain, block)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    shared.app.chain_content(&chain, &block).await.map(content_answer)
+}

@@ -1,0 +1,142 @@
+//! `/v1/identities`, `/v1/verify`, `/v1/seal`.
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+
+use super::{MESSAGE_MAX, Shared, stream};
+use crate::failure::Failure;
+use crate::view;
+
+pub(super) fn routes() -> Router<Shared> {
+    let message = DefaultBodyLimit::max(MESSAGE_MAX);
+    Router::new()
+        .route("/identities", post(create).get(list))
+        .route("/identities/join", post(join))
+        .route("/identities/{identity}", get(show))
+        .route("/identities/{identity}/invitations", post(invite).get(invitations))
+        .route("/identities/{identity}/invitations/{invitation}", delete(revoke))
+        .route("/identities/{identity}/controllers", get(controllers))
+        .route("/identities/{identity}/controllers/{controller}", delete(remove))
+        .route("/identities/{identity}/rekey", post(rekey))
+        .route("/identities/{identity}/leave", post(leave))
+        .route("/identities/{identity}/sign", post(sign).layer(message.clone()))
+        .route("/identities/{identity}/open", post(open).layer(message.clone()))
+        .route("/verify", post(verify).layer(message.clone()))
+        .route("/seal", post(seal).layer(message))
+}
+
+async fn create(
+    State(shared): State<Shared>,
+    body: Result<Json<view::CreateIdentity>, JsonRejection>,
+) -> Result<Json<view::Identity>, Failure> {
+    let Json(request) = body?;
+    shared.app.identity_create(&request.name, request.device.as_deref()).await.map(Json)
+}
+
+async fn list(State(shared): State<Shared>) -> Result<Json<Vec<view::Identity>>, Failure> {
+    shared.app.identity_list().await.map(Json)
+}
+
+async fn show(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+) -> Result<Json<view::IdentityDetail>, Failure> {
+    shared.app.identity_show(&identity).await.map(Json)
+}
+
+async fn invite(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+    body: Result<Json<view::CreateInvitation>, JsonRejection>,
+) -> Result<Json<view::Invitation>, Failure> {
+    let Json(request) = body?;
+    shared.app.identity_invite(&identity, &request).await.map(Json)
+}
+
+async fn invitations(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+) -> Result<Json<Vec<view::Invitation>>, Failure> {
+    shared.app.identity_invitations(&identity).await.map(Json)
+}
+
+async fn revoke(
+    State(shared): State<Shared>,
+    Path((identity, invitation)): Path<(String, String)>,
+) -> Result<Json<view::OpDone>, Failure> {
+    shared.app.identity_revoke(&identity, &invitation).await.map(Json)
+}
+
+async fn join(
+    State(shared): State<Shared>,
+    body: Result<Json<view::Join>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Json(request) = body?;
+    Ok(stream::work(move |progress| async move { shared.app.identity_join(request, progress).await }))
+}
+
+async fn controllers(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+) -> Result<Json<Vec<view::Controller>>, Failure> {
+    shared.app.identity_show(&identity).await.map(|detail| Json(detail.controllers))
+}
+
+async fn remove(
+    State(shared): State<Shared>,
+    Path((identity, controller)): Path<(String, String)>,
+) -> Result<Json<view::OpDone>, Failure> {
+    shared.app.identity_remove(&identity, &controller).await.map(Json)
+}
+
+async fn rekey(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<view::OpDone>, Failure> {
+    shared.app.identity_rekey(&identity).await.map(Json)
+}
+
+async fn leave(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<view::OpDone>, Failure> {
+    shared.app.identity_leave(&identity).await.map(Json)
+}
+
+async fn sign(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<view::Text>, Failure> {
+    shared.app.identity_sign(&identity, &body?).await.map(Json)
+}
+
+async fn open(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<view::Opened>, Failure> {
+    shared.app.identity_open(&identity, &body?).await.map(Json)
+}
+
+async fn verify(
+    State(shared): State<Shared>,
+    Query(pairs): Query<Vec<(String, String)>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<view::Verified>, Failure> {
+    let signature = parameter(&pairs, "signature")?;
+    let did = pairs.iter().find(|(name, _)| name == "did").map(|(_, value)| value.as_str());
+    shared.app.verify(did, &signature, &body?).await.map(Json)
+}
+
+async fn seal(
+    State(shared): State<Shared>,
+    Query(pairs): Query<Vec<(String, String)>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<view::Text>, Failure> {
+    let did = parameter(&pairs, "did")?;
+    shared.app.seal(&did, &body?).await.map(Json)
+}
+
+fn parameter(pairs: &[(String, String)], name: &str) -> Result<String, Failure> {
+    let found = pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    found.ok_or_else(|| Failure::usage(format!("parameter {name} is missing"), "see docs/cli.md"))
+}

@@ -1,0 +1,79 @@
+//! `/v1/identities/{identity}/private/{layer}`: private content.
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::TryStreamExt as _;
+use tokio_util::io::ReaderStream;
+
+use super::Shared;
+use super::stream;
+use crate::app::OpenContent;
+use crate::failure::Failure;
+use crate::view;
+
+/// Bytes read from content at once. Chosen: large enough to make calls cheap, small enough for many readers.
+const READ_BYTES: usize = 256 * 1024;
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/identities/{identity}/private/{layer}/blocks", get(log).post(add).layer(DefaultBodyLimit::disable()))
+        .route("/identities/{identity}/private/{layer}/blocks/{block}/content", get(content))
+        .route("/identities/{identity}/private/{layer}/status", get(status))
+}
+
+async fn log(
+    State(shared): State<Shared>,
+    Path((identity, layer)): Path<(String, String)>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Response, Failure> {
+    let query = view::LogQuery::from_pairs(&pairs).map_err(|error| Failure::usage(error, ""))?;
+    shared.app.private_log(&identity, &layer, query).await.map(stream::items)
+}
+
+async fn add(
+    State(shared): State<Shared>,
+    Path((identity, layer)): Path<(String, String)>,
+    Query(pairs): Query<Vec<(String, String)>>,
+    body: Body,
+) -> Result<Json<view::Block>, Failure> {
+    shared.app.private_add(&identity, &layer, topics_of(&pairs), shared.uploads.content(body)).await.map(Json)
+}
+
+async fn content(
+    State(shared): State<Shared>,
+    Path((identity, layer, block)): Path<(String, String, String)>,
+) -> Result<Response, Failure> {
+    shared.app.private_content(&identity, &layer, &block).await.map(content_answer)
+}
+
+async fn status(
+    State(shared): State<Shared>,
+    Path((identity, layer)): Path<(String, String)>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Json<Vec<view::ContentStatus>>, Failure> {
+    let block = pairs.iter().find(|(name, _)| name == "block").map(|(_, value)| value.as_str());
+    shared.app.private_status(&identity, &layer, block).await.map(Json)
+}
+
+/// Returns the topics in an URL query.
+pub(super) fn topics_of(pairs: &[(String, String)]) -> Vec<String> {
+    pairs.iter().filter(|(name, _)| name == "topic").map(|(_, value)| value.clone()).collect()
+}
+
+/// Answers with content, streamed.
+pub(super) fn content_answer(content: OpenContent) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, content.size.to_string()),
+        (header::ETAG, format!("\"{}\"", content.id)),
+    ];
+    let id = content.id;
+    let bytes = ReaderStream::with_capacity(content.reader, READ_BYTES)
+        // The client sees only that the body broke off.
+        .inspect_err(move |error| tracing::warn!(block = %id, %error, "content broke off"));
+    (headers, Body::from_stream(bytes)).into_response()
+}

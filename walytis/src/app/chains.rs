@@ -1,0 +1,309 @@
+//! Plain chains, and reading those of identities.
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use walytis_core::block::Visibility;
+use walytis_core::chain::Chain;
+use walytis_core::id::{Address, ChainId, PeerId};
+use walytis_core::join::{Invitation, JoinProgress, TokenError, join};
+use walytis_core::ledger::{Content, Ledger as _, LedgerControl as _, LedgerRead as _, NewBlock};
+use walytis_core::node::{ChainEntry, InvitationRecord, InviteOptions, Listing};
+
+use super::convert::{self, rfc3339};
+use super::errors::token_failure;
+use super::{App, OpenContent, log};
+use crate::failure::{Failure, Kind};
+use crate::view;
+
+/// Own addresses in an invitation. Chosen: a few interfaces, each by QUIC and TCP.
+const OWN_ADDRESSES_MAX: usize = 8;
+
+impl App {
+    /// Creates a chain.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_create(&self, name: &str, public: bool) -> Result<view::Chain, Failure> {
+        let visibility = if public { Visibility::Public } else { Visibility::Invited };
+        let chain = self.node.create_chain(name, visibility).await?;
+        chain_view(&chain, name, visibility).await
+    }
+
+    /// Lists the chains that no identity governs.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_list(&self) -> Result<Vec<view::Chain>, Failure> {
+        let mut views = Vec::new();
+        for entry in self.node.chains(Listing::Plain) {
+            views.push(self.entry_view(&entry).await?);
+        }
+        Ok(views)
+    }
+
+    /// Shows one chain.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_show(&self, text: &str) -> Result<view::ChainDetail, Failure> {
+        let entry = self.node.find(text)?;
+        let store_bytes = self.store.size_bytes().await.map_err(|error| Failure::local(&error, ""))?;
+        let chain = self.entry_view(&entry).await?;
+        let open = match self.node.chain_by_id(&entry.id) {
+            Ok(open) => open,
+            Err(error) => {
+                let damaged = Some(crate::failure::causes(&error));
+                return Ok(view::ChainDetail {
+                    chain,
+                    heads: vec![],
+                    pending: 0,
+                    invitations: 0,
+                    store_bytes,
+                    damaged,
+                });
+            }
+        };
+        let status = open.status().await?;
+        let now_ms = self.clock.now_ms();
+        let invitations = match entry.visibility {
+            Visibility::Governed => 0,
+            _ => self.node.invitations(&entry.id).await?.iter().filter(|one| one.check(now_ms).is_ok()).count(),
+        };
+        Ok(view::ChainDetail {
+            chain,
+            heads: status.heads.iter().map(ToString::to_string).collect(),
+            pending: status.pending,
+            invitations,
+            store_bytes,
+            damaged: status.damaged,
+        })
+    }
+
+    /// Removes a chain's data from this node.
+    ///
+    /// # Errors
+    /// [`Failure`]; an identity's chain is refused.
+    pub async fn chain_delete(&self, text: &str) -> Result<view::Chain, Failure> {
+        let entry = self.plain(text)?;
+        let view = self.entry_view(&entry).await?;
+        self.node.delete_chain(&entry.id).await?;
+        Ok(view)
+    }
+
+    /// Makes an invitation.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_invite(
+        &self,
+        text: &str,
+        request: &view::CreateInvitation,
+    ) -> Result<view::Invitation, Failure> {
+        let entry = self.plain(text)?;
+        if request.role.is_some() {
+            return Err(Failure::usage("a chain has no roles", "leave the role out"));
+        }
+        let expires_at_ms = Some(self.expiry_ms(request)?);
+        let members = self.members_of(&entry.id)?;
+        let made = self.node.invite(&entry.id, InviteOptions { uses: uses(request)?, expires_at_ms }).await?;
+        let token = Invitation { chain: entry.id, seed: made.seed, expires_at_ms, members };
+        Ok(view::Invitation { invitation: Some(token.to_text().to_string()), ..invitation(&made.record) })
+    }
+
+    /// Joins a chain and waits until everything that the member had is here.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_join(
+        &self,
+        request: view::Join,
+        progress: mpsc::Sender<view::Progress>,
+    ) -> Result<view::Chain, Failure> {
+        let token: Invitation = request.token.parse().map_err(|error: TokenError| token_failure(&error))?;
+        let name = request.name.unwrap_or_else(|| format!("chain-{}", token.chain.short()));
+        self.need_network()?;
+        let mut joined = join(&self.node, &self.network, &*self.entropy, &token, &name).await?;
+        let report = |now: JoinProgress| view::Progress {
+            step: "fetching blocks".into(),
+            blocks_done: now.blocks,
+            blocks_total: now.blocks_total,
+        };
+        // A full queue only means that the reader is slow; the next report says more.
+        let _slow = progress.try_send(report(joined.progress()));
+        while let Some(now) = joined.next().await? {
+            let _slow = progress.try_send(report(now));
+        }
+        chain_view(&joined.chain, &name, joined.chain.core().visibility()).await
+    }
+
+    /// Returns addresses of members for an invitation: this node's own, then those of peers that are in step.
+    fn members_of(&self, chain: &ChainId) -> Result<Vec<(PeerId, Address)>, Failure> {
+        let own = self.network.local_peer();
+        let mut members: Vec<_> = self
+            .network
+            .addresses()
+            .into_iter()
+            .take(OWN_ADDRESSES_MAX)
+            .map(|address| (own.clone(), address))
+            .collect();
+        if members.is_empty() {
+            return Err(Failure::new(
+                Kind::Failed,
+                "an invitation names addresses, and this node has none",
+                "start the daemon: walytis daemon",
+            ));
+        }
+        let in_step = self.replicator.status(chain).map(|status| status.peers).unwrap_or_default();
+        for status in self.network.peers() {
+            // Only addresses that this node dialled are known to take connections.
+            if status.outbound && in_step.iter().any(|peer| peer.peer == status.peer) {
+                members.extend(status.addresses.into_iter().take(2).map(|address| (status.peer.clone(), address)));
+            }
+        }
+        Ok(members)
+    }
+
+    /// Lists invitations.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_invitations(&self, text: &str) -> Result<Vec<view::Invitation>, Failure> {
+        let entry = self.plain(text)?;
+        Ok(self.node.invitations(&entry.id).await?.iter().filter(|record| !record.revoked).map(invitation).collect())
+    }
+
+    /// Revokes an invitation.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_revoke(&self, text: &str, id: &str) -> Result<view::Invitation, Failure> {
+        let entry = self.plain(text)?;
+        let records = self.node.invitations(&entry.id).await?;
+        let matching: Vec<_> = records.iter().filter(|record| record.key.to_string().starts_with(id)).collect();
+        let record = only(&matching, "invitation", id)?;
+        self.node.revoke(&entry.id, &record.key).await?;
+        Ok(invitation(record))
+    }
+
+    /// Lists heads.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_heads(&self, text: &str) -> Result<view::Heads, Failure> {
+        let chain = self.node.chain(text)?;
+        Ok(view::Heads {
+            heads: chain.heads().await?.iter().map(ToString::to_string).collect(),
+            blocks: chain.count().await?,
+        })
+    }
+
+    /// Lists blocks.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_log(
+        &self,
+        text: &str,
+        query: view::LogQuery,
+    ) -> Result<BoxStream<'static, Result<view::Block, Failure>>, Failure> {
+        let chain = self.node.chain(text)?;
+        log::blocks(Arc::new(chain), &query, convert::block).await
+    }
+
+    /// Adds a block.
+    ///
+    /// # Errors
+    /// [`Failure`]; an identity's chain is refused.
+    pub async fn chain_add(&self, text: &str, topics: Vec<String>, content: Content) -> Result<view::Block, Failure> {
+        let entry = self.plain(text)?;
+        let chain = self.node.chain_by_id(&entry.id)?;
+        let info = chain.add(NewBlock { content, topics: convert::topics(&topics)? }).await?;
+        Ok(convert::block(&info))
+    }
+
+    /// Opens a block's content.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_content(&self, text: &str, block: &str) -> Result<OpenContent, Failure> {
+        let chain = self.node.chain(text)?;
+        let id = chain.find(block).await?;
+        let info = chain.get(&id).await?.ok_or_else(|| Failure::not_found(format!("no block {block}"), ""))?;
+        Ok(OpenContent { id: id.to_string(), size: info.size, reader: chain.content(&id).await? })
+    }
+
+    async fn entry_view(&self, entry: &ChainEntry) -> Result<view::Chain, Failure> {
+        match self.node.chain_by_id(&entry.id) {
+            Ok(chain) => chain_view(&chain, &entry.name, entry.visibility).await,
+            Err(_) => Ok(view::Chain {
+                id: entry.id.to_string(),
+                name: entry.name.clone(),
+                visibility: convert::visibility(entry.visibility).into(),
+                blocks: 0,
+            }),
+        }
+    }
+
+    /// Finds a chain that no identity governs.
+    fn plain(&self, text: &str) -> Result<ChainEntry, Failure> {
+        let entry = self.node.find(text)?;
+        if entry.visibility == Visibility::Governed {
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("{text} is the chain of an identity"),
+                "use walytis identity and walytis offchain",
+            ));
+        }
+        Ok(entry)
+    }
+
+    /// Returns when an invitation made now ends.
+    pub(super) fn expiry_ms(&self, request: &view::CreateInvitation) -> Result<i64, Failure> {
+        let lifetime_ms = i64::try_from(request.expires_s).ok().and_then(|seconds| seconds.checked_mul(1000));
+        let end = lifetime_ms.filter(|ms| *ms > 0).and_then(|ms| self.clock.now_ms().checked_add(ms));
+        end.ok_or_else(|| Failure::usage("the lifetime of an invitation is out of range", "e.g. --expires 7d"))
+    }
+}
+
+/// Returns the number of uses of an invitation.
+pub(super) fn uses(request: &view::CreateInvitation) -> Result<u32, Failure> {
+    if request.uses == 0 {
+        return Err(Failure::usage("an invitation needs at least one use", "give --uses 1 or more"));
+    }
+    Ok(request.uses)
+}
+
+/// Returns the one match, or says that there is none or more than one.
+pub(super) fn only<'a, T>(matching: &[&'a T], kind: &str, text: &str) -> Result<&'a T, Failure> {
+    match matching {
+        [one] => Ok(one),
+        [] => {
+            Err(Failure::not_found(format!("no {kind} \"{text}\""), format!("list them: see walytis --help, {kind}s")))
+        }
+        _ => Err(Failure::usage(
+            format!("\"{text}\" is ambiguous: {} {kind}s begin so", matching.len()),
+            "give more of it",
+        )),
+    }
+}
+
+async fn chain_view(chain: &Chain, name: &str, visibility: Visibility) -> Result<view::Chain, Failure> {
+    Ok(view::Chain {
+        id: chain.id().to_string(),
+        name: name.to_owned(),
+        visibility: convert::visibility(visibility).into(),
+        blocks: chain.count().await?,
+    })
+}
+
+fn invitation(record: &InvitationRecord) -> view::Invitation {
+    view::Invitation {
+        invitation: None,
+        id: record.key.to_string(),
+        uses: record.uses_left,
+        expires_at: record.expires_at_ms.map(rfc3339),
+        role: None,
+    }
+}

@@ -1,0 +1,141 @@
+//! From the layers' types to what is shown.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use walytis_core::block::Visibility;
+use walytis_core::fault::Fault;
+use walytis_core::ledger::{BlockInfo, BlockState, LedgerError, Order, Query};
+use walytis_core::topic::Topic;
+
+use crate::failure::{Failure, Kind, causes};
+use crate::view;
+
+/// Returns milliseconds since the Unix epoch as RFC 3339 in UTC; times that it cannot write come as its limits.
+pub(crate) fn rfc3339(ms: i64) -> String {
+    // humantime writes 1970-01-01 to 9999-12-31; a creator's clock may show anything.
+    const LAST_S: u64 = 253_402_300_799;
+    let since = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    let time = UNIX_EPOCH.checked_add(since.min(Duration::from_secs(LAST_S)));
+    humantime::format_rfc3339_millis(time.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
+}
+
+pub(crate) const fn visibility(visibility: Visibility) -> &'static str {
+    match visibility {
+        Visibility::Public => "public",
+        Visibility::Invited => "invited",
+        Visibility::Governed => "governed",
+    }
+}
+
+pub(crate) const fn state(state: BlockState) -> &'static str {
+    match state {
+        BlockState::Available => "available",
+        BlockState::Wanted => "wanted",
+        BlockState::Partial { .. } => "partial",
+        BlockState::Unavailable => "unavailable",
+        BlockState::Locked => "locked",
+        BlockState::Forgotten => "forgotten",
+        BlockState::Void { .. } => "void",
+        _ => "unknown",
+    }
+}
+
+/// A block of a plain chain.
+pub(crate) fn block(info: &BlockInfo) -> view::Block {
+    let void = matches!(info.state, BlockState::Void { .. });
+    view::Block {
+        id: info.id.to_string(),
+        generation: info.generation,
+        parents: info.parents.iter().map(ToString::to_string).collect(),
+        creator: info.creator.to_string(),
+        created_at: rfc3339(info.created_at_ms),
+        topics: info.topics.iter().map(ToString::to_string).collect(),
+        size: info.size,
+        author: None,
+        state: void.then(|| state(info.state).to_owned()),
+        reason: match info.state {
+            BlockState::Void { reason } => Some(reason.to_owned()),
+            _ => None,
+        },
+    }
+}
+
+/// A private block: with author and state.
+pub(crate) fn private_block(info: &BlockInfo) -> view::Block {
+    view::Block { author: Some(info.author.to_string()), state: Some(state(info.state).to_owned()), ..block(info) }
+}
+
+/// What is here of a private content.
+pub(crate) fn content_status(info: &BlockInfo) -> view::ContentStatus {
+    let (bytes_done, bytes_total) = match info.state {
+        BlockState::Partial { bytes_done, bytes_total } => (bytes_done, bytes_total),
+        BlockState::Available | BlockState::Locked => (info.size, info.size),
+        _ => (0, info.size),
+    };
+    view::ContentStatus { id: info.id.to_string(), state: state(info.state).to_owned(), bytes_done, bytes_total }
+}
+
+/// Returns the topics of a block to be added.
+pub(crate) fn topics(texts: &[String]) -> Result<Vec<Topic>, Failure> {
+    let parse = |text: &String| {
+        Topic::user(text).map_err(|error| Failure::usage(format!("topic {text:?}: {error}"), "choose another topic"))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// Returns the query of a log.
+pub(crate) fn query(log: &view::LogQuery) -> Result<Query, Failure> {
+    let topic =
+        |text: &String| Topic::parse(text).map_err(|error| Failure::usage(format!("topic {text:?}: {error}"), ""));
+    let creator = log.creator.as_deref().map(str::parse).transpose();
+    Ok(Query {
+        topics_any: log.topics.iter().map(topic).collect::<Result<_, _>>()?,
+        creator: creator.map_err(|error| Failure::usage(error, "copy the creator from walytis chain log"))?,
+        since_ms: log.since_ms,
+        limit: log.limit,
+        reverse: log.reverse,
+        order: if log.follow { Order::Arrival } else { Order::Canonical },
+        include_void: log.all,
+        ..Query::default()
+    })
+}
+
+/// Says whether a live block belongs to a followed log.
+pub(crate) fn matches(query: &Query, info: &BlockInfo) -> bool {
+    let topic = query.topics_any.is_empty() || query.topics_any.iter().any(|topic| info.topics.contains(topic));
+    let creator = query.creator.is_none_or(|creator| creator == info.creator);
+    let since = query.since_ms.is_none_or(|since| info.created_at_ms >= since);
+    let counts = query.include_void || !matches!(info.state, BlockState::Void { .. });
+    topic && creator && since && counts
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        let (kind, hint) = match &error {
+            LedgerError::UnknownBlock { .. } => (Kind::NotFound, "list the blocks with log"),
+            LedgerError::Topic(_) | LedgerError::Topics | LedgerError::TooLarge { .. } => (Kind::Usage, ""),
+            LedgerError::Refused { .. } => (Kind::Refused, ""),
+            LedgerError::Locked => (Kind::Locked, "start the daemon with --passphrase-file"),
+            LedgerError::Unavailable { .. } => (Kind::Failed, "it arrives when a member who has it is online"),
+            LedgerError::Damaged { .. } => {
+                (Kind::Failed, "copy the data folder away, delete the chain and join it again")
+            }
+            LedgerError::Unsupported { .. } => (Kind::Refused, ""),
+            _ if error.fault() == Fault::Local => (Kind::Failed, "check the disk and free space"),
+            _ => (Kind::Failed, ""),
+        };
+        Self::new(kind, causes(&error), hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_outside_the_calendar_are_shown_at_its_limits() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(-5), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(i64::MAX), "9999-12-31T23:59:59.000Z");
+    }
+}

@@ -1,0 +1,264 @@
+//! Private content: the open private ledgers of this node's identities.
+//!
+//! The ledger `main` of every identity is open from the start. Other layers are opened when a record of theirs stands on
+//! the chain, so that this node fetches and serves their contents whether or not anybody here looks at them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::stream::{BoxStream, TryStreamExt as _};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use walytis_core::clock::Entropy;
+use walytis_core::id::BlockId;
+use walytis_core::ledger::{
+    BlockInfo, Content, Ledger as _, LedgerControl as _, LedgerEvent, LedgerRead as _, NewBlock, Query, SubscribeFrom,
+};
+use walytis_core::store::keys::Space;
+use walytis_core::store::{Batch, BlobStore, Direction, Durability, KeyRange, KvStore};
+use walytis_identities::id::Did;
+use walytis_identities::node::{Identities, IdentityHandle};
+use walytis_offchain::{LAYER_MAX, OffchainExchange, PrivateLedger, PrivateParts};
+
+use super::{App, OpenContent, convert, log};
+use crate::failure::{Failure, Kind, causes};
+use crate::view;
+
+/// The layer that every identity has.
+const MAIN_LAYER: &str = "main";
+/// Most private ledgers open at once. Chosen: bounds what a member can make others open by inventing layers.
+const LEDGERS_MAX: usize = 1_024;
+/// Name of the durable subscriber that looks for layers.
+const LAYER_WATCH: &str = "walytis/layers";
+
+/// The open private ledgers.
+#[derive(Clone, Debug)]
+pub(super) struct Ledgers {
+    parts: Arc<LedgerParts>,
+    open: Arc<Mutex<BTreeMap<(Did, String), PrivateLedger>>>,
+    watchers: Arc<Mutex<JoinSet<()>>>,
+    stop: CancellationToken,
+}
+
+/// What ledgers are opened with.
+#[derive(Debug)]
+pub(super) struct LedgerParts {
+    pub(super) exchange: OffchainExchange,
+    pub(super) store: Arc<dyn KvStore>,
+    pub(super) blobs: Arc<dyn BlobStore>,
+    pub(super) entropy: Arc<dyn Entropy>,
+}
+
+impl Ledgers {
+    pub(super) fn new(parts: LedgerParts) -> Self {
+        Self { parts: Arc::new(parts), open: Arc::default(), watchers: Arc::default(), stop: CancellationToken::new() }
+    }
+
+    /// Opens what each identity has, and watches for new layers. One identity's failure does not harm another.
+    pub(super) async fn open_all(&self, identities: &Identities) {
+        for info in identities.list() {
+            if let Err(failure) = self.watch(identities, info.did).await {
+                tracing::error!(did = ?info.did, %failure, "the private ledgers of an identity stay closed");
+            }
+        }
+    }
+
+    /// Opens the main ledger of an identity and watches its chain for others.
+    pub(super) async fn watch(&self, identities: &Identities, did: Did) -> Result<(), Failure> {
+        let handle = identities.identity(&did)?;
+        self.ledger(&handle, did, MAIN_LAYER).await?;
+        let (ledgers, stop) = (self.clone(), self.stop.clone());
+        self.watchers.lock().await.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = ledgers.open_new_layers(handle, did) => {}
+            }
+        });
+        Ok(())
+    }
+
+    async fn open_new_layers(self, handle: IdentityHandle, did: Did) {
+        let subscribed = handle.chain().subscribe(SubscribeFrom::Name(LAYER_WATCH.into())).await;
+        let Ok(mut events) = subscribed else { return };
+        // Layers seen before the last start: cheap, for the topic index knows them.
+        let mut known = std::collections::BTreeSet::new();
+        for layer in self.stored_layers(&did).await {
+            self.open_quietly(&handle, did, &layer).await;
+            known.insert(layer);
+        }
+        while let Ok(Some(event)) = events.next().await {
+            if let LedgerEvent::Block(info) = &event {
+                let layers = info.topics.iter().filter_map(|topic| topic.overlay_text("offchain"));
+                for layer in layers.filter(|layer| check_layer(layer).is_ok()) {
+                    if known.insert(layer.to_owned()) && self.remember(&did, layer).await {
+                        self.open_quietly(&handle, did, layer).await;
+                    }
+                }
+            }
+            if events.ack(event.cursor()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn open_quietly(&self, handle: &IdentityHandle, did: Did, layer: &str) {
+        if let Err(failure) = self.ledger(handle, did, layer).await {
+            tracing::warn!(?did, %layer, %failure, "a private ledger stays closed");
+        }
+    }
+
+    /// Returns a ledger, opened if it was not.
+    pub(super) async fn ledger(
+        &self,
+        handle: &IdentityHandle,
+        did: Did,
+        layer: &str,
+    ) -> Result<PrivateLedger, Failure> {
+        let mut open = self.open.lock().await;
+        if let Some(ledger) = open.get(&(did, layer.to_owned())) {
+            return Ok(ledger.clone());
+        }
+        if open.len() >= LEDGERS_MAX {
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("{LEDGERS_MAX} private ledgers are open already"),
+                "use one of the layers there are",
+            ));
+        }
+        let ledger = PrivateLedger::open(PrivateParts {
+            identity: Arc::new(handle.clone()),
+            chain: handle.chain().clone(),
+            layer: layer.to_owned(),
+            exchange: Some(self.parts.exchange.clone()),
+            store: Arc::clone(&self.parts.store),
+            blobs: Arc::clone(&self.parts.blobs),
+            entropy: Arc::clone(&self.parts.entropy),
+        })
+        .await?;
+        open.insert((did, layer.to_owned()), ledger.clone());
+        Ok(ledger)
+    }
+
+    async fn stored_layers(&self, did: &Did) -> Vec<String> {
+        let prefix = layer_key(did, "");
+        let range = KeyRange::prefix(&prefix);
+        let found = self.parts.store.scan(range, Direction::Forward, LEDGERS_MAX).await;
+        let names = found.unwrap_or_default();
+        let layer = |key: &[u8]| Some(std::str::from_utf8(key.get(prefix.len()..)?).ok()?.to_owned());
+        names.iter().filter_map(|(key, _)| layer(key)).collect()
+    }
+
+    /// Stores that an identity has a layer; says whether that worked.
+    async fn remember(&self, did: &Did, layer: &str) -> bool {
+        let mut batch = Batch::new();
+        batch.put(layer_key(did, layer), bytes::Bytes::new());
+        let stored = self.parts.store.commit(batch, Durability::Flushed).await;
+        if let Err(error) = &stored {
+            tracing::warn!(error = %causes(error), "a private layer could not be remembered");
+        }
+        stored.is_ok()
+    }
+
+    /// Ends all ledgers in order.
+    pub(super) async fn shutdown(&self) {
+        self.stop.cancel();
+        self.watchers.lock().await.shutdown().await;
+        let open = std::mem::take(&mut *self.open.lock().await);
+        for ledger in open.values() {
+            ledger.shutdown().await;
+        }
+    }
+}
+
+fn layer_key(did: &Did, name: &str) -> Vec<u8> {
+    Space::Program.key(&[b"layer/", did.chain().digest(), name.as_bytes()])
+}
+
+fn check_layer(name: &str) -> Result<(), Failure> {
+    if (1..=LAYER_MAX).contains(&name.len()) && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let hint = format!("1 to {LAYER_MAX} bytes without control characters");
+    Err(Failure::usage(format!("not a usable layer name: {name:?}"), hint))
+}
+
+/// Finds a block of this ledger by id or prefix.
+async fn find(ledger: &PrivateLedger, handle: &IdentityHandle, text: &str) -> Result<BlockInfo, Failure> {
+    let id: BlockId = handle.chain().find(text).await?;
+    let found = ledger.get(&id).await?;
+    found.ok_or_else(|| Failure::not_found(format!("no block \"{text}\" in this private ledger"), "list them with log"))
+}
+
+impl App {
+    /// Returns a private ledger of an identity.
+    async fn private(&self, identity: &str, layer: &str) -> Result<(PrivateLedger, IdentityHandle), Failure> {
+        check_layer(layer)?;
+        let did = self.identities.find(identity)?;
+        let handle = self.identities.identity(&did)?;
+        Ok((self.ledgers.ledger(&handle, did, layer).await?, handle))
+    }
+
+    /// Adds private content.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_add(
+        &self,
+        identity: &str,
+        layer: &str,
+        topics: Vec<String>,
+        content: Content,
+    ) -> Result<view::Block, Failure> {
+        let topics = convert::topics(&topics)?;
+        let (ledger, _) = self.private(identity, layer).await?;
+        let info = ledger.add(NewBlock { content, topics }).await?;
+        Ok(convert::private_block(&info))
+    }
+
+    /// Lists private blocks.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_log(
+        &self,
+        identity: &str,
+        layer: &str,
+        query: view::LogQuery,
+    ) -> Result<BoxStream<'static, Result<view::Block, Failure>>, Failure> {
+        let (ledger, _) = self.private(identity, layer).await?;
+        log::blocks(Arc::new(ledger), &query, convert::private_block).await
+    }
+
+    /// Opens private content.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_content(&self, identity: &str, layer: &str, block: &str) -> Result<OpenContent, Failure> {
+        let (ledger, handle) = self.private(identity, layer).await?;
+        let id = find(&ledger, &handle, block).await?.id;
+        let reader = ledger.content(&id).await?;
+        // Asked again: the exact size stands in the envelope, which may have arrived only now.
+        let info = ledger.get(&id).await?.ok_or_else(|| Failure::not_found(format!("no block {block}"), ""))?;
+        Ok(OpenContent { id: id.to_string(), size: info.size, reader })
+    }
+
+    /// Shows what is here of private contents.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_status(
+        &self,
+        identity: &str,
+        layer: &str,
+        block: Option<&str>,
+    ) -> Result<Vec<view::ContentStatus>, Failure> {
+        let (ledger, handle) = self.private(identity, layer).await?;
+        if let Some(block) = block {
+            return Ok(vec![convert::content_status(&find(&ledger, &handle, block).await?)]);
+        }
+        let blocks: Vec<BlockInfo> = ledger.query(Query::default()).await?.try_collect().await?;
+        Ok(blocks.iter().map(convert::content_status).collect())
+    }
+}

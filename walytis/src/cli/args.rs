@@ -1,0 +1,390 @@
+//! The command line, as `--help` shows it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A serverless, peer-to-peer database with tamper-evident history, shared identities and private content.
+#[derive(Debug, Parser)]
+#[command(name = "walytis", version, max_term_width = 110)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Where the node keeps its data [default: the platform's data folder, walytis]
+    #[arg(long, global = true, value_name = "DIR", env = "WALYTIS_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Print JSON: one value, or one per line for lists and streams
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log more to standard error; twice: much more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// File with the passphrase of the key vault (its first line); without it the vault has a key file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the node until it is told to stop
+    Daemon(Daemon),
+    /// Show how the node is
+    Status,
+    /// List connected peers, or connect to one
+    Peers {
+        /// What to do instead of listing.
+        #[command(subcommand)]
+        command: Option<Peers>,
+    },
+    /// Chains: graphs of signed blocks that their members share
+    #[command(subcommand)]
+    Chain(Chain),
+    /// Identities that several devices control together
+    #[command(subcommand)]
+    Identity(Identity),
+    /// Private content of an identity
+    #[command(subcommand)]
+    Offchain(Offchain),
+}
+
+/// `walytis daemon`.
+#[derive(Clone, Debug, Args)]
+pub struct Daemon {
+    /// Address to listen on, may be repeated [default: all interfaces, QUIC and TCP]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Vec<String>,
+    /// Loopback address of the local API; port 0 picks a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub api: std::net::SocketAddr,
+    /// Peer to connect to at start, may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    pub bootstrap: Vec<String>,
+    /// Open no sockets to other nodes
+    #[arg(long)]
+    pub offline: bool,
+    /// Do not look for nodes on the local network
+    #[arg(long)]
+    pub no_mdns: bool,
+}
+
+/// `walytis peers …`.
+#[derive(Debug, Subcommand)]
+pub enum Peers {
+    /// Connect to a peer
+    Connect {
+        /// Its address, e.g. /ip4/192.0.2.1/udp/4001/quic-v1
+        #[arg(value_name = "MULTIADDR")]
+        address: String,
+    },
+}
+
+/// `walytis chain …`.
+#[derive(Debug, Subcommand)]
+pub enum Chain {
+    /// Create a chain
+    Create {
+        /// Local name
+        name: String,
+        /// Let anybody who knows its id replicate it
+        #[arg(long)]
+        public: bool,
+    },
+    /// List chains
+    List,
+    /// Show one chain
+    Show {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+    },
+    /// Remove a chain's data from this node
+    Delete {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+    },
+    /// Make an invitation
+    Invite {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+        /// How often it can be used
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// How long it lives, e.g. 12h or 7d
+        #[arg(long, value_name = "TIME", default_value = "7d")]
+        expires: humantime::Duration,
+        /// Let every member honour it, not only this node
+        #[arg(long)]
+        shareable: bool,
+    },
+    /// List invitations
+    Invites {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+    },
+    /// Revoke an invitation
+    Revoke {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+        /// Id of the invitation
+        #[arg(value_name = "INVITE")]
+        invitation: String,
+    },
+    /// Join a chain by an invitation
+    Join {
+        /// The invitation, walytis1…
+        token: String,
+        /// Local name [default: made from its id]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Add a block
+    Add {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+        /// Content; - or nothing: standard input
+        file: Option<PathBuf>,
+        /// Topic, may be repeated
+        #[arg(long)]
+        topic: Vec<String>,
+    },
+    /// List blocks
+    Log {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+        /// Which blocks
+        #[command(flatten)]
+        filter: Filter,
+        /// Only blocks signed by this key
+        #[arg(long, value_name = "K")]
+        creator: Option<String>,
+    },
+    /// Print a block's content
+    Cat {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+        /// Id or unambiguous prefix
+        block: String,
+        /// Write to this file instead of standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Show the blocks without children
+    Heads {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+    },
+}
+
+/// Which blocks `log` shows.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Filter {
+    /// Only blocks with this topic; repeated: with any of them
+    #[arg(long)]
+    pub topic: Vec<String>,
+    /// Only blocks created since: RFC 3339, or how long ago (2h)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Last first
+    #[arg(long)]
+    pub reverse: bool,
+    /// Also blocks that do not count, with the reason
+    #[arg(long)]
+    pub all: bool,
+    /// Go on as blocks arrive, until interrupted
+    #[arg(long, conflicts_with_all = ["reverse", "limit"])]
+    pub follow: bool,
+}
+
+/// `walytis identity …`.
+#[derive(Debug, Subcommand)]
+pub enum Identity {
+    /// Create an identity; prints its recovery code once
+    Create {
+        /// Local name
+        name: String,
+        /// Name of this device
+        #[arg(long, value_name = "NAME")]
+        device: Option<String>,
+    },
+    /// List identities
+    List,
+    /// Show one identity
+    Show {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
+    /// Make an invitation for another device or person
+    Invite {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// What the newcomer may do
+        #[arg(long, default_value = "member", value_parser = ["member", "admin"])]
+        role: String,
+        /// How often it can be used
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// How long it lives, e.g. 12h or 7d
+        #[arg(long, value_name = "TIME", default_value = "7d")]
+        expires: humantime::Duration,
+    },
+    /// Revoke an invitation
+    Revoke {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Id of the invitation
+        #[arg(value_name = "INVITE")]
+        invitation: String,
+    },
+    /// Join an identity by an invitation
+    Join {
+        /// The invitation
+        token: String,
+        /// Local name
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List controllers
+    Controllers {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
+    /// Remove a controller and renew the keys
+    Remove {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Name, id or unambiguous prefix of the controller
+        #[arg(value_name = "CTRL")]
+        controller: String,
+    },
+    /// Renew the keys
+    Rekey {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
+    /// Leave an identity
+    Leave {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
+    /// Sign a message as the identity
+    Sign {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Message; - or nothing: standard input
+        file: Option<PathBuf>,
+    },
+    /// Verify a signature; exit code 1 when it is not valid
+    Verify {
+        /// Who must have signed [default: whom the signature names]
+        #[arg(long)]
+        did: Option<String>,
+        /// The signature, or @FILE
+        #[arg(value_name = "SIG")]
+        signature: String,
+        /// Message; - or nothing: standard input
+        file: Option<PathBuf>,
+    },
+    /// Encrypt a message for an identity
+    Seal {
+        /// For whom
+        did: String,
+        /// Message; - or nothing: standard input
+        file: Option<PathBuf>,
+    },
+    /// Decrypt a message that was sealed for the identity
+    Open {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Sealed message; - or nothing: standard input
+        file: Option<PathBuf>,
+    },
+}
+
+/// `walytis offchain …`.
+#[derive(Debug, Subcommand)]
+pub enum Offchain {
+    /// Add private content
+    Add {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Content; - or nothing: standard input
+        file: Option<PathBuf>,
+        /// Topic, may be repeated; seen by members only
+        #[arg(long)]
+        topic: Vec<String>,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// List private blocks
+    Log {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Which blocks
+        #[command(flatten)]
+        filter: Filter,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// Print private content
+    Cat {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Id or unambiguous prefix
+        block: String,
+        /// Write to this file instead of standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// Show what is here of private contents
+    Status {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// One block only
+        block: Option<String>,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+}

@@ -1,0 +1,159 @@
+//! `walytis chain …`.
+
+use walytis_core::clock::{Clock as _, SystemClock};
+
+use super::args::{Chain, Filter};
+use super::client::{ApiRequest, Client, StreamEvent};
+use super::{input, output::Output};
+use crate::failure::Failure;
+use crate::view;
+
+pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Result<(), Failure> {
+    match command {
+        Chain::Create { name, public } => {
+            let chain = client.call(ApiRequest::post(&["chains"]).json(&view::CreateChain { name, public })).await?;
+            show(&chain, output);
+        }
+        Chain::List => {
+            let chains: Vec<view::Chain> = client.call(ApiRequest::get(&["chains"])).await?;
+            chains.iter().for_each(|chain| show(chain, output));
+        }
+        Chain::Show { chain } => detail(&client.call(ApiRequest::get(&["chains", &chain])).await?, output),
+        Chain::Delete { chain } => {
+            let chain: view::Chain = client.call(ApiRequest::delete(&["chains", &chain])).await?;
+            output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
+        }
+        Chain::Invite { chain, uses, expires, shareable } => {
+            let request = view::CreateInvitation { uses, expires_s: expires.as_secs(), shareable, role: None };
+            let request = ApiRequest::post(&["chains", &chain, "invitations"]).json(&request);
+            invitation(&client.call(request).await?, output);
+        }
+        Chain::Invites { chain } => {
+            let found: Vec<_> = client.call(ApiRequest::get(&["chains", &chain, "invitations"])).await?;
+            found.iter().for_each(|found| invitation(found, output));
+        }
+        Chain::Revoke { chain, invitation: id } => {
+            let revoked: view::Invitation =
+                client.call(ApiRequest::delete(&["chains", &chain, "invitations", &id])).await?;
+            output.value(&revoked, || format!("revoked {}", revoked.id));
+        }
+        Chain::Join { token, name } => {
+            let request = ApiRequest::post(&["chains", "join"]).json(&view::Join { token, name });
+            show(&work(client, request, output).await?, output);
+        }
+        Chain::Add { chain, file, topic } => {
+            let request = ApiRequest::post(&["chains", &chain, "blocks"])
+                .query(topic.into_iter().map(|topic| ("topic".to_owned(), topic)))
+                .body(input::body(file.as_deref()).await?);
+            output.block(&client.call(request).await?);
+        }
+        Chain::Log { chain, filter, creator } => {
+            let query = query_of(filter, creator)?;
+            log(client, ApiRequest::get(&["chains", &chain, "blocks"]).query(query.to_pairs()), output).await?;
+        }
+        Chain::Cat { chain, block, output: file } => {
+            refuse_json_without_file(output, file.is_some())?;
+            let response = client.send(ApiRequest::get(&["chains", &chain, "blocks", &block, "content"])).await?;
+            output.content(response, file.as_deref()).await?;
+        }
+        Chain::Heads { chain } => {
+            let heads: view::Heads = client.call(ApiRequest::get(&["chains", &chain, "heads"])).await?;
+            output.value(&heads, || heads.heads.join("\n"));
+        }
+    }
+    Ok(())
+}
+
+fn show(chain: &view::Chain, output: &Output) {
+    output.value(chain, || format!("{}  {}  {}  {} blocks", chain.name, chain.id, chain.visibility, chain.blocks));
+}
+
+fn detail(found: &view::ChainDetail, output: &Output) {
+    output.value(found, || {
+        let damaged = found.damaged.as_ref().map(|reason| format!("\ndamaged: {reason}")).unwrap_or_default();
+        format!(
+            "{}  {}  {}\n{} blocks, {} pending, {} invitations\nheads {}{damaged}",
+            found.chain.name,
+            found.chain.id,
+            found.chain.visibility,
+            found.chain.blocks,
+            found.pending,
+            found.invitations,
+            found.heads.join(" "),
+        )
+    });
+}
+
+/// Prints an invitation; the secret text stands alone on its line, ready to be copied.
+pub(super) fn invitation(invitation: &view::Invitation, output: &Output) {
+    let expires = invitation.expires_at.as_deref().unwrap_or("never");
+    let role = invitation.role.as_ref().map(|role| format!(", role {role}")).unwrap_or_default();
+    let terms = format!("invitation {}: {} uses left, expires {expires}{role}", invitation.id, invitation.uses);
+    match &invitation.invitation {
+        Some(text) => {
+            output.note(&terms);
+            output.value(invitation, || text.clone());
+        }
+        None => output.value(invitation, || terms),
+    }
+}
+
+/// Runs a call that reports progress, and returns its result.
+pub(super) async fn work<T: serde::de::DeserializeOwned + Send>(
+    client: &Client,
+    request: ApiRequest,
+    output: &Output,
+) -> Result<T, Failure> {
+    let mut result = None;
+    let done = client
+        .stream(request, &mut |event| {
+            match event {
+                StreamEvent::Progress(value) => {
+                    if let Ok(progress) = serde_json::from_value(value) {
+                        output.progress(&progress);
+                    }
+                }
+                StreamEvent::Item(value) => result = serde_json::from_value(value).ok(),
+            }
+            Ok(())
+        })
+        .await;
+    output.progress_done();
+    done?;
+    result.ok_or_else(|| Failure::new(crate::failure::Kind::Failed, "the node gave no result", ""))
+}
+
+/// Prints the blocks of a log as they come.
+pub(super) async fn log(client: &Client, request: ApiRequest, output: &Output) -> Result<(), Failure> {
+    client
+        .stream(request, &mut |event| {
+            if let StreamEvent::Item(value) = event
+                && let Ok(block) = serde_json::from_value(value)
+            {
+                output.block(&block);
+            }
+            Ok(())
+        })
+        .await
+}
+
+pub(super) fn query_of(filter: Filter, creator: Option<String>) -> Result<view::LogQuery, Failure> {
+    let since_ms = filter.since.map(|since| input::since_ms(&since, SystemClock.now_ms())).transpose()?;
+    Ok(view::LogQuery {
+        topics: filter.topic,
+        creator,
+        since_ms,
+        limit: filter.limit,
+        reverse: filter.reverse,
+        all: filter.all,
+        follow: filter.follow,
+    })
+}
+
+/// Raw bytes are not JSON: `cat --json` needs a file.
+pub(super) fn refuse_json_without_file(output: &Output, has_file: bool) -> Result<(), Failure> {
+    if output.is_json() && !has_file {
+        return Err(Failure::usage("cat prints raw bytes, which are not JSON", "leave --json out, or add -o FILE"));
+    }
+    Ok(())
+}

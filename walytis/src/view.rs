@@ -1,0 +1,388 @@
+//! What the API and `--json` show, field by field as `docs/cli.md` lists them. Stable: fields are added, never changed.
+
+use serde::{Deserialize, Serialize};
+
+/// `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// This node's peer id.
+    pub peer_id: String,
+    /// Version of the program.
+    pub version: String,
+    /// Seconds since the node was started.
+    pub uptime_s: u64,
+    /// Whether the key vault is locked.
+    pub locked: bool,
+    /// Addresses under which others reach this node.
+    pub listen: Vec<String>,
+    /// Connected peers.
+    pub peers: usize,
+    /// Chains, without those of identities.
+    pub chains: usize,
+    /// Identities.
+    pub identities: usize,
+    /// Bytes on disk, approximately.
+    pub store_bytes: u64,
+}
+
+/// One connected peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its id.
+    pub peer_id: String,
+    /// Addresses of the live connections.
+    pub addresses: Vec<String>,
+    /// `outbound` if this node dialled, else `inbound`.
+    pub direction: String,
+    /// Last measured round trip in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Ids of the chains in sync with it.
+    pub chains: Vec<String>,
+}
+
+/// One chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Id.
+    pub id: String,
+    /// Local name.
+    pub name: String,
+    /// `public`, `invited` or `governed`.
+    pub visibility: String,
+    /// Admitted blocks, the genesis block included.
+    pub blocks: u64,
+}
+
+/// `chain show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainDetail {
+    /// The fields of `chain list`.
+    #[serde(flatten)]
+    pub chain: Chain,
+    /// Blocks without children.
+    pub heads: Vec<String>,
+    /// Blocks held until an ancestor or a right is known.
+    pub pending: u64,
+    /// Invitations that can still be used.
+    pub invitations: usize,
+    /// Bytes of the whole store on disk, approximately.
+    pub store_bytes: u64,
+    /// Why the chain is damaged and read-only, if it is.
+    pub damaged: Option<String>,
+}
+
+/// An invitation; `invitation` (the secret text) only when it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// The text to hand out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<String>,
+    /// Id, for `revoke`.
+    pub id: String,
+    /// Uses left.
+    pub uses: u32,
+    /// RFC 3339.
+    pub expires_at: Option<String>,
+    /// Role of the newcomer, for identities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+/// One block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Id.
+    pub id: String,
+    /// 0 for genesis, otherwise 1 + the largest parent generation.
+    pub generation: u64,
+    /// Parents, ascending.
+    pub parents: Vec<String>,
+    /// The key that signed it, Multikey.
+    pub creator: String,
+    /// By the creator's clock, RFC 3339.
+    pub created_at: String,
+    /// Topics.
+    pub topics: Vec<String>,
+    /// Bytes of content.
+    pub size: u64,
+    /// Controller that wrote it, on private ledgers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// State of the content; `void` with a reason for blocks that do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Why it is void.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `chain heads`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heads {
+    /// Blocks without children.
+    pub heads: Vec<String>,
+    /// Admitted blocks.
+    pub blocks: u64,
+}
+
+/// One identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `did:walytis:…`.
+    pub did: String,
+    /// Id of its chain.
+    pub id: String,
+    /// Local name.
+    pub name: String,
+    /// This device's role, or `removed`.
+    pub role: String,
+    /// Epoch that is written under now.
+    pub epoch: Option<String>,
+    /// The recovery code: only when the identity is created, and never stored by the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery_code: Option<String>,
+}
+
+/// `identity show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityDetail {
+    /// `did:walytis:…`.
+    pub did: String,
+    /// Local name.
+    pub name: String,
+    /// This device's role, or `removed`.
+    pub role: String,
+    /// Epoch that is written under now.
+    pub epoch: Option<String>,
+    /// Epochs whose secret is not here.
+    pub locked_epochs: Vec<String>,
+    /// Controllers.
+    pub controllers: Vec<Controller>,
+}
+
+/// One controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controller {
+    /// Device id or DID.
+    pub id: String,
+    /// `device` or `identity`.
+    pub kind: String,
+    /// Its name, if known.
+    pub name: String,
+    /// Role.
+    pub role: String,
+    /// Its node, if known.
+    pub peer_id: Option<String>,
+    /// The authority op that made it a controller.
+    pub since: String,
+}
+
+/// `identity rekey`, `identity remove`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpDone {
+    /// The authority op.
+    pub op: String,
+    /// The epoch it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+}
+
+/// `identity verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Whether the signature was made by a controller of the identity over this message.
+    pub valid: bool,
+    /// The identity.
+    pub did: String,
+    /// The controller.
+    pub controller: Option<String>,
+    /// The device.
+    pub device: Option<String>,
+    /// Whether the signer still is a controller.
+    pub still_valid: bool,
+}
+
+/// `identity sign`, `identity seal`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// The signature or the sealed message.
+    pub text: String,
+}
+
+/// `identity open`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Authenticated sender, or nothing if it was sealed anonymously.
+    pub sender: Option<String>,
+    /// The message, base64.
+    pub content_base64: String,
+}
+
+/// What is here of one private content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentStatus {
+    /// Block.
+    pub id: String,
+    /// `wanted`, `partial`, `available`, `unavailable`, `locked` or `forgotten`.
+    pub state: String,
+    /// Bytes here.
+    pub bytes_done: u64,
+    /// Bytes in all, as far as known.
+    pub bytes_total: u64,
+}
+
+/// Progress of a join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done.
+    pub step: String,
+    /// Blocks here.
+    pub blocks_done: u64,
+    /// Blocks in all, as far as known.
+    pub blocks_total: u64,
+}
+
+/// A request to create a chain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateChain {
+    /// Local name.
+    pub name: String,
+    /// Anybody with the id may replicate.
+    #[serde(default)]
+    pub public: bool,
+}
+
+/// A request to make an invitation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateInvitation {
+    /// How often it can be used, at least 1.
+    pub uses: u32,
+    /// Seconds it lives.
+    pub expires_s: u64,
+    /// Chains only: every member may honour it.
+    #[serde(default)]
+    pub shareable: bool,
+    /// Identities only: role of the newcomer.
+    #[serde(default)]
+    pub role: Option<String>,
+}
+
+/// A request to join.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The invitation.
+    pub token: String,
+    /// Local name.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+impl std::fmt::Debug for Join {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Join").field("token", &"***").field("name", &self.name).finish()
+    }
+}
+
+/// A request to create an identity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateIdentity {
+    /// Local name.
+    pub name: String,
+    /// Name of this device.
+    #[serde(default)]
+    pub device: Option<String>,
+}
+
+/// A request to connect to a peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// Multiaddr.
+    pub address: String,
+}
+
+/// Which blocks a log shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Any of these topics.
+    pub topics: Vec<String>,
+    /// Signed by this key, Multikey.
+    pub creator: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub since_ms: Option<i64>,
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// Last first.
+    pub reverse: bool,
+    /// Also void blocks.
+    pub all: bool,
+    /// Go on as blocks arrive.
+    pub follow: bool,
+}
+
+impl LogQuery {
+    /// Returns it as the pairs of an URL query.
+    pub fn to_pairs(&self) -> Vec<(String, String)> {
+        let mut pairs: Vec<(String, String)> =
+            self.topics.iter().map(|topic| ("topic".to_owned(), topic.clone())).collect();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                pairs.push((name.to_owned(), value));
+            }
+        };
+        add("creator", self.creator.clone());
+        add("since_ms", self.since_ms.map(|since| since.to_string()));
+        add("limit", self.limit.map(|limit| limit.to_string()));
+        add("reverse", self.reverse.then(|| "true".to_owned()));
+        add("all", self.all.then(|| "true".to_owned()));
+        add("follow", self.follow.then(|| "true".to_owned()));
+        pairs
+    }
+
+    /// Reads it from the pairs of an URL query.
+    ///
+    /// # Errors
+    /// What is wrong with which parameter.
+    pub fn from_pairs(pairs: &[(String, String)]) -> Result<Self, String> {
+        let mut query = Self::default();
+        for (name, value) in pairs {
+            let bad = || format!("parameter {name} has an unusable value");
+            match name.as_str() {
+                "topic" => query.topics.push(value.clone()),
+                "creator" => query.creator = Some(value.clone()),
+                "since_ms" => query.since_ms = Some(value.parse().map_err(|_| bad())?),
+                "limit" => query.limit = Some(value.parse().map_err(|_| bad())?),
+                "reverse" => query.reverse = value.parse().map_err(|_| bad())?,
+                "all" => query.all = value.parse().map_err(|_| bad())?,
+                "follow" => query.follow = value.parse().map_err(|_| bad())?,
+                // Other parameters belong to the route, e.g. `layer`.
+                _ => {}
+            }
+        }
+        Ok(query)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_query_survives_the_url() {
+        let query = LogQuery {
+            topics: vec!["a b".into(), "c&d".into()],
+            creator: Some("z6Mk".into()),
+            since_ms: Some(-5),
+            limit: Some(3),
+            reverse: true,
+            all: true,
+            follow: false,
+        };
+        assert_eq!(LogQuery::from_pairs(&query.to_pairs()), Ok(query));
+        assert!(LogQuery::from_pairs(&[("limit".into(), "x".into())]).is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! End-to-end figures, each beside the bound measured in the same run. Prints JSON lines; asserts nothing.
+//!
+//! ```text
+//! make bench            all; or: make bench BENCH="add join"
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "a figure is printed, a failure panics")]
+
+mod bounds;
+mod chains;
+mod private;
+mod stack;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let all = wanted.is_empty();
+    let runs = |name: &str| all || wanted.iter().any(|one| one == name);
+    println!(
+        "{{\"bench\":\"machine\",\"cores\":{},\"blocks_in_join\":{}}}",
+        std::thread::available_parallelism().map_or(0, usize::from),
+        chains::JOIN_BLOCKS
+    );
+    runtime.block_on(async {
+        if runs("add") {
+            chains::durable_add().await;
+        }
+        if runs("add_many") {
+            chains::add_many().await;
+        }
+        if runs("join") {
+            chains::join_over_libp2p().await;
+        }
+        if runs("announce") {
+            chains::add_to_subscriber().await;
+        }
+        if runs("private") {
+            private::add_to_readable().await;
+        }
+    });
+}

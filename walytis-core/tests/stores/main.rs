@@ -4,6 +4,7 @@
 
 mod blobs;
 mod crash;
+mod cut;
 mod kill;
 mod kv;
 mod rocks;

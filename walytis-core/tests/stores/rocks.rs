@@ -7,14 +7,14 @@ use std::time::Instant;
 use tempfile::TempDir;
 use walytis_core::store::{Batch, Direction, Durability, KeyRange, KvStore, RocksStore, StoreError};
 
-async fn put(store: &RocksStore, key: &[u8], value: &[u8], durability: Durability) {
+pub(crate) async fn put(store: &RocksStore, key: &[u8], value: &[u8], durability: Durability) {
     let mut batch = Batch::new();
     batch.put(key.to_vec(), value.to_vec());
     store.commit(batch, durability).await.unwrap();
 }
 
 /// Twenty values of incompressible bytes, under keys `k0`…
-async fn fill(store: &RocksStore) {
+pub(crate) async fn fill(store: &RocksStore) {
     for number in 0..20u32 {
         let noise: Vec<u8> =
             (0..5000u32).map(|at| (at ^ (number << 16)).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
@@ -23,7 +23,7 @@ async fn fill(store: &RocksStore) {
 }
 
 /// A folder with a filled and closed store.
-async fn closed_store() -> TempDir {
+pub(crate) async fn closed_store() -> TempDir {
     let directory = TempDir::new().unwrap();
     let store = RocksStore::open(directory.path()).await.unwrap();
     fill(&store).await;
@@ -31,7 +31,7 @@ async fn closed_store() -> TempDir {
     directory
 }
 
-fn files(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> = names.filter(|path| wanted(path.file_name().unwrap().to_str().unwrap())).collect();
     files.sort();
@@ -51,7 +51,7 @@ fn flip_byte(path: &Path, at: usize) {
 }
 
 /// The folder as a kill leaves it: nothing closed, nothing tidied.
-fn copy_of_running(directory: &Path) -> TempDir {
+pub(crate) fn copy_of_running(directory: &Path) -> TempDir {
     let copy = TempDir::new().unwrap();
     for path in files(directory, |name| name != "LOCK") {
         fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
@@ -59,7 +59,7 @@ fn copy_of_running(directory: &Path) -> TempDir {
     copy
 }
 
-async fn assert_damaged(directory: &Path, what: &str) {
+pub(crate) async fn assert_damaged(directory: &Path, what: &str) {
     match RocksStore::open(directory).await {
         Err(StoreError::Damaged { directory: named, .. }) => assert_eq!(Path::new(&named), directory, "{what}"),
         other => panic!("{what}: {other:?}"),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, ErrorKind, LogLevel, Options};
 
+use super::guard::Guard;
 use crate::store::StoreError;
 use crate::store::folder::create_folder;
 
@@ -23,19 +24,36 @@ const OPEN_FILES_MAX: i32 = 256;
 /// Bits per key of the filters that answer for absent keys. From RocksDB's tuning guide: 1 % false positives.
 const FILTER_BITS: f64 = 10.0;
 
-/// Opens the database, creating it if the folder has none. Blocks.
-pub(super) fn open(directory: &Path) -> Result<DB, StoreError> {
-    let fresh = prepare(directory)?;
-    DB::open(&options(fresh), directory).map_err(|error| store_error(directory, &error))
+/// Opens the database, creating it if the folder has none. Damage that can be seen is found before anything is changed.
+/// Blocks.
+pub(super) fn open(directory: &Path) -> Result<(DB, Guard), StoreError> {
+    let io = |error: io::Error| StoreError::Io { reason: format!("{}: {error}", directory.display()) };
+    let engine = |error: rocksdb::Error| store_error(directory, &error);
+    create_folder(directory).map_err(io)?;
+    let mut guard = Guard::lock(directory)?;
+    let fresh = is_fresh(directory, &guard)?;
+    if !fresh {
+        guard.check_manifest()?;
+        // Opening for reading goes through manifest, tables and log and changes nothing. After a clean close the log is
+        // empty; otherwise it is read twice, of which LOG_BYTES_MAX bounds the cost.
+        let db = DB::open_for_read_only(&options(false), directory, false).map_err(engine)?;
+        guard.check_sequence(db.latest_sequence_number())?;
+    }
+    let db = DB::open(&options(fresh), directory).map_err(engine)?;
+    // What opening found in the log stands in tables now.
+    guard.renew(Some(db.latest_sequence_number())).map_err(io)?;
+    Ok((db, guard))
 }
 
-/// Makes the folder and says whether the store is to be created. RocksDB itself would create a new one over the tables
-/// of a store whose file `CURRENT` is missing, and then remove them.
-fn prepare(directory: &Path) -> Result<bool, StoreError> {
+/// Says whether the store is to be created. RocksDB itself would create a new one over the tables of a store whose file
+/// `CURRENT` is missing, and then remove them.
+fn is_fresh(directory: &Path, guard: &Guard) -> Result<bool, StoreError> {
     let io = |error: io::Error| StoreError::Io { reason: format!("{}: {error}", directory.display()) };
-    create_folder(directory).map_err(io)?;
     if directory.join("CURRENT").exists() {
         return Ok(false);
+    }
+    if guard.is_marked() {
+        return Err(damaged(directory, "its file CURRENT is missing".into()));
     }
     for entry in fs::read_dir(directory).map_err(io)? {
         let name = entry.map_err(io)?.file_name();

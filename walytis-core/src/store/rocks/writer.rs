@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -26,6 +26,10 @@ const COMMITS_WAITING_MAX: usize = 1024;
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// How long buffered commits wait for a flush when nothing else comes. Chosen: bounds what a power cut can take.
 const IDLE_FLUSH_AFTER: Duration = Duration::from_secs(1);
+
+/// How often the mark of the store is renewed at most. Chosen: two small flushes a second cost a busy store nothing, and
+/// a damaged file can hide at most this much.
+const MARK_AFTER: Duration = Duration::from_secs(1);
 
 /// A commit on its way to the writer.
 struct Job {
@@ -101,22 +105,44 @@ impl Writer {
 fn run(shared: &Shared, queue: &Receiver<Job>) {
     // Buffered commits were written since the last flush.
     let mut unflushed = false;
+    // Everything written so far is known to be flushed.
+    let mut all_flushed = true;
+    let mut marked_at = Instant::now();
     loop {
         let first = match queue.recv_timeout(IDLE_FLUSH_AFTER) {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
-                if unflushed && let Err(error) = shared.with_db(|db| db.flush_wal(true)) {
-                    tracing::warn!(%error, "flushing buffered writes failed");
+                if unflushed {
+                    all_flushed = flush_log(shared);
+                    unflushed = false;
                 }
-                unflushed = false;
+                // In every pause: a buffer written out or tables merged later change the manifest as well.
+                renew_mark(shared, all_flushed);
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let group = collect(first, queue);
         unflushed = !group.iter().any(|job| job.durability == Durability::Flushed);
-        finish(shared, group);
+        all_flushed = finish(shared, group) && !unflushed;
+        if marked_at.elapsed() >= MARK_AFTER {
+            renew_mark(shared, all_flushed);
+            marked_at = Instant::now();
+        }
     }
+}
+
+fn flush_log(shared: &Shared) -> bool {
+    let flushed = shared.with_db(|db| db.flush_wal(true));
+    if let Err(error) = &flushed {
+        tracing::warn!(%error, "flushing buffered writes failed");
+    }
+    flushed.is_ok()
+}
+
+fn renew_mark(shared: &Shared, all_flushed: bool) {
+    let sequence = shared.with_db(|db| Ok(all_flushed.then(|| db.latest_sequence_number())));
+    shared.renew_mark(sequence.unwrap_or(None));
 }
 
 /// Takes the commits that wait behind `first`, up to the limit of a group.
@@ -144,8 +170,8 @@ fn write_bytes(write: &Write) -> usize {
     }
 }
 
-/// Writes the group and answers each commit of it.
-fn finish(shared: &Shared, group: Vec<Job>) {
+/// Writes the group and answers each commit of it. Says whether it was written.
+fn finish(shared: &Shared, group: Vec<Job>) -> bool {
     let flush = group.iter().any(|job| job.durability == Durability::Flushed);
     let batches = || group.iter().map(|job| &job.batch);
     let written = shared.with_db(|db| write(db, batches(), flush));
@@ -157,6 +183,7 @@ fn finish(shared: &Shared, group: Vec<Job>) {
         // Whoever gave up waiting does not want the answer.
         let _unheard = job.done.send(answer);
     }
+    written.is_ok()
 }
 
 /// The same error for each commit of a group.

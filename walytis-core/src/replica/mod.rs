@@ -19,6 +19,7 @@ mod codec_v1;
 mod driver;
 mod gossip;
 mod gossip_v1;
+mod halves;
 mod keys;
 mod line;
 mod link;

@@ -77,7 +77,11 @@ pub enum Admission {
 /// Decides which valid blocks enter a chain. Must be monotone: what it once admitted it would always admit.
 #[async_trait]
 pub trait AdmissionPolicy: Send + Sync + fmt::Debug {
-    /// Judges a block whose own rules all hold and whose ancestors are all admitted.
+    /// Judges a block whose own rules all hold and whose ancestors are all known: admitted, or judged `Wait` before and
+    /// still waiting. So an ancestor may not stand on the chain yet, and must be remembered by the policy if it matters.
+    ///
+    /// Called by the task that owns the chain: it must not call back into the chain (that would wait for itself), only
+    /// look at what the policy keeps. The chain admits nothing meanwhile, so it should answer soon.
     async fn judge(&self, block: &Block) -> Admission;
 
     /// Returns a counter that moves when a waiting block may be judged otherwise.

@@ -63,5 +63,7 @@ pub mod node;
 pub mod replica;
 pub mod secret;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod topic;
 pub mod unixfs;

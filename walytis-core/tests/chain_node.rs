@@ -179,7 +179,7 @@ async fn an_invitation_is_good_for_its_uses_across_a_restart_and_no_more() {
     let bench = Bench::new();
     let node = bench.open(1).await;
     let id = node.create_chain("club", Visibility::Invited).await.unwrap().id();
-    let options = InviteOptions { uses: 2, expires_at_ms: None };
+    let options = InviteOptions { uses: 2, expires_at_ms: None, ..InviteOptions::default() };
     let key = node.invite(&id, options).await.unwrap().record.key;
     let secret = node.honour(&id, &key, &peer(1)).await.unwrap().secret.unwrap();
     // The same peer again: it crashed half-way.
@@ -197,7 +197,7 @@ async fn expired_revoked_and_foreign_invitations_are_told_apart() {
     let node = bench.open(1).await;
     let id = node.create_chain("club", Visibility::Invited).await.unwrap().id();
     let other = node.create_chain("other", Visibility::Invited).await.unwrap().id();
-    let options = InviteOptions { uses: 5, expires_at_ms: Some(2_000) };
+    let options = InviteOptions { uses: 5, expires_at_ms: Some(2_000), ..InviteOptions::default() };
     let key = node.invite(&id, options).await.unwrap().record.key;
     assert!(matches!(node.honour(&other, &key, &peer(1)).await.unwrap_err(), InvitationError::Unknown));
     node.honour(&id, &key, &peer(1)).await.unwrap();
@@ -214,7 +214,12 @@ async fn concurrent_joins_never_exceed_the_uses() {
     let bench = Bench::new();
     let node = bench.open(1).await;
     let id = node.create_chain("club", Visibility::Invited).await.unwrap().id();
-    let key = node.invite(&id, InviteOptions { uses: 3, expires_at_ms: None }).await.unwrap().record.key;
+    let key = node
+        .invite(&id, InviteOptions { uses: 3, expires_at_ms: None, ..InviteOptions::default() })
+        .await
+        .unwrap()
+        .record
+        .key;
     let peers: Vec<_> = (0..20).map(peer_of).collect();
     let joins = peers.iter().map(|peer| node.honour(&id, &key, peer));
     let honoured = futures::future::join_all(joins).await.into_iter().filter(Result::is_ok).count();

@@ -44,7 +44,7 @@ async fn an_invitation_is_used_up_after_its_uses() {
     let world = World::new();
     let a = world.peer(1).await;
     let chain = a.create("notes", Visibility::Invited).await;
-    let invitation = a.invite(&chain, InviteOptions { uses: 2, expires_at_ms: None }).await;
+    let invitation = a.invite(&chain, InviteOptions { uses: 2, expires_at_ms: None, ..InviteOptions::default() }).await;
     let (b, c, d) = (world.peer(2).await, world.peer(3).await, world.peer(4).await);
     b.join(&invitation).await.unwrap();
     // The same node again, having lost everything: costs no second use.
@@ -62,7 +62,8 @@ async fn expired_and_revoked_invitations_say_so_and_leave_nothing() {
     let world = World::new();
     let (a, b) = (world.peer(1).await, world.peer(2).await);
     let chain = a.create("notes", Visibility::Invited).await;
-    let expiring = a.invite(&chain, InviteOptions { uses: 1, expires_at_ms: Some(2_000_000) }).await;
+    let expiring =
+        a.invite(&chain, InviteOptions { uses: 1, expires_at_ms: Some(2_000_000), ..InviteOptions::default() }).await;
     let revoked = a.invite(&chain, InviteOptions::default()).await;
     a.node.revoke(&chain, &revoked.key()).await.unwrap();
     assert!(matches!(b.join(&revoked).await.unwrap_err(), JoinError::Revoked));

@@ -1,4 +1,4 @@
-//! The member's side: honours invitations that this node has issued.
+//! The member's side: honours invitations that this node has issued, and the shareable ones of all members.
 
 use std::fmt;
 use std::sync::Arc;
@@ -127,7 +127,8 @@ impl Member {
             Err(InvitationError::Expired) => denied(Denial::Expired),
             Err(InvitationError::UsedUp) => denied(Denial::UsedUp),
             Err(InvitationError::Revoked) => denied(Denial::Revoked),
-            Err(InvitationError::Unknown) => None,
+            // Nobody is asked to revoke here.
+            Err(InvitationError::Unknown | InvitationError::NotIssuer) => None,
             Err(InvitationError::Node(error)) => self.judge_failure(&chain, &key, &error).await,
         }
     }
@@ -141,8 +142,7 @@ impl Member {
         error: &crate::node::NodeError,
     ) -> Option<JoinMessage> {
         warn!(?chain, %error, "an invitation could not be honoured");
-        let known = self.node.invitations(chain).await.ok()?;
-        known.iter().any(|record| record.key == *key).then_some(JoinMessage::Denied(Denial::Unable))
+        self.node.knows_invitation(chain, key).await.then_some(JoinMessage::Denied(Denial::Unable))
     }
 }
 

@@ -17,9 +17,11 @@
 
 mod joiner;
 mod member;
+mod members;
 mod token;
 mod wire_v1;
 
 pub use joiner::{JoinError, JoinProgress, Joined, join};
 pub use member::{JOIN, JoinService};
+pub use members::members;
 pub use token::{Invitation, MEMBERS_MAX, TOKEN_BYTES_MAX, TokenError};

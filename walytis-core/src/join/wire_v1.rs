@@ -156,8 +156,7 @@ mod tests {
     }
 
     fn lines() -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        samples().iter().map(|message| hex(&message.encode()) + "\n").collect()
+        crate::testing::hex_lines(&samples().iter().map(JoinMessage::encode).collect::<Vec<_>>())
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Invitations to invited chains, as their issuer keeps them.
+//! Invitations to chains: issued, listed, revoked, honoured.
 //!
-//! The token that travels carries the seed of a key pair; the issuer stores the public key and what it is good for. Uses
-//! are counted per joining peer: one that comes again, because it crashed half-way, costs nothing.
+//! The token that travels carries the seed of a key pair. What its public key is good for stands with the issuer alone,
+//! or, of a shareable invitation, on the chain for every member. Uses are counted per joining peer: one that comes again,
+//! because it crashed half-way, costs nothing.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::error::{NodeError, NodeResult};
@@ -26,16 +26,19 @@ pub struct InviteOptions {
     pub uses: u32,
     /// When it ends, milliseconds since the Unix epoch; nothing: never.
     pub expires_at_ms: Option<i64>,
+    /// Whether every member may honour it, also while this node is off. It is then published on the chain: public key,
+    /// uses and end, nothing that lets anybody in.
+    pub shareable: bool,
 }
 
 impl Default for InviteOptions {
     fn default() -> Self {
-        Self { uses: 1, expires_at_ms: None }
+        Self { uses: 1, expires_at_ms: None, shareable: false }
     }
 }
 
-/// A stored invitation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An invitation as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvitationRecord {
     /// Its public key; also its name.
     pub key: PublicKey,
@@ -45,11 +48,13 @@ pub struct InvitationRecord {
     pub expires_at_ms: Option<i64>,
     /// Whether every member may honour it.
     pub shareable: bool,
+    /// Who published it, if it is shareable; only that key revokes it.
+    pub issuer: Option<PublicKey>,
     /// Whether it was revoked.
     pub revoked: bool,
     /// When it was issued, milliseconds since the Unix epoch.
     pub created_at_ms: i64,
-    /// Peers that joined with it.
+    /// Peers that joined with it; not named for shareable ones.
     pub joined: Vec<PeerId>,
 }
 
@@ -87,6 +92,9 @@ pub enum InvitationError {
     /// All its uses are taken.
     #[error("this invitation is used up")]
     UsedUp,
+    /// A shareable invitation of another member.
+    #[error("only the member that issued this invitation can revoke it")]
+    NotIssuer,
     /// The node could not.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -97,6 +105,7 @@ impl InvitationError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Node(error) => error.fault(),
+            Self::NotIssuer => Fault::Caller,
             _ => Fault::Peer,
         }
     }
@@ -130,18 +139,23 @@ impl Node {
         self.parts().entropy.fill(seed.as_mut());
         let seed = Secret::new(*seed);
         let now_ms = self.parts().clock.now_ms();
-        let record = InvitationRecord {
+        let mut record = InvitationRecord {
             key: SigningKey::from_seed(&seed).public_key(),
             uses_left,
             expires_at_ms: options.expires_at_ms,
-            shareable: false,
+            shareable: options.shareable,
+            issuer: None,
             revoked: false,
             created_at_ms: now_ms,
             joined: Vec::new(),
         };
         let _turn = self.turn().await?;
+        if options.shareable {
+            record.issuer = Some(self.issue_shared(chain, &record).await?);
+            return Ok(NewInvitation { record, seed });
+        }
         let mut batch = Batch::new();
-        let kept = self.invitations(chain).await?;
+        let kept = self.own_invitations(chain).await?;
         if kept.len() >= INVITATIONS_MAX {
             for old in kept.iter().filter(|old| old.check(now_ms).is_err()) {
                 batch.delete(records::invitation(chain, &old.key));
@@ -156,24 +170,39 @@ impl Node {
         Ok(NewInvitation { record, seed })
     }
 
-    /// Returns the invitations to a chain, by key; those of no use any more too.
+    /// Returns the invitations to a chain, by key: those of this node and the shareable ones of all members; those of no
+    /// use any more too.
     ///
     /// # Errors
     /// [`NodeError::Store`].
     pub async fn invitations(&self, chain: &ChainId) -> NodeResult<Vec<InvitationRecord>> {
+        let mut all = self.own_invitations(chain).await?;
+        all.extend(self.shared_invitations(chain).await?);
+        all.sort_by_key(|record| record.key);
+        Ok(all)
+    }
+
+    /// Says whether an invitation of this key was ever issued, as far as this node can tell.
+    pub(crate) async fn knows_invitation(&self, chain: &ChainId, key: &PublicKey) -> bool {
+        let own = self.invitation(chain, key).await;
+        own.is_ok_and(|found| found.is_some()) || self.knows_shared(chain, key).await.unwrap_or(false)
+    }
+
+    async fn own_invitations(&self, chain: &ChainId) -> NodeResult<Vec<InvitationRecord>> {
         let range = records::invitations(chain);
         let found = self.parts().store.scan(range, Direction::Forward, 2 * INVITATIONS_MAX).await?;
         let decode = |(key, value): &(Bytes, Bytes)| InvitationRecord::decode(key, value);
         Ok(found.iter().map(decode).collect::<Result<_, _>>()?)
     }
 
-    /// Revokes an invitation; flushed when it returns. Idempotent. Who joined stays.
+    /// Revokes an invitation; flushed when it returns, and published if it is shareable: other members honour it until
+    /// they have heard. Idempotent. Who joined stays.
     ///
     /// # Errors
-    /// [`InvitationError::Unknown`], [`InvitationError::Node`].
+    /// [`InvitationError::Unknown`], [`InvitationError::NotIssuer`], [`InvitationError::Node`].
     pub async fn revoke(&self, chain: &ChainId, key: &PublicKey) -> Result<(), InvitationError> {
         let _turn = self.turn().await?;
-        let mut record = self.invitation(chain, key).await?.ok_or(InvitationError::Unknown)?;
+        let Some(mut record) = self.invitation(chain, key).await? else { return self.revoke_shared(chain, key).await };
         record.revoked = true;
         self.store_invitation(chain, &record).await
     }
@@ -188,7 +217,9 @@ impl Node {
         // The secret first: a locked vault must not cost a use.
         let secret = self.chain_secret(chain).await?;
         let _turn = self.turn().await?;
-        let mut record = self.invitation(chain, key).await?.ok_or(InvitationError::Unknown)?;
+        let Some(mut record) = self.invitation(chain, key).await? else {
+            return self.honour_shared(chain, key, peer, secret).await;
+        };
         match record.check(self.parts().clock.now_ms()) {
             Ok(()) => {}
             Err(InvitationError::UsedUp) if record.joined.contains(peer) => {}

@@ -10,10 +10,12 @@
 mod error;
 mod governed;
 mod invitation;
+mod invitation_v1;
 mod lifecycle;
 mod names;
 mod opening;
 mod records;
+mod shared;
 
 pub use error::{NodeError, NodeResult};
 pub use governed::{Governance, GovernedGenesis};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::hex_lines;
 
 fn samples() -> Vec<Frame> {
     let id = |byte| BlockId::from_digest([byte; 32]);
@@ -26,14 +27,10 @@ fn samples() -> Vec<Frame> {
     ]
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/catchup_frames_v1.hex");
 
 fn lines() -> String {
-    samples().iter().map(|frame| hex(&frame.encode()) + "\n").collect()
+    hex_lines(&samples().iter().map(Frame::encode).collect::<Vec<_>>())
 }
 
 #[test]

@@ -101,8 +101,8 @@ mod tests {
 
     fn lines() -> String {
         let entropy = SeededEntropy::new(1);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        samples().iter().map(|gossip| hex(&seal(gossip, TOPIC, &Secret::new([2; 32]), &entropy)) + "\n").collect()
+        let sealed = |gossip| seal(gossip, TOPIC, &Secret::new([2; 32]), &entropy);
+        crate::testing::hex_lines(&samples().iter().map(sealed).collect::<Vec<_>>())
     }
 
     #[test]

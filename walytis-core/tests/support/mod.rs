@@ -19,7 +19,7 @@ use walytis_core::block::{BlockDraft, DraftContent, Visibility};
 use walytis_core::chain::{Chain, Summary};
 use walytis_core::clock::{ManualClock, SeededEntropy};
 use walytis_core::id::{BlockId, ChainId, PeerId};
-use walytis_core::join::{Invitation, JoinError, JoinService, Joined, join};
+use walytis_core::join::{Invitation, JoinError, JoinService, Joined, join, members};
 use walytis_core::key::SigningKey;
 use walytis_core::ledger::{Ledger as _, LedgerRead as _, NewBlock, Query};
 use walytis_core::net::{MemoryHub, MemoryNetwork, Network};
@@ -159,10 +159,11 @@ impl Peer {
         self.node.import_genesis(import).await.unwrap();
     }
 
-    /// Issues an invitation that names this node.
+    /// Issues an invitation that names this node and, if they may honour it, those that sync the chain.
     pub async fn invite(&self, chain: &ChainId, options: InviteOptions) -> Invitation {
         let new = self.node.invite(chain, options).await.unwrap();
-        let members = self.network.addresses().into_iter().map(|address| (self.id(), address)).collect();
+        let others = if options.shareable { self.sync_peers(chain) } else { Vec::new() };
+        let members = members(&*self.network, &others);
         Invitation { chain: *chain, seed: new.seed, expires_at_ms: options.expires_at_ms, members }
     }
 

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 fn hex(bytes: &[u8]) -> String {
-    let lines = bytes.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
-    lines.collect()
+    crate::testing::hex_lines(&bytes.chunks(32).collect::<Vec<_>>())
 }
 
 fn golden_files() -> BTreeMap<&'static str, String> {

@@ -104,6 +104,7 @@ fn check<const N: usize>(key: &BlobKey, bytes: &[u8]) -> [u8; N] {
 mod tests {
     use super::*;
     use crate::id::{BlockId, ChainId};
+    use crate::testing::hex;
 
     fn key() -> BlobKey {
         let chain = ChainId(BlockId::from_digest([0x11; 32]));
@@ -114,10 +115,6 @@ mod tests {
     fn example() -> Vec<u8> {
         let chunks = Chunks::new(10, 4).unwrap();
         [header(&key(), &chunks), record(&key(), 2).to_vec(), record(&key(), 0).to_vec()].concat()
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Encodes the header as it is signed; the index of a chain keeps it in this form too.
+    /// Encodes the header as it is signed.
+    #[cfg(test)]
     pub(crate) fn encode(&self) -> Vec<u8> {
         codec_v1::encode_header(self)
     }
@@ -103,6 +104,7 @@ pub struct Block {
     id: BlockId,
     file: Bytes,
     header: Header,
+    header_bytes: Bytes,
     inline: Option<Bytes>,
 }
 
@@ -136,9 +138,34 @@ impl UnverifiedBlock {
     /// [`RuleViolation`] with the first rule broken.
     pub fn verify(self, chain: &ChainId) -> Result<Block, RuleViolation> {
         rule::check(&self, chain)?;
-        signature::verify(&self.header.creator, &self.header_bytes, &self.signature)
-            .map_err(|rule| RuleViolation { rule, block: self.id })?;
+        signature::verify(self.claim()).map_err(|rule| RuleViolation { rule, block: self.id })?;
         Ok(self.into_block())
+    }
+
+    /// Checks many blocks like [`Self::verify`], their signatures together: several times faster. The outcomes stand in
+    /// the order of `blocks`. `rng` must be unpredictable for whoever made the blocks.
+    pub(crate) fn verify_all(
+        blocks: Vec<Self>,
+        chain: &ChainId,
+        rng: impl rand_core::CryptoRng,
+    ) -> Vec<Result<Block, RuleViolation>> {
+        let checked: Vec<_> = blocks.iter().map(|block| rule::check(block, chain)).collect();
+        let sound = || blocks.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
+        let claims: Vec<_> = sound().map(|(block, _)| block.claim()).collect();
+        let mut signatures = signature::verify_all(&claims, rng).into_iter();
+        let outcome = |(block, checked): (Self, Result<(), RuleViolation>)| {
+            checked?;
+            // One outcome stands there for each sound block; none: not verified.
+            let signature = signatures.next().unwrap_or(Err(Rule::Signature));
+            signature.map_err(|rule| RuleViolation { rule, block: block.id })?;
+            Ok(block.into_block())
+        };
+        drop(claims);
+        blocks.into_iter().zip(checked).map(outcome).collect()
+    }
+
+    fn claim(&self) -> signature::Claim<'_> {
+        signature::Claim { creator: &self.header.creator, header: &self.header_bytes, signature: &self.signature }
     }
 
     /// Turns a block that this node verified before it stored it back into a [`Block`]. Private to the crate: bytes
@@ -148,7 +175,8 @@ impl UnverifiedBlock {
     }
 
     fn into_block(self) -> Block {
-        Block { id: self.id, file: self.file, header: self.header, inline: self.inline }
+        let Self { id, file, header, header_bytes, inline, .. } = self;
+        Block { id, file, header, header_bytes, inline }
     }
 }
 
@@ -166,6 +194,11 @@ impl Block {
     /// Returns the header.
     pub const fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Returns the header as it is signed; the index of a chain keeps it in this form too.
+    pub(crate) const fn header_bytes(&self) -> &Bytes {
+        &self.header_bytes
     }
 
     /// Returns the content if it stands in the block.

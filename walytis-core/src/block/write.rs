@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Block, ContentRef, Header, UnverifiedBlock, codec_v1, signature};
+use super::{Block, ContentRef, Header, Rule, RuleViolation, UnverifiedBlock, codec_v1, signature};
 use crate::id::{BlobId, BlockId, ChainId, Digest};
 use crate::key::{SignError, Signer};
+use crate::limits::BLOCK_FILE_MAX;
 use crate::topic::Topic;
 
 /// Content of a block to be written.
@@ -73,13 +74,14 @@ impl BlockDraft {
     ///
     /// # Errors
     /// [`SignError`]. The outer result is the signer's, the inner one says which rule the draft breaks.
-    pub fn sign_checked(self, signer: &dyn Signer) -> Result<Result<Block, super::RuleViolation>, SignError> {
+    pub fn sign_checked(self, signer: &dyn Signer) -> Result<Result<Block, RuleViolation>, SignError> {
         let chain = self.chain;
         let unverified = self.sign(signer)?;
         let chain = chain.unwrap_or(ChainId(unverified.id));
-        if let Err(violation) = UnverifiedBlock::decode(unverified.file.clone()) {
-            return Ok(Err(violation));
+        if unverified.file.len() > BLOCK_FILE_MAX {
+            return Ok(Err(RuleViolation { rule: Rule::FileSize, block: unverified.id }));
         }
+        debug_assert_eq!(UnverifiedBlock::decode(unverified.file.clone()).as_ref(), Ok(&unverified));
         Ok(super::rule::check(&unverified, &chain).map(|()| unverified.into_block()))
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Admissions {
     /// Blocks whose rules hold and whose ancestors are admitted or waiting; the policy says "not yet".
     waiting: BTreeMap<BlockId, Waiting>,
     waiting_bytes: usize,
+    /// What the blocks at hand name and the store does not have; while they are dealt with nothing else is committed.
+    absent: BTreeSet<BlockId>,
     started: Instant,
 }
 
@@ -65,6 +67,7 @@ impl Admissions {
             pending: PendingBlocks::new(PendingLimits::default()),
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
+            absent: BTreeSet::new(),
             started: Instant::now(),
         }
     }
@@ -92,7 +95,21 @@ impl Admissions {
         blocks: Vec<Block>,
         from: Option<&PeerId>,
     ) -> Result<Offered, LedgerError> {
-        self.warm(core, &blocks).await?;
+        self.absent = absent(core, &blocks).await?;
+        let offered = self.offer_known(core, tip, stage, blocks, from).await;
+        self.absent.clear();
+        offered
+    }
+
+    /// The same, once everything that is stored of the blocks and their parents is in memory.
+    async fn offer_known(
+        &mut self,
+        core: &Inner,
+        tip: &mut Tip,
+        stage: &mut Stage,
+        blocks: Vec<Block>,
+        from: Option<&PeerId>,
+    ) -> Result<Offered, LedgerError> {
         let mut offered = Offered::default();
         let mut queue: VecDeque<Block> = blocks.into();
         while let Some(block) = queue.pop_front() {
@@ -314,18 +331,6 @@ impl Admissions {
         }
     }
 
-    /// Reads what the blocks and their parents need into memory, in one go.
-    async fn warm(&self, core: &Inner, blocks: &[Block]) -> Result<(), LedgerError> {
-        let inside: BTreeSet<_> = blocks.iter().map(Block::id).collect();
-        let parents: BTreeSet<_> = blocks
-            .iter()
-            .flat_map(|block| &block.header().parents)
-            .filter(|id| !inside.contains(id))
-            .copied()
-            .collect();
-        core.table.nodes(&parents.into_iter().collect::<Vec<_>>()).await.map(|_| ())
-    }
-
     async fn unknown_parents(
         &self,
         core: &Inner,
@@ -349,8 +354,19 @@ impl Admissions {
         if let Some(held) = self.waiting.get(id) {
             return Ok(Some(held.node.clone()));
         }
+        if self.absent.contains(id) {
+            return Ok(None);
+        }
         Ok(core.table.nodes(std::slice::from_ref(id)).await?.pop().flatten())
     }
+}
+
+/// Reads the nodes of blocks and their parents into memory, in one go; returns those that are not stored.
+async fn absent(core: &Inner, blocks: &[Block]) -> Result<BTreeSet<BlockId>, LedgerError> {
+    let named = blocks.iter().flat_map(|block| block.header().parents.iter().copied().chain([block.id()]));
+    let named: Vec<_> = named.collect::<BTreeSet<_>>().into_iter().collect();
+    let nodes = core.table.nodes(&named).await?;
+    Ok(named.into_iter().zip(nodes).filter(|(_, node)| node.is_none()).map(|(id, _)| id).collect())
 }
 
 /// Says how a peer's block enters.

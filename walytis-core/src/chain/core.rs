@@ -12,6 +12,7 @@ use super::content::BlobFetcher;
 use super::schema::{Keys, Tag, id_at_end, read_blob};
 use super::table::{Table, behind};
 use super::task::{self, Command};
+use super::write::Written;
 use super::{content, intake, verify, write};
 use crate::access::{AdmissionPolicy, ChainAccess};
 use crate::block::{Block, Header, RuleViolation, UnverifiedBlock, Visibility};
@@ -323,7 +324,7 @@ impl ChainCore {
                 None => new.push(block),
             }
         }
-        let (verified, rejected) = verify::verify(self.inner.id, new).await;
+        let (verified, rejected) = verify::verify(self.inner.id, new, &self.inner.entropy).await;
         offered.rejected = rejected;
         if verified.is_empty() {
             offered.missing = self.missing();
@@ -433,7 +434,7 @@ impl ChainCore {
         self.inner.stop.is_cancelled()
     }
 
-    pub(super) async fn append(&self, append: write::Prepared) -> Result<Vec<Block>, LedgerError> {
+    pub(super) async fn append(&self, append: write::Prepared) -> Result<Vec<Written>, LedgerError> {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Append { append, reply }).await?;
         answer.await.map_err(|_| LedgerError::Closed)?

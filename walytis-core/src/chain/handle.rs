@@ -11,7 +11,7 @@ use super::core::ChainCore;
 use super::intake::{self, Nonce};
 use super::schema::{Tag, id_at_end};
 use super::table::behind;
-use super::write::{Prepared, PreparedBlock};
+use super::write::{Prepared, PreparedBlock, Written};
 use super::{content, query, subscribe};
 use crate::block::Block;
 use crate::fault::Fault;
@@ -213,8 +213,11 @@ impl Chain {
                 intake::give_up(inner, mark).await;
             }
         }
-        let added = added?;
-        query::infos(inner, &added.iter().map(Block::id).collect::<Vec<_>>()).await
+        let mut infos = Vec::new();
+        for Written { block, arrival } in added? {
+            infos.push(query::info(inner, block.id(), block.header().clone(), arrival, false).await?);
+        }
+        Ok(infos)
     }
 
     /// Takes in the contents; what was stored beside the chain is noted in `marks`.

@@ -10,6 +10,7 @@ use super::content;
 use super::core::Inner;
 use super::schema::{self, Tag, id_at_end, read_id, read_number};
 use super::table::behind;
+use crate::block::Header;
 use crate::id::BlockId;
 use crate::ledger::{Author, BlockInfo, BlockState, Cursor, LedgerError, Order, Query};
 use crate::store::{Direction, KeyRange, StoreError};
@@ -25,22 +26,32 @@ pub(super) async fn infos(core: &Inner, ids: &[BlockId]) -> Result<Vec<BlockInfo
             let key = core.table.keys.of_block(Tag::Node, id);
             return core.table.note(Err(StoreError::corrupt(&key, "an index names a block that is not here")));
         };
-        let state = content::state(core, &record.header.content, record.skeleton).await?;
-        let header = record.header;
-        infos.push(BlockInfo {
-            id: *id,
-            generation: header.generation,
-            creator: header.creator,
-            author: Author(header.creator.to_string().into()),
-            created_at_ms: header.created_at_ms,
-            size: header.content.len(),
-            parents: header.parents,
-            topics: header.topics,
-            cursor: Cursor(record.arrival),
-            state,
-        });
+        infos.push(info(core, *id, record.header, record.arrival, record.skeleton).await?);
     }
     Ok(infos)
+}
+
+/// Returns what is told of an admitted block.
+pub(super) async fn info(
+    core: &Inner,
+    id: BlockId,
+    header: Header,
+    arrival: u64,
+    skeleton: bool,
+) -> Result<BlockInfo, LedgerError> {
+    let state = content::state(core, &header.content, skeleton).await?;
+    Ok(BlockInfo {
+        id,
+        generation: header.generation,
+        creator: header.creator,
+        author: Author(header.creator.to_string().into()),
+        created_at_ms: header.created_at_ms,
+        size: header.content.len(),
+        parents: header.parents,
+        topics: header.topics,
+        cursor: Cursor(arrival),
+        state,
+    })
 }
 
 /// Answers a query as a stream that reads on as it is polled.

@@ -184,11 +184,9 @@ pub(super) struct NodeRecord {
 }
 
 impl NodeRecord {
-    pub(super) fn encode(arrival: u64, skeleton: bool, header: &Header) -> Bytes {
-        let mut bytes = arrival.to_be_bytes().to_vec();
-        bytes.push(if skeleton { FLAG_SKELETON } else { 0 });
-        bytes.extend_from_slice(&header.encode());
-        bytes.into()
+    pub(super) fn encode(arrival: u64, skeleton: bool, header: &[u8]) -> Bytes {
+        let flags = if skeleton { FLAG_SKELETON } else { 0 };
+        [&arrival.to_be_bytes(), &[flags][..], header].concat().into()
     }
 
     pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Self, StoreError> {
@@ -263,3 +261,7 @@ fn pair(bytes: &[u8]) -> Option<(u64, u64)> {
     let second: [u8; 8] = rest.try_into().ok()?;
     Some((u64::from_be_bytes(*first), u64::from_be_bytes(second)))
 }
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

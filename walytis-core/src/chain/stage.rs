@@ -68,8 +68,9 @@ impl Stage {
         &mut self.batch
     }
 
-    /// Adds a block whose parents are all admitted or staged: file, node, indices, head and arrival number.
-    pub(super) fn insert(&mut self, keys: &Keys, tip: &mut Tip, block: &Block, entry: Entry) {
+    /// Adds a block whose parents are all admitted or staged: file, node, indices, head and arrival number, which is
+    /// returned.
+    pub(super) fn insert(&mut self, keys: &Keys, tip: &mut Tip, block: &Block, entry: Entry) -> u64 {
         let (id, header) = (block.id(), block.header());
         tip.meta.count += 1;
         tip.meta.generation = tip.meta.generation.max(header.generation);
@@ -80,7 +81,7 @@ impl Stage {
         let place = bytes::Bytes::copy_from_slice(id.digest());
         let skeleton = entry == Entry::Skeleton;
         batch.put(keys.of_block(Tag::File, &id), block.file().clone());
-        batch.put(keys.of_block(Tag::Node, &id), NodeRecord::encode(arrival, skeleton, header));
+        batch.put(keys.of_block(Tag::Node, &id), NodeRecord::encode(arrival, skeleton, block.header_bytes()));
         batch.put(keys.canonical(header.generation, &id), number.clone());
         batch.put(keys.arrival(arrival), place.clone());
         for topic in &header.topics {
@@ -100,6 +101,7 @@ impl Stage {
             batch.put(keys.of_block(Tag::Skeleton, &id), bytes::Bytes::new());
         }
         self.nodes.insert(id, Node::of(header, arrival));
+        arrival
     }
 
     fn move_heads(&mut self, tip: &mut Tip, block: &Block, arrival: u64) {

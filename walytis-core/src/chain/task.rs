@@ -12,7 +12,7 @@ use super::core::{Admitted, Held, Inner, Offered, Summary};
 use super::heads::Heads;
 use super::schema::Meta;
 use super::stage::{Stage, Tip};
-use super::write::{self, Prepared};
+use super::write::{self, Prepared, Written};
 use crate::block::Block;
 use crate::id::{BlockId, PeerId};
 use crate::ledger::LedgerError;
@@ -33,7 +33,7 @@ pub(super) enum Command {
         /// What to write.
         append: Prepared,
         /// Gets the blocks once they are flushed.
-        reply: oneshot::Sender<Result<Vec<Block>, LedgerError>>,
+        reply: oneshot::Sender<Result<Vec<Written>, LedgerError>>,
     },
     /// Take in verified blocks of others.
     Offer {
@@ -50,8 +50,8 @@ pub(super) enum Command {
 #[derive(Debug)]
 enum Staged {
     Append {
-        blocks: Vec<Block>,
-        reply: oneshot::Sender<Result<Vec<Block>, LedgerError>>,
+        blocks: Vec<Written>,
+        reply: oneshot::Sender<Result<Vec<Written>, LedgerError>>,
     },
     Offer {
         offered: Offered,
@@ -162,7 +162,10 @@ impl Task {
         match staged {
             Staged::Append { blocks, reply } => {
                 if failure.is_none() {
-                    self.announce(blocks.iter().map(|block| (block.id(), block.header().generation)).collect(), None);
+                    self.announce(
+                        blocks.iter().map(|Written { block, .. }| (block.id(), block.header().generation)).collect(),
+                        None,
+                    );
                 }
                 drop(reply.send(failure.map_or(Ok(blocks), Err)));
             }

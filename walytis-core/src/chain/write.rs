@@ -40,8 +40,15 @@ pub(super) struct PreparedBlock {
     pub(super) mark: Option<[u8; 16]>,
 }
 
+/// An own block, with its place in arrival order.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) block: Block,
+    pub(super) arrival: u64,
+}
+
 /// Places, signs, checks and stages own blocks, each a child of the one before.
-pub(super) async fn stage(task: &mut Task, stage: &mut Stage, prepared: Prepared) -> Result<Vec<Block>, LedgerError> {
+pub(super) async fn stage(task: &mut Task, stage: &mut Stage, prepared: Prepared) -> Result<Vec<Written>, LedgerError> {
     if prepared.blocks.is_empty() {
         return Ok(Vec::new());
     }
@@ -65,13 +72,15 @@ pub(super) async fn stage(task: &mut Task, stage: &mut Stage, prepared: Prepared
         }
     }
     // Nothing below can fail: a command that fails has staged nothing.
-    for block in &blocks {
-        stage.insert(&core.table.keys, &mut task.tip, block, Entry::Own);
-    }
+    let mut insert = |block: Block| {
+        let arrival = stage.insert(&core.table.keys, &mut task.tip, &block, Entry::Own);
+        Written { block, arrival }
+    };
+    let written = blocks.into_iter().map(&mut insert).collect();
     for mark in marks {
         stage.batch().delete(core.table.keys.staged(&mark));
     }
-    Ok(blocks)
+    Ok(written)
 }
 
 fn too_long() -> LedgerError {

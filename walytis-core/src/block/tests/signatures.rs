@@ -131,3 +131,45 @@ fn v_block_14_signature_of_another_key_message_or_label_breaks() {
     let later = Header { created_at_ms: 2, ..header() };
     assert_eq!(outcome(assemble(later, good.signature, Some(b"hello"))), Err(Rule::Signature));
 }
+
+/// Blocks of every kind that the tests above judge one by one.
+fn mixed() -> Vec<UnverifiedBlock> {
+    let nonce = Scalar::from(42u8);
+    let good = || forged(own(), encode(BASE * nonce), nonce);
+    let mut blocks: Vec<_> = EIGHT_TORSION
+        .iter()
+        .flat_map(|torsion| {
+            // Mixed-order R and A: valid by the cofactored equation, or broken.
+            let r = encode(BASE * nonce + torsion);
+            [forged(own(), r, nonce), forged(encode(BASE * secret() + torsion), r, nonce)]
+        })
+        .collect();
+    let wrong = |byte: usize| {
+        let mut signature = good().signature;
+        signature.0[byte] ^= 1;
+        assemble(header(), signature, Some(b"hello"))
+    };
+    blocks.extend([wrong(0), wrong(31), wrong(32), wrong(63), assemble(header(), good().signature, Some(b"other"))]);
+    blocks.extend([good(), good()]);
+    blocks
+}
+
+// Scenario: every subset of the edge cases that leaves some out, so that batches with and without false ones are seen.
+#[test]
+fn v_block_13_14_blocks_verified_together_fare_like_each_alone() {
+    use rand_core::SeedableRng as _;
+    let blocks = mixed();
+    let chain = header().chain.unwrap();
+    let alone = |block: &UnverifiedBlock| block.clone().verify(&chain);
+    let sound: Vec<_> = blocks.iter().filter(|block| alone(block).is_ok()).cloned().collect();
+    assert!(sound.len() > 2 && sound.len() < blocks.len());
+    for step in 1..=blocks.len() {
+        for set in
+            [blocks.iter().step_by(step).cloned().collect::<Vec<_>>(), sound.iter().step_by(step).cloned().collect()]
+        {
+            let rng = rand_chacha::ChaCha20Rng::seed_from_u64(step as u64);
+            let together = UnverifiedBlock::verify_all(set.clone(), &chain, rng);
+            assert_eq!(together, set.iter().map(alone).collect::<Vec<_>>());
+        }
+    }
+}

@@ -22,7 +22,7 @@ demo: build
 	@$(ENV) scripts/demo.sh "$${CARGO_TARGET_DIR:-$$PWD/target}/release/walytis"
 
 bench: setup
-	@$(ENV) cargo run --release --locked -p test-harness --features bench --bin bench
+	@$(ENV) cargo bench --locked -p test-harness --features ipfs,offchain,rocksdb --bench end_to_end -- $(BENCH)
 
 lint: setup
 	@$(ENV) cargo fmt --all --check

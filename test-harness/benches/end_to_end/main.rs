@@ -4,7 +4,12 @@
 //! make bench            all; or: make bench BENCH="add join"
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "a figure is printed, a failure panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a figure is printed, a failure panics"
+)]
 
 mod bounds;
 mod chains;

@@ -51,10 +51,7 @@ async fn a_removed_controller_gets_nothing_new_and_writes_nothing_that_counts() 
     assert!(b.has(&did, &before).await);
     let removed = b.identity(&did);
     assert!(matches!(removed.sending_epoch().await, Err(IdentityError::Refused { .. })));
-    assert!(matches!(
-        removed.derive(&done.op, EpochUse::ContentWrap).await,
-        Err(IdentityError::NoEpochSecret { .. })
-    ));
+    assert!(matches!(removed.derive(&done.op, EpochUse::ContentWrap).await, Err(IdentityError::NoEpochSecret { .. })));
     assert!(matches!(removed.judge(&record(&b, &did, backdated).await).await, Judgement::Void("V-ID-15")));
     assert!(matches!(b.identities.rekey(&did).await, Err(IdentitiesError::Refused { .. })));
     assert!(b.identities.sign(&did, "test", b"x").is_err());
@@ -119,9 +116,8 @@ async fn a_duty_falls_to_the_next_when_the_first_is_away() {
         let (stays, leaves_it) = if away == 0 { (c, a) } else { (a, c) };
         let leaves_it = leaves_it.stop().await;
         b.identities.leave(&did).await.unwrap();
-        let renewed = async |machine: &Machine| {
-            machine.identity(&did).sending_epoch().await.is_ok_and(|epoch| epoch != old)
-        };
+        let renewed =
+            async |machine: &Machine| machine.identity(&did).sending_epoch().await.is_ok_and(|epoch| epoch != old);
         until("the one who stays renews the keys", async || renewed(&stays).await).await;
         let back = leaves_it.start().await;
         until("the other one takes them over", async || {

@@ -130,7 +130,8 @@ impl Machine {
         let identity = self.identity(did);
         let claim = Claim { author: identity.controller(), auth_heads: identity.auth_heads().await };
         let content = [claim.encode(), text.as_bytes().to_vec()].concat();
-        let append = Append { content: Content::Bytes(content.into()), topics: vec![], signer: identity.device_signer() };
+        let append =
+            Append { content: Content::Bytes(content.into()), topics: vec![], signer: identity.device_signer() };
         identity.chain().append(append).await.unwrap().id
     }
 

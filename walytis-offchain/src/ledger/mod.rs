@@ -181,7 +181,8 @@ impl PrivateLedger {
     /// [`LedgerError`].
     pub async fn statuses(&self) -> Result<BoxStream<'static, Result<BlockStatus, LedgerError>>, LedgerError> {
         let blocks = self.query(Query::default()).await?;
-        let statuses = blocks.filter_map(|info| std::future::ready(info.map(|info| BlockStatus::of(&info)).transpose()));
+        let statuses =
+            blocks.filter_map(|info| std::future::ready(info.map(|info| BlockStatus::of(&info)).transpose()));
         Ok(statuses.boxed())
     }
 

@@ -22,8 +22,11 @@ use crate::context::LedgerTag;
 
 /// The protocol's name.
 pub const OFFCHAIN: Protocol = "/walytis/offchain/1";
-/// Frames that wait for one link; more are dropped, their requests are repeated.
-const LINK_QUEUE: usize = 128;
+/// Frames that wait for one link; more are dropped, their requests are repeated after a deadline.
+const LINK_QUEUE: usize = 512;
+/// Places of a link that pushes leave free. Chosen: far more than the requests that one ledger has open at one peer. A
+/// push that is dropped is fetched at once, a request that is dropped waits for its deadline.
+const LINK_RESERVED: usize = 384;
 /// Streams answered at the same time, of all peers; more are refused.
 const STREAMS_MAX: usize = 256;
 /// Streams answered at the same time for one peer.
@@ -164,14 +167,17 @@ impl OffchainExchange {
         if self.0.stop.is_cancelled() {
             return;
         }
-        let frame = message.encode();
         let mut links = lock(&self.0.links);
         if let Some((_, link)) = links.get(peer)
             && !link.is_closed()
         {
-            drop(link.try_send(frame));
+            let may_wait = !matches!(message.body, Body::Push(..)) || link.capacity() > LINK_RESERVED;
+            if may_wait {
+                drop(link.try_send(message.encode()));
+            }
             return;
         }
+        let frame = message.encode();
         let (tx, rx) = mpsc::channel(LINK_QUEUE);
         drop(tx.try_send(frame));
         let number = self.0.next_link.fetch_add(1, Ordering::Relaxed);

@@ -107,7 +107,8 @@ impl App {
         }
         let expires_at_ms = Some(self.expiry_ms(request)?);
         let members = self.members_of(&entry.id)?;
-        let made = self.node.invite(&entry.id, InviteOptions { uses: uses(request)?, expires_at_ms }).await?;
+        let options = InviteOptions { uses: uses(request)?, expires_at_ms, shareable: request.shareable };
+        let made = self.node.invite(&entry.id, options).await?;
         let token = Invitation { chain: entry.id, seed: made.seed, expires_at_ms, members };
         Ok(view::Invitation { invitation: Some(token.to_text().to_string()), ..invitation(&made.record) })
     }

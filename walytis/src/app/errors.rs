@@ -68,6 +68,7 @@ impl From<InvitationError> for Failure {
         match error {
             InvitationError::Node(error) => error.into(),
             InvitationError::Unknown => Self::not_found(&error, "see walytis chain invites"),
+            InvitationError::NotIssuer => Self::new(Kind::Refused, &error, "revoke it where it was issued"),
             error => Self::new(Kind::Refused, &error, "ask for another invitation"),
         }
     }

@@ -208,3 +208,23 @@ async fn a_member_that_hands_over_another_chain_is_found_out() {
     assert!(b.knows_nothing_of(&chain).await && b.knows_nothing_of(&expected).await);
     world.stop(vec![a, b]).await;
 }
+
+/// One peer that opens streams and says nothing takes two places, not all: others still join at once.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_opens_many_silent_streams_keeps_nobody_out() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    let invitation = a.invite(&chain, InviteOptions::default()).await;
+    let silent = world.hub.join(&Secret::new([50; 32]));
+    silent.connect(None, &a.network.addresses()).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        streams.push(silent.open(&a.id(), "/walytis/join/1").await.unwrap());
+    }
+    let start = tokio::time::Instant::now();
+    b.join(&invitation).await.unwrap();
+    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+    drop(streams);
+    world.stop(vec![a, b]).await;
+}

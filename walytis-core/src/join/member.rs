@@ -1,5 +1,6 @@
 //! The member's side: honours invitations that this node has issued, and the shareable ones of all members.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::node::{InvitationError, Node};
 pub const JOIN: Protocol = "/walytis/join/1";
 /// Joiners served at the same time; more wait.
 const SERVED_MAX: usize = 16;
+/// Streams of one peer that are served at the same time; more are reset. Chosen: one that broke may still be closing.
+const SERVED_PER_PEER_MAX: usize = 2;
 /// How long one joiner may take.
 const SERVE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -71,16 +74,26 @@ struct Member {
 
 async fn accept(member: Member, mut incoming: mpsc::Receiver<IncomingStream>, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
+    // Each task holds a copy of its peer's mark, so that their number is that of the copies.
+    let mut serving: BTreeMap<PeerId, Arc<()>> = BTreeMap::new();
     loop {
         let room = tasks.len() < SERVED_MAX;
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(_ended) = tasks.join_next(), if !tasks.is_empty() => {}
+            Some(_ended) = tasks.join_next(), if !tasks.is_empty() => {
+                serving.retain(|_, mark| Arc::strong_count(mark) > 1);
+            }
             stream = incoming.recv(), if room => match stream {
                 Some(IncomingStream { peer, stream }) => {
-                    let member = member.clone();
+                    let mark = serving.entry(peer.clone()).or_default();
+                    if Arc::strong_count(mark) > SERVED_PER_PEER_MAX {
+                        debug!(?peer, "too many joins of one peer at once");
+                        continue;
+                    }
+                    let (member, mark) = (member.clone(), Arc::clone(mark));
                     tasks.spawn(async move {
+                        let _mark = mark;
                         if timeout(SERVE_WITHIN, member.serve(&peer, stream)).await.is_err() {
                             debug!(?peer, "a joiner took too long");
                         }

@@ -29,6 +29,16 @@ use crate::id::{BlockId, PeerId};
 pub(crate) const WINDOW: u32 = 4 * 1024 * 1024;
 /// How long an answer or the next blocks may take. Chosen: several round trips of the slowest links, and the walk.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A turn may not last longer than this and the time that its bytes take at the slowest pace. Chosen: a walk over the
+/// slowest links.
+const TURN_GRACE: Duration = Duration::from_secs(30);
+/// Slowest pace of a turn, in bytes a second; a peer that trickles gives way to others and is tried again later, from
+/// where it was. Chosen: half of what the slowest mobile links carry.
+const PACE_MIN: u64 = 4 * 1024;
+/// How long a turn may go on without a block that enters: a peer must not hold it with what is here already.
+const BARREN_MAX: Duration = Duration::from_secs(60);
+/// Bytes of an id in an answer, with its generation.
+const ID_BYTES: u64 = 36;
 /// How long a change of heads is held back, so that a burst is told once. Chosen: below what people notice.
 const TELL_AFTER: Duration = Duration::from_millis(150);
 /// First and longest back-off towards a peer that gave nothing.
@@ -84,6 +94,23 @@ struct Lane {
     admitted: usize,
     have: BTreeSet<BlockId>,
     steps: u32,
+    started: Instant,
+    /// When a block entered last.
+    fruitful: Instant,
+    /// What came in this turn.
+    bytes: u64,
+}
+
+impl Lane {
+    /// The peer answered: it may take its time again, within the bounds of the turn.
+    fn prolong(&mut self, bytes: u64, patience: u32, now: Instant) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let earned = TURN_GRACE.saturating_mul(patience).saturating_add(Duration::from_secs(self.bytes / PACE_MIN));
+        let barren = BARREN_MAX.saturating_mul(patience);
+        let ends =
+            [now.checked_add(ANSWER_WITHIN), self.started.checked_add(earned), self.fruitful.checked_add(barren)];
+        self.deadline = ends.into_iter().flatten().min().unwrap_or(now);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,13 +217,14 @@ impl CatchUp {
         let from: Vec<_> = remote.unknown.iter().copied().collect();
         let known = remote.view.iter().flat_map(|view| &view.heads).filter(|head| !remote.unknown.contains(head));
         let have: BTreeSet<_> = known.copied().collect();
+        let patience = self.patience(peer);
         let Some(lane) = self.lane_of(peer, round, Phase::Offered) else { return };
         if from.is_empty() {
             // Its own hello is still under way, or it turned out that nothing is lacking.
             return;
         }
         lane.phase = Phase::Walking;
-        lane.deadline = now + ANSWER_WITHIN;
+        lane.prolong(0, patience, now);
         lane.have = have;
         self.send(peer, Message::Walk { round, from, limit: WALK_FIRST });
     }
@@ -210,10 +238,11 @@ impl CatchUp {
         next: Vec<BlockId>,
         now: Instant,
     ) {
+        let patience = self.patience(peer);
         let Some(lane) = self.lane_of(peer, round, Phase::Walking) else { return };
+        lane.prolong((known.len() + next.len()) as u64 * ID_BYTES, patience, now);
         let room = WALK_IDS_MAX.saturating_sub(lane.have.len());
         lane.have.extend(known.into_iter().take(room));
-        lane.deadline = now + ANSWER_WITHIN;
         lane.steps += 1;
         let message = if next.is_empty() || lane.steps >= WALK_STEPS_MAX {
             lane.phase = Phase::Receiving;
@@ -228,11 +257,15 @@ impl CatchUp {
     /// Block files of `bytes` came and `admitted` of them entered; with the last, `unknown` are the peer's heads that
     /// are still not here.
     pub(crate) fn handle_blocks(&mut self, peer: &PeerId, blocks: &Received, now: Instant, rng: &mut impl Rng) {
+        let patience = self.patience(peer);
         let Some(lane) = self.lane.as_mut().filter(|lane| lane.peer == *peer && lane.round == blocks.round) else {
             return;
         };
         lane.phase = Phase::Receiving;
-        lane.deadline = now + ANSWER_WITHIN;
+        if blocks.admitted > 0 {
+            lane.fruitful = now;
+        }
+        lane.prolong(u64::from(blocks.bytes), patience, now);
         lane.admitted += blocks.admitted;
         if !blocks.last {
             let round = blocks.round;
@@ -333,6 +366,9 @@ impl CatchUp {
             admitted: 0,
             have: BTreeSet::new(),
             steps: 0,
+            started: now,
+            fruitful: now,
+            bytes: 0,
         });
         self.tell(&peer, WINDOW);
     }
@@ -357,6 +393,14 @@ impl CatchUp {
 
     fn lane_of(&mut self, peer: &PeerId, round: u32, phase: Phase) -> Option<&mut Lane> {
         self.lane.as_mut().filter(|lane| lane.peer == *peer && lane.round == round && lane.phase == phase)
+    }
+
+    /// Returns how many times longer a turn of this peer may be: more after each failure, so that an honest peer with
+    /// very much to go through comes to its end; not while one that failed less often waits.
+    fn patience(&self, peer: &PeerId) -> u32 {
+        let failures = self.remotes.get(peer).map_or(0, |remote| remote.failures);
+        let better = |remote: &Remote| !remote.unknown.is_empty() && remote.failures < failures;
+        if self.remotes.values().any(better) { 1 } else { 1 << failures.min(6) }
     }
 
     fn forget_lane(&mut self, peer: &PeerId) -> bool {

@@ -427,3 +427,62 @@ fn backoff_doubles_up_to_its_cap() {
     assert!(first >= RETRY_FIRST && first <= RETRY_FIRST * 3 / 2);
     assert!(late >= RETRY_LONGEST && late <= RETRY_LONGEST * 3 / 2);
 }
+
+/// A machine that lacks blocks of two peers and has given the turn to the first.
+fn asked() -> (CatchUp, Instant, ChaCha20Rng, u32) {
+    let now = Instant::now();
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let mut machine = CatchUp::new(View { count: 1, generation: 0, heads: vec![genesis()] });
+    for index in [0, 1] {
+        machine.handle_up(peer(index), now);
+        let heads = vec![BlockId::from_digest([7; 32])];
+        let hello = Hello { round: 0, count: 9, generation: 9, heads: heads.clone(), credit: 0 };
+        machine.handle_hello(&peer(index), hello, heads, now);
+    }
+    let round = machine.lane.as_ref().unwrap().round;
+    machine.handle_timeout(now, &mut rng);
+    (machine, now, rng, round)
+}
+
+/// Plays messages of `bytes` every nine seconds until the turn is over; returns how long it lasted, at most an hour.
+fn turn(bytes: u32, admitted: usize) -> Duration {
+    let (mut machine, start, mut rng, round) = asked();
+    let mut now = start;
+    while machine.lane.as_ref().is_some_and(|lane| lane.peer == peer(0)) && now < start + Duration::from_secs(3_600) {
+        now += Duration::from_secs(9);
+        machine.handle_timeout(now, &mut rng);
+        let received = Received { round, last: false, bytes, admitted, unknown: vec![] };
+        machine.handle_blocks(&peer(0), &received, now, &mut rng);
+    }
+    if let Some(output) = machine.outputs.iter().find(|output| matches!(output, Output::Recheck { .. })) {
+        assert!(matches!(output, Output::Recheck { peer: next, .. } if *next == peer(1)), "the other peer is next");
+    }
+    now - start
+}
+
+#[test]
+fn a_peer_that_trickles_blocks_loses_the_turn_to_the_next() {
+    assert!(turn(300, 1) <= TURN_GRACE + Duration::from_secs(20));
+    assert!(turn(0, 0) <= TURN_GRACE + Duration::from_secs(20));
+    // Many bytes of what is here already are no better.
+    assert!(turn(4_000_000, 0) <= BARREN_MAX + Duration::from_secs(20));
+}
+
+#[test]
+fn a_slow_peer_that_keeps_the_pace_keeps_the_turn() {
+    assert!(turn(9 * 2 * 4_096, 10) >= Duration::from_secs(3_600));
+}
+
+#[test]
+fn a_walk_without_end_loses_the_turn() {
+    let (mut machine, start, mut rng, round) = asked();
+    let mut now = start;
+    machine.handle_diverged(&peer(0), round, now);
+    for step in 0..WALK_STEPS_MAX {
+        now += Duration::from_secs(9);
+        machine.handle_timeout(now, &mut rng);
+        let next = vec![BlockId::from_digest([step as u8; 32])];
+        machine.handle_ids(&peer(0), round, vec![], next, now);
+    }
+    assert!(machine.lane.is_none_or(|lane| lane.peer != peer(0)), "forty steps of nine seconds each");
+}

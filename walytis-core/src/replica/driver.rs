@@ -36,6 +36,8 @@ const CHAIN_QUEUE: usize = 64;
 const BLOB_QUEUE: usize = 32;
 /// Exchanges before a session that run at the same time. Chosen: bounds what one change of rights sets off.
 const PREPARING_MAX: usize = 8;
+/// Differences and lists of leaves that are computed at once. Chosen: they use the processor and the disk alone.
+const HEAVY_MAX: usize = 2;
 /// How long a replicator waits before it asks an unresponsive network for events again.
 const EVENTS_AGAIN: Duration = Duration::from_secs(1);
 
@@ -89,6 +91,7 @@ impl Replicator {
             chains: Mutex::default(),
             changed: watch::Sender::new(0),
             preparing: Semaphore::new(PREPARING_MAX),
+            heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
             stop: CancellationToken::new(),
         });
         let supervisor = Supervisor::new(Arc::clone(&shared));
@@ -187,6 +190,8 @@ pub(crate) struct Shared {
     /// Moves when a chain is attached or detached, or rights may have changed.
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) preparing: Semaphore,
+    /// See [`ServeTask`](super::serve::ServeTask).
+    pub(crate) heavy: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
 }
 

@@ -408,7 +408,8 @@ impl Link {
         let line = Line { peer: self.peer.clone(), channel, wire: wire.clone(), traffic: Arc::clone(&entry.traffic) };
         let (serve, requests) = mpsc::channel(SERVE_QUEUE);
         let stop = wire.token.child_token();
-        self.serving.spawn(ServeTask::new(entry.core.clone(), line.clone()).run(requests, stop.clone()));
+        let heavy = Arc::clone(&self.shared.heavy);
+        self.serving.spawn(ServeTask::new(entry.core.clone(), line.clone(), heavy).run(requests, stop.clone()));
         // Ended serve tasks are reaped here, so that their number stays that of the channels.
         while self.serving.try_join_next().is_some() {}
         let up = ChainInput::Up { line: line.clone(), serve: serve.clone() };

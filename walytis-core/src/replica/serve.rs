@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -24,8 +24,9 @@ use crate::store::{BlobStatus, BlobStoreError};
 const FRAME_BYTES: usize = 256 * 1024;
 /// Block files read at once before their size is known.
 const READ_FIRST: usize = 32;
-/// Most blocks found in one walk of a difference; what is above follows in the next round.
-const DIFFERENCE_MAX: usize = 1_000_000;
+/// Most blocks found in one walk of a difference; what is above follows in the next round. Chosen: bounds the memory of
+/// one request to some 20 MB, and what a round sends to far more than it costs to ask again.
+const DIFFERENCE_MAX: usize = 131_072;
 /// Ids read at once of a whole chain.
 const PAGE: usize = 512;
 /// Most credit a peer can gather. Chosen: sixteen windows; more is not honest.
@@ -67,13 +68,15 @@ pub(crate) struct ServeTask {
     credit: u64,
     /// Running mean of the size of a block file.
     mean: usize,
+    /// Walks and lists of leaves that this node makes at once, for all peers: a short request can cost much work.
+    heavy: Arc<Semaphore>,
     manifests: BTreeMap<BlobId, Arc<Vec<[u8; 32]>>>,
 }
 
 impl ServeTask {
-    pub(crate) const fn new(core: ChainCore, line: Line) -> Self {
+    pub(crate) const fn new(core: ChainCore, line: Line, heavy: Arc<Semaphore>) -> Self {
         let mean = FRAME_BYTES / READ_FIRST;
-        Self { core, line, source: None, round: 0, credit: 0, mean, manifests: BTreeMap::new() }
+        Self { core, line, source: None, round: 0, credit: 0, mean, heavy, manifests: BTreeMap::new() }
     }
 
     /// Serves until the channel is closed.
@@ -157,6 +160,7 @@ impl ServeTask {
         if have.iter().all(|id| *id == self.core.id().0) {
             return Ok(Source::Whole { after: None, page: VecDeque::new(), ended: false });
         }
+        let _turn = self.heavy.acquire().await.map_err(|_| LedgerError::Closed)?;
         Ok(Source::List(difference(&self.core, have).await?))
     }
 
@@ -243,6 +247,7 @@ impl ServeTask {
         if let Some(known) = self.manifests.get(&blob) {
             return Ok(Some((len, Arc::clone(known))));
         }
+        let _turn = self.heavy.acquire().await.map_err(|_| LedgerError::Closed)?;
         let mut digests = Vec::new();
         let mut offset = 0;
         while offset < len {

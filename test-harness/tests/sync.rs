@@ -49,6 +49,15 @@ async fn eventful(seed: u64) -> (test_harness::sim::TraceHash, u64) {
     let (mut nodes, chain) = world.members(3, Visibility::Invited).await;
     nodes[0].meet(&nodes[2]).await;
     chatter(&world, &nodes, &chain, 10).await;
+    // Much at the very same moment: whatever has no order of its own shows here.
+    world.hub().set_conditions(LinkConditions::CALM);
+    for round in 0..5 {
+        for node in &nodes {
+            node.add(&chain, format!("burst {round}")).await;
+        }
+        world.pass(Duration::from_millis(5)).await;
+    }
+    world.hub().set_conditions(LinkConditions::ROUGH);
     world.hub().cut(&nodes[0].peer(), &nodes[1].peer());
     let disk = nodes.remove(2).crash(Crash::Kill).await;
     chatter(&world, &nodes, &chain, 3).await;
@@ -104,6 +113,26 @@ fn nodes_converge_under_loss_and_partitions_that_heal_pairwise() {
             world.stop(nodes).await;
         },
     );
+}
+
+/// Gossip is a hint: with all of it lost and every stream broken within a minute, catch-up still delivers.
+#[test]
+fn catch_up_delivers_though_all_gossip_is_lost_and_every_stream_breaks() {
+    const NAME: &str = "sync::catch_up_delivers_though_all_gossip_is_lost_and_every_stream_breaks";
+    simulate(NAME, &[1, 2, 3], async |seed| {
+        let breaking = LinkConditions { gossip_loss: 1_000, stream_reset: 1_000, ..LinkConditions::CALM };
+        let world = World::new(seed, breaking);
+        let (nodes, chain) = world.members(3, Visibility::Invited).await;
+        for number in 0..10 {
+            for node in &nodes {
+                node.add(&chain, format!("{} {number}", node.name())).await;
+            }
+            world.pass(seconds(40)).await;
+        }
+        all_level(&world, &nodes, &chain).await;
+        assert_eq!(nodes[0].summary(&chain).count, 31);
+        world.stop(nodes).await;
+    });
 }
 
 #[test]

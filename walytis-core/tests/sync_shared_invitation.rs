@@ -1,5 +1,7 @@
 //! Shareable invitations: honoured by members other than the issuer, who may be off.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod support;
 
 use support::{Peer, World};

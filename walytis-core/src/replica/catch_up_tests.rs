@@ -481,7 +481,7 @@ fn a_walk_without_end_loses_the_turn() {
     for step in 0..WALK_STEPS_MAX {
         now += Duration::from_secs(9);
         machine.handle_timeout(now, &mut rng);
-        let next = vec![BlockId::from_digest([step as u8; 32])];
+        let next = vec![BlockId::from_digest([u8::try_from(step).unwrap(); 32])];
         machine.handle_ids(&peer(0), round, vec![], next, now);
     }
     assert!(machine.lane.is_none_or(|lane| lane.peer != peer(0)), "forty steps of nine seconds each");

@@ -30,10 +30,10 @@ use crate::node::Replication;
 
 /// Protocol of the one stream of each pair of peers.
 pub const CATCH_UP: Protocol = "/walytis/catchup/1";
-/// Messages that wait for a chain's task; then the link waits.
-const CHAIN_QUEUE: usize = 64;
-/// Messages that wait for a chain's blob fetches; then the link waits.
-const BLOB_QUEUE: usize = 32;
+/// Messages that wait for a chain's task; then the link waits. Chosen: each may be a frame of 1 MiB.
+const CHAIN_QUEUE: usize = 16;
+/// Messages that wait for a chain's blob fetches; then the link waits. Chosen: each may be a leaf of 1 MiB.
+const BLOB_QUEUE: usize = 16;
 /// Exchanges before a session that run at the same time. Chosen: bounds what one change of rights sets off.
 const PREPARING_MAX: usize = 8;
 /// Differences and lists of leaves that are computed at once. Chosen: they use the processor and the disk alone.

@@ -14,7 +14,7 @@ use super::codec_v1::{Channel, Frame, Hello, Message, read_body, write_body};
 use super::keys::{Ends, Side, session_tag};
 use super::{CATCH_UP, Replicator};
 use crate::access::{Access, AccessError, AdmitAll, ChainAccess, GossipKey};
-use crate::block::{Block, BlockDraft, DraftContent, GenesisV1, UnverifiedBlock, Visibility};
+use crate::block::{Block, BlockDraft, DraftContent, UnverifiedBlock, Visibility};
 use crate::chain::{ChainCore, ChainParts, ChainSettings};
 use crate::clock::{ManualClock, SeededEntropy};
 use crate::id::{BlobId, BlockId, PeerId};
@@ -23,6 +23,7 @@ use crate::limits::FRAME_MAX;
 use crate::net::{MemoryHub, MemoryNetwork, Network as _, Stream};
 use crate::secret::Secret;
 use crate::store::{MemoryBlobs, MemoryStore};
+use crate::testing;
 
 /// Access that a test gives and takes.
 #[derive(Debug)]
@@ -75,16 +76,7 @@ fn key() -> SigningKey {
 }
 
 fn genesis() -> Block {
-    let content = GenesisV1 { nonce: [1; 32], visibility: Visibility::Invited, name: None, overlay: Bytes::new() };
-    let draft = BlockDraft {
-        chain: None,
-        parents: vec![],
-        generation: 0,
-        created_at_ms: 0,
-        topics: vec![],
-        content: DraftContent::Inline(content.encode().into()),
-    };
-    draft.sign_checked(&key()).unwrap().unwrap()
+    testing::genesis(&key(), 1, Visibility::Invited)
 }
 
 fn child(parent: BlockId, generation: u64, text: &str) -> UnverifiedBlock {

@@ -10,6 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::codec_v1::{Channel, Frame, Message};
 use crate::id::PeerId;
 
+/// Small frames that may wait when a message of some size is offered. Chosen: bounds what a peer that does not read keeps
+/// in memory here to some 4 MiB of pushed blocks.
+const OFFERED_MAX: usize = 64;
+
 /// What a link is told by the tasks of its chains.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LinkCommand {
@@ -75,11 +79,13 @@ impl Line {
         self.wire.bulk.send(body).await.is_ok()
     }
 
-    /// Sends a message of some size if the link is not busy; false if it was not sent.
+    /// Sends a message of some size if the link is not busy, i.e. [`OFFERED_MAX`] small frames do not wait; false if it
+    /// was not sent.
     pub(crate) fn offer(&self, message: Message) -> bool {
         let body = Frame::Chain { channel: self.channel, message }.encode();
         let bytes = body.len() as u64;
-        let idle = self.wire.control.capacity() > self.wire.control.max_capacity() / 2;
+        let waiting = self.wire.control.max_capacity().saturating_sub(self.wire.control.capacity());
+        let idle = waiting < OFFERED_MAX;
         let sent = idle && self.wire.control.try_send(body).is_ok();
         if sent {
             self.traffic.sent.fetch_add(bytes, Ordering::Relaxed);
@@ -90,5 +96,29 @@ impl Line {
     /// Reports that the peer broke a rule.
     pub(crate) fn fault(&self) {
         self.wire.command(LinkCommand::Fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_is_offered_little() {
+        let (control, mut unread) = mpsc::channel(1_024);
+        let wire =
+            Wire { control, bulk: mpsc::channel(1).0, commands: mpsc::channel(1).0, token: CancellationToken::new() };
+        let peer = PeerId::from_bytes(&[1; 38]).unwrap();
+        let line = Line { peer, channel: 0, wire, traffic: Arc::default() };
+        let push = || Message::Push { files: vec![Bytes::from(vec![0; 1_000])] };
+        let sent = std::iter::repeat_with(|| line.offer(push())).take(1_000).filter(|sent| *sent).count();
+        assert_eq!(sent, OFFERED_MAX);
+        // Small frames still go out: the peer is cut off only when very many wait.
+        line.say(Message::Diverged { round: 1 });
+        assert!(!line.wire.token.is_cancelled());
+        drop(unread.recv().await);
+        drop(unread.recv().await);
+        assert!(line.offer(push()), "it reads again");
+        assert_eq!(line.traffic.sent.load(Ordering::Relaxed) / 1_000, OFFERED_MAX as u64 + 1);
     }
 }

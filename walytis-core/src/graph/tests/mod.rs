@@ -4,10 +4,8 @@ mod walks;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::*;
-use crate::block::{BlockDraft, DraftContent, GenesisV1, Visibility};
+use crate::block::{BlockDraft, DraftContent, Visibility};
 use crate::id::ChainId;
 use crate::key::SigningKey;
 use crate::secret::Secret;
@@ -22,16 +20,7 @@ struct Dag {
 impl Dag {
     fn new() -> Self {
         let key = SigningKey::from_seed(&Secret::new([7; 32]));
-        let genesis = GenesisV1 { nonce: [9; 32], visibility: Visibility::Public, name: None, overlay: Bytes::new() };
-        let draft = BlockDraft {
-            chain: None,
-            parents: vec![],
-            generation: 0,
-            created_at_ms: 0,
-            topics: vec![],
-            content: DraftContent::Inline(genesis.encode().into()),
-        };
-        let genesis = draft.sign_checked(&key).unwrap().unwrap();
+        let genesis = crate::testing::genesis(&key, 9, Visibility::Public);
         Self { key, blocks: vec![genesis] }
     }
 

@@ -30,6 +30,8 @@ struct Peer {
     /// Oldest first; never empty.
     connections: Vec<Connection>,
     rtt: Option<Duration>,
+    /// Where it says that it can be reached.
+    listens: Vec<Address>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +106,12 @@ impl View {
         }
     }
 
+    pub(crate) fn named(&self, peer: &PeerId, listens: Vec<Address>) {
+        if let Some(peer) = self.lock().peers.get_mut(peer) {
+            peer.listens = listens;
+        }
+    }
+
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
         self.lock().peers.contains_key(peer)
     }
@@ -122,6 +130,7 @@ impl View {
             addresses: known.connections.iter().filter_map(|connection| connection.address.clone()).collect(),
             outbound: known.connections.first().is_some_and(|connection| connection.outbound),
             rtt: known.rtt,
+            listens: known.listens.clone(),
         };
         let mut peers: Vec<_> = self.lock().peers.iter().map(status).collect();
         peers.sort_by(|a, b| a.peer.cmp(&b.peer));

@@ -89,6 +89,23 @@ fn text_of_first_address(node: &Node) -> String {
 }
 
 #[test]
+fn shareable_invitation_is_honoured_while_its_issuer_is_off() {
+    let (mut a, b, c) = (Node::started(), Node::started(), Node::started());
+    a.value(&["chain", "create", "notes"]);
+    b.value(&["chain", "join", &invite(&a, "notes", &[]), "--name", "notes"]);
+    b.until("both are in step", |b| {
+        b.lines(&["peers"])[0]["chains"].as_array().is_some_and(|all| !all.is_empty()).then_some(())
+    });
+    let shared = invite(&a, "notes", &["--shareable"]);
+    b.until("the invitation reached the other member", |b| {
+        (!b.lines(&["chain", "invites", "notes"]).is_empty()).then_some(())
+    });
+    assert_eq!(a.stop(), Some(0));
+    let joined = c.value(&["chain", "join", &shared, "--name", "notes"]);
+    assert_eq!(joined["id"], b.value(&["chain", "show", "notes"])["id"]);
+}
+
+#[test]
 fn killed_member_comes_back_with_everything_it_acknowledged() {
     let mut a = Node::started();
     a.value(&["chain", "create", "notes"]);

@@ -90,6 +90,7 @@ impl Network for SimNetwork {
             let way = state.way(&self.peer, &peer);
             PeerStatus {
                 addresses: address(way.to).into_iter().collect(),
+                listens: address(way.to).into_iter().collect(),
                 outbound: state.links.get(&pair(way)).is_some_and(|link| link.dialler == own),
                 rtt: Some(state.conditions(way).latency * 2),
                 peer,

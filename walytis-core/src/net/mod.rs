@@ -141,8 +141,10 @@ pub enum NetworkEvent {
 pub struct PeerStatus {
     /// Its id.
     pub peer: PeerId,
-    /// Addresses of the live connections.
+    /// Addresses of the live connections; that of one which the peer dialled may be a passing port.
     pub addresses: Vec<Address>,
+    /// Where it says that others can reach it; unproven.
+    pub listens: Vec<Address>,
     /// Whether we dialled it.
     pub outbound: bool,
     /// Last measured round trip.

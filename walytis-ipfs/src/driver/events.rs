@@ -6,6 +6,7 @@ use libp2p::{Multiaddr, PeerId, gossipsub, identify, mdns};
 use rand_core::Rng as _;
 use tokio::time::Instant;
 use tracing::debug;
+use walytis_core::id::Address;
 use walytis_core::net::{GossipMessage, GossipMessageId};
 
 use super::Driver;
@@ -119,7 +120,10 @@ impl Driver {
     fn handle_named(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let local = self.shared.view.is_local(&peer);
         let plausible = addresses.into_iter().take(NAMED_ADDRESSES_MAX).filter(|address| is_plausible(address, local));
-        self.book.hear(peer, plausible.take(ADDRESSES_MAX), false);
+        let plausible: Vec<_> = plausible.take(ADDRESSES_MAX).collect();
+        let text = |address: &Multiaddr| Address::new(&address.to_string());
+        self.shared.view.named(&peer, plausible.iter().filter_map(text).collect());
+        self.book.hear(peer, plausible, false);
     }
 
     fn handle_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use walytis_core::block::Visibility;
 use walytis_core::chain::Chain;
 use walytis_core::id::{Address, ChainId, PeerId};
-use walytis_core::join::{Invitation, JoinProgress, TokenError, join};
+use walytis_core::join::{Invitation, JoinProgress, TokenError, join, members};
 use walytis_core::ledger::{Content, Ledger as _, LedgerControl as _, LedgerRead as _, NewBlock};
 use walytis_core::node::{ChainEntry, InvitationRecord, InviteOptions, Listing};
 
@@ -16,9 +16,6 @@ use super::errors::token_failure;
 use super::{App, OpenContent, log};
 use crate::failure::{Failure, Kind};
 use crate::view;
-
-/// Own addresses in an invitation. Chosen: a few interfaces, each by QUIC and TCP.
-const OWN_ADDRESSES_MAX: usize = 8;
 
 impl App {
     /// Creates a chain.
@@ -106,9 +103,11 @@ impl App {
             return Err(Failure::usage("a chain has no roles", "leave the role out"));
         }
         let expires_at_ms = Some(self.expiry_ms(request)?);
-        let members = self.members_of(&entry.id)?;
-        let options = InviteOptions { uses: uses(request)?, expires_at_ms, shareable: request.shareable };
-        let made = self.node.invite(&entry.id, options).await?;
+        let members = self.members_of(&entry.id, request.shareable)?;
+        let made = self
+            .node
+            .invite(&entry.id, InviteOptions { uses: uses(request)?, expires_at_ms, shareable: request.shareable })
+            .await?;
         let token = Invitation { chain: entry.id, seed: made.seed, expires_at_ms, members };
         Ok(view::Invitation { invitation: Some(token.to_text().to_string()), ..invitation(&made.record) })
     }
@@ -139,29 +138,17 @@ impl App {
         chain_view(&joined.chain, &name, joined.chain.core().visibility()).await
     }
 
-    /// Returns addresses of members for an invitation: this node's own, then those of peers that are in step.
-    fn members_of(&self, chain: &ChainId) -> Result<Vec<(PeerId, Address)>, Failure> {
-        let own = self.network.local_peer();
-        let mut members: Vec<_> = self
-            .network
-            .addresses()
-            .into_iter()
-            .take(OWN_ADDRESSES_MAX)
-            .map(|address| (own.clone(), address))
-            .collect();
+    /// Returns where the members are that honour an invitation: this node, and for a shareable one those in step with it.
+    fn members_of(&self, chain: &ChainId, shareable: bool) -> Result<Vec<(PeerId, Address)>, Failure> {
+        let in_step = self.replicator.status(chain).map(|status| status.peers).unwrap_or_default();
+        let others: Vec<PeerId> = in_step.into_iter().map(|peer| peer.peer).filter(|_| shareable).collect();
+        let members = members(&*self.network, &others);
         if members.is_empty() {
             return Err(Failure::new(
                 Kind::Failed,
                 "an invitation names addresses, and this node has none",
                 "start the daemon: walytis daemon",
             ));
-        }
-        let in_step = self.replicator.status(chain).map(|status| status.peers).unwrap_or_default();
-        for status in self.network.peers() {
-            // Only addresses that this node dialled are known to take connections.
-            if status.outbound && in_step.iter().any(|peer| peer.peer == status.peer) {
-                members.extend(status.addresses.into_iter().take(2).map(|address| (status.peer.clone(), address)));
-            }
         }
         Ok(members)
     }

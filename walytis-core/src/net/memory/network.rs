@@ -68,6 +68,7 @@ impl Network for MemoryNetwork {
             .into_iter()
             .map(|peer| PeerStatus {
                 addresses: hub.addresses.get(&peer).copied().and_then(address).into_iter().collect(),
+                listens: hub.addresses.get(&peer).copied().and_then(address).into_iter().collect(),
                 outbound: hub.links.get(&pair(&self.peer, &peer)).is_some_and(|link| link.dialler == self.peer),
                 rtt: Some(Duration::ZERO),
                 peer,

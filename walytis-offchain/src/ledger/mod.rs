@@ -215,6 +215,7 @@ fn of_identity(error: IdentityError) -> LedgerError {
     match error {
         IdentityError::Locked => LedgerError::Locked,
         IdentityError::Store(error) => LedgerError::Store(error),
+        IdentityError::Refused { reason } => LedgerError::Refused { reason },
         other => LedgerError::Refused { reason: other.to_string() },
     }
 }

@@ -19,9 +19,9 @@ pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> 
             show(&identity, output);
             if let Some(code) = &identity.recovery_code {
                 output.note(&format!(
-                    "recovery code: {code}\nWrite it down and keep it away from this machine. It is shown once and stored \
-                     nowhere. It is the final word over who controls this identity, should a device be stolen or the last \
-                     admin be lost."
+                    "recovery code: {code}\nWrite it down and keep it away from this machine: it is shown once and stored nowhere. It \
+                     will have the final word over who controls this identity, should a device be stolen or the last admin be \
+                     lost. This version makes the code; a later one will accept it."
                 ));
             }
         }

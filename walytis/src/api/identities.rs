@@ -23,9 +23,9 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/identities/{identity}/controllers/{controller}", delete(remove))
         .route("/identities/{identity}/rekey", post(rekey))
         .route("/identities/{identity}/leave", post(leave))
-        .route("/identities/{identity}/sign", post(sign).layer(message.clone()))
-        .route("/identities/{identity}/open", post(open).layer(message.clone()))
-        .route("/verify", post(verify).layer(message.clone()))
+        .route("/identities/{identity}/sign", post(sign).layer(message))
+        .route("/identities/{identity}/open", post(open).layer(message))
+        .route("/verify", post(verify).layer(message))
         .route("/seal", post(seal).layer(message))
 }
 

@@ -65,7 +65,6 @@ impl From<BytesRejection> for Failure {
 }
 
 /// Answers a route that does not exist.
-#[expect(clippy::unused_async, reason = "axum takes handlers that are async only")]
 pub(crate) async fn no_route() -> Failure {
     Failure::not_found("no such route", "the API lives under /v1; see docs/cli.md")
 }

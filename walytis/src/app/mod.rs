@@ -189,6 +189,7 @@ impl App {
     ///
     /// # Errors
     /// [`Failure`].
+    #[expect(clippy::unused_async, reason = "every operation of the node is called the same way")]
     pub async fn peers(&self) -> Result<Vec<view::Peer>, Failure> {
         let mut chains = Vec::new();
         for entry in self.node.chains(Listing::All) {

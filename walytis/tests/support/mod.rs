@@ -1,6 +1,12 @@
 //! Real processes: the program, its daemons and their data folders.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "test support; each test file uses its part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "test support; each test file uses its part"
+)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,41 +17,41 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a test waits for something that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node: a data folder, and a daemon while one runs.
-pub struct Node {
+pub(crate) struct Node {
     dir: TempDir,
     daemon: Option<Child>,
     /// What the daemon said when it was ready.
-    pub ready: Value,
+    pub(crate) ready: Value,
 }
 
 impl Node {
     /// A node with an empty folder.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), daemon: None, ready: Value::Null }
     }
 
     /// A node whose daemon runs on loopback.
-    pub fn started() -> Self {
+    pub(crate) fn started() -> Self {
         let mut node = Self::new();
         node.start(&[]);
         node
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walytis"));
         command.arg("--data-dir").arg(self.dir()).args(args).env_remove("WALYTIS_DATA_DIR");
         command
     }
 
     /// Starts the daemon and waits until it is ready.
-    pub fn start(&mut self, more: &[&str]) {
+    pub(crate) fn start(&mut self, more: &[&str]) {
         let mut args =
             vec!["daemon", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns"];
         args.extend(more);
@@ -57,7 +63,7 @@ impl Node {
     }
 
     /// Ends the daemon with SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.daemon.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -65,7 +71,7 @@ impl Node {
     }
 
     /// Ends the daemon with SIGTERM and returns its exit code.
-    pub fn stop(&mut self) -> Option<i32> {
+    pub(crate) fn stop(&mut self) -> Option<i32> {
         let mut child = self.daemon.take()?;
         let pid = child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -81,7 +87,7 @@ impl Node {
     }
 
     /// Runs a command with input and returns what came of it.
-    pub fn run_with(&self, input: &[u8], args: &[&str]) -> Output {
+    pub(crate) fn run_with(&self, input: &[u8], args: &[&str]) -> Output {
         let mut child =
             self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // A command that refuses early closes its input.
@@ -90,12 +96,12 @@ impl Node {
     }
 
     /// Runs a command.
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.run_with(b"", args)
     }
 
     /// Runs a command with `--json` that must succeed, and returns its lines.
-    pub fn lines_with(&self, input: &[u8], args: &[&str]) -> Vec<Value> {
+    pub(crate) fn lines_with(&self, input: &[u8], args: &[&str]) -> Vec<Value> {
         let args: Vec<&str> = ["--json"].into_iter().chain(args.iter().copied()).collect();
         let output = self.run_with(input, &args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -104,22 +110,22 @@ impl Node {
     }
 
     /// The same without input.
-    pub fn lines(&self, args: &[&str]) -> Vec<Value> {
+    pub(crate) fn lines(&self, args: &[&str]) -> Vec<Value> {
         self.lines_with(b"", args)
     }
 
     /// The last line of a command.
-    pub fn value(&self, args: &[&str]) -> Value {
+    pub(crate) fn value(&self, args: &[&str]) -> Value {
         self.lines(args).pop().expect("a value")
     }
 
     /// The last line of a command with input.
-    pub fn value_with(&self, input: &[u8], args: &[&str]) -> Value {
+    pub(crate) fn value_with(&self, input: &[u8], args: &[&str]) -> Value {
         self.lines_with(input, args).pop().expect("a value")
     }
 
     /// Runs a command with `--json` that must fail with this code, and returns kind, message and hint.
-    pub fn error_with(&self, code: i32, input: &[u8], args: &[&str]) -> (String, String, String) {
+    pub(crate) fn error_with(&self, code: i32, input: &[u8], args: &[&str]) -> (String, String, String) {
         let args: Vec<&str> = ["--json"].into_iter().chain(args.iter().copied()).collect();
         let output = self.run_with(input, &args);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -131,12 +137,12 @@ impl Node {
     }
 
     /// The same without input.
-    pub fn error(&self, code: i32, args: &[&str]) -> (String, String, String) {
+    pub(crate) fn error(&self, code: i32, args: &[&str]) -> (String, String, String) {
         self.error_with(code, b"", args)
     }
 
     /// Waits until `check` gives something.
-    pub fn until<T>(&self, what: &str, mut check: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, mut check: impl FnMut(&Self) -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             if let Some(found) = check(self) {
@@ -147,7 +153,7 @@ impl Node {
     }
 
     /// Every file below the data folder.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.dir().to_path_buf()];
         let mut files = Vec::new();
         while let Some(folder) = folders.pop() {
@@ -160,7 +166,7 @@ impl Node {
     }
 
     /// Files that contain these bytes.
-    pub fn files_with(&self, bytes: &[u8]) -> Vec<PathBuf> {
+    pub(crate) fn files_with(&self, bytes: &[u8]) -> Vec<PathBuf> {
         let holds =
             |path: &PathBuf| std::fs::read(path).is_ok_and(|file| file.windows(bytes.len()).any(|w| w == bytes));
         self.files().into_iter().filter(holds).collect()
@@ -174,6 +180,6 @@ impl Drop for Node {
 }
 
 /// Returns a text field.
-pub fn text(value: &Value, field: &str) -> String {
+pub(crate) fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
 }

@@ -150,7 +150,9 @@ impl Node {
             self.parts().secrets.put(&secret_name(&id), SecretBytes::new(secret.expose().to_vec())).await?;
         }
         if let Err(error) = self.store_chain(genesis, name, visibility).await {
-            if !self.slots().contains_key(&id) {
+            // A failed commit may have been applied after all: then the chain needs its secret. If it was not, the next
+            // start sweeps the secret away.
+            if !matches!(error, NodeError::Store(_)) && !self.slots().contains_key(&id) {
                 self.parts().secrets.delete(&secret_name(&id)).await?;
             }
             return Err(error);

@@ -15,7 +15,7 @@ use super::core::{Inner, WantedBlob};
 use crate::block::{ContentRef, DraftContent};
 use crate::id::{BlobId, BlockId, ChainId};
 use crate::ledger::{BlockState, Content, ContentReader, LedgerError};
-use crate::limits::BLOB_LEAF;
+use crate::limits::{BLOB_LEAF, INLINE_CONTENT_MAX};
 use crate::store::{BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
 
 /// Fetches blobs that are not here; replication implements it.
@@ -55,6 +55,16 @@ pub(super) async fn take(core: &Inner, content: Content) -> Result<Taken, Ledger
             }
             super::intake::take_stream(core, Box::new(io::Cursor::new(front).chain(reader))).await
         }
+    }
+}
+
+/// Takes in content that stands in the block however long it is.
+pub(super) fn take_inline(content: Content) -> Result<Taken, LedgerError> {
+    match content {
+        Content::Bytes(bytes) if bytes.len() <= INLINE_CONTENT_MAX => {
+            Ok(Taken { content: DraftContent::Inline(bytes), mark: None })
+        }
+        _ => Err(LedgerError::TooLarge { max: INLINE_CONTENT_MAX as u64 }),
     }
 }
 

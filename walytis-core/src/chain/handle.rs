@@ -76,6 +76,15 @@ pub struct Append {
     pub signer: Arc<dyn Signer>,
 }
 
+/// Where content goes.
+#[derive(Clone, Copy, Debug)]
+enum Placing {
+    /// Into the block if it is short, otherwise beside it.
+    BySize,
+    /// Into the block.
+    Inline,
+}
+
 /// Removes a chain together with what its owner keeps of it.
 #[async_trait]
 pub(crate) trait ChainOwner: Send + Sync + fmt::Debug {
@@ -115,7 +124,19 @@ impl Chain {
     /// [`LedgerError`]; then nothing was added.
     pub async fn append(&self, append: Append) -> Result<BlockInfo, LedgerError> {
         let Append { content, topics, signer } = append;
-        let mut added = self.write(vec![NewBlock { content, topics }], signer).await?;
+        let mut added = self.write(vec![NewBlock { content, topics }], signer, Placing::BySize).await?;
+        added.pop().ok_or(LedgerError::Closed)
+    }
+
+    /// As [`Self::append`], with the whole content in the block however long it is: what must be read before the block
+    /// can be admitted. At most
+    /// [`INLINE_CONTENT_MAX`](crate::limits::INLINE_CONTENT_MAX) bytes.
+    ///
+    /// # Errors
+    /// [`LedgerError::TooLarge`], also for a stream; [`LedgerError`]. Then nothing was added.
+    pub async fn append_inline(&self, append: Append) -> Result<BlockInfo, LedgerError> {
+        let Append { content, topics, signer } = append;
+        let mut added = self.write(vec![NewBlock { content, topics }], signer, Placing::Inline).await?;
         added.pop().ok_or(LedgerError::Closed)
     }
 
@@ -128,7 +149,7 @@ impl Chain {
         blocks: Vec<NewBlock>,
         signer: Arc<dyn Signer>,
     ) -> Result<Vec<BlockInfo>, LedgerError> {
-        self.write(blocks, signer).await
+        self.write(blocks, signer, Placing::BySize).await
     }
 
     /// Returns the whole block, with its exact bytes, or nothing.
@@ -193,7 +214,12 @@ impl Chain {
         self.author.get().map(Arc::clone).ok_or(LedgerError::Locked)
     }
 
-    async fn write(&self, blocks: Vec<NewBlock>, signer: Arc<dyn Signer>) -> Result<Vec<BlockInfo>, LedgerError> {
+    async fn write(
+        &self,
+        blocks: Vec<NewBlock>,
+        signer: Arc<dyn Signer>,
+        placing: Placing,
+    ) -> Result<Vec<BlockInfo>, LedgerError> {
         let inner = &self.core.inner;
         // Everything that can be refused is refused before any content is read or written.
         blocks.iter().try_for_each(|block| check_topics(&block.topics))?;
@@ -204,7 +230,7 @@ impl Chain {
             return Err(LedgerError::Closed);
         }
         let mut marks = Vec::new();
-        let added = match self.prepare(blocks, &mut marks).await {
+        let added = match self.prepare(blocks, placing, &mut marks).await {
             Ok(blocks) => self.core.append(Prepared { blocks, signer }).await,
             Err(error) => Err(error),
         };
@@ -221,10 +247,18 @@ impl Chain {
     }
 
     /// Takes in the contents; what was stored beside the chain is noted in `marks`.
-    async fn prepare(&self, blocks: Vec<NewBlock>, marks: &mut Vec<Nonce>) -> Result<Vec<PreparedBlock>, LedgerError> {
+    async fn prepare(
+        &self,
+        blocks: Vec<NewBlock>,
+        placing: Placing,
+        marks: &mut Vec<Nonce>,
+    ) -> Result<Vec<PreparedBlock>, LedgerError> {
         let mut prepared = Vec::with_capacity(blocks.len());
         for NewBlock { content, topics } in blocks {
-            let taken = content::take(&self.core.inner, content).await?;
+            let taken = match placing {
+                Placing::BySize => content::take(&self.core.inner, content).await?,
+                Placing::Inline => content::take_inline(content)?,
+            };
             marks.extend(taken.mark);
             prepared.push(PreparedBlock { content: taken.content, topics, mark: taken.mark });
         }
@@ -319,7 +353,7 @@ impl Ledger for Chain {
     async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
         blocks.iter().try_for_each(check_user_topics)?;
         let author = self.author()?;
-        self.write(blocks, author).await
+        self.write(blocks, author, Placing::BySize).await
     }
 }
 

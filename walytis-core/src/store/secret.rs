@@ -93,4 +93,10 @@ pub trait SecretStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`SecretError`].
     async fn list(&self, prefix: &str) -> Result<Vec<String>, SecretError>;
+
+    /// Returns a view of whether the store is locked; nothing if it never is. Whoever holds secrets in memory forgets
+    /// them when it becomes true.
+    fn locked_changes(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
+        None
+    }
 }

@@ -34,6 +34,10 @@ impl IdentityFixture for InMemory {
         peer(2)
     }
 
+    async fn member_block(&self) -> BlockId {
+        BlockId::from_digest([1; 32])
+    }
+
     async fn rekey(&self) {
         self.group.rekey();
     }

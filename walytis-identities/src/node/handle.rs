@@ -40,12 +40,9 @@ impl IdentityHandle {
         &self.chain
     }
 
-    /// Returns the signer of the device's blocks, usable as soon as the vault is open.
+    /// Returns the signer of the device's blocks, usable whenever the vault is open.
     pub(super) fn signer(shared: &Arc<Shared>) -> Arc<dyn Signer> {
-        match shared.keys() {
-            Ok(keys) => keys,
-            Err(_) => Arc::new(DeviceSigner(Arc::clone(shared))),
-        }
+        Arc::new(DeviceSigner(Arc::clone(shared)))
     }
 
     /// Returns this device's role, or nothing once it has been removed or has left.
@@ -54,17 +51,14 @@ impl IdentityHandle {
     }
 }
 
-/// Signs with the device's key; fails while the vault has not been unlocked.
+/// Signs with the device's key; fails while the vault is locked.
 #[derive(Debug)]
 struct DeviceSigner(Arc<Shared>);
 
 impl Signer for DeviceSigner {
     fn public_key(&self) -> PublicKey {
-        match self.0.keys() {
-            Ok(keys) => keys.public_key(),
-            // Nothing verifies under it, and nothing is signed.
-            Err(_) => PublicKey::Ed25519([0; 32]),
-        }
+        // The ops here always show the own device. Under the zero key nothing verifies.
+        self.0.block_key().unwrap_or(PublicKey::Ed25519([0; 32]))
     }
 
     fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {
@@ -104,12 +98,9 @@ impl Identity for IdentityHandle {
             Some(_) => {}
         }
         let epoch = state.sending_epoch.ok_or(IdentityError::NoSendingEpoch)?;
+        self.shared.keys().map_err(|_| IdentityError::Locked)?;
         let held = known.ring.get(&epoch).is_some_and(|secrets| secrets.epoch.is_some());
-        match (held, self.shared.keys()) {
-            (true, _) => Ok(epoch),
-            (false, Err(_)) => Err(IdentityError::Locked),
-            (false, Ok(_)) => Err(IdentityError::NoEpochSecret { epoch }),
-        }
+        if held { Ok(epoch) } else { Err(IdentityError::NoEpochSecret { epoch }) }
     }
 
     async fn derive(&self, epoch: &EpochId, purpose: EpochUse) -> Result<Secret<32>, IdentityError> {
@@ -143,7 +134,11 @@ impl Identity for IdentityHandle {
 
     async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool {
         let Some(device) = self.shared.device_of(peer) else { return false };
-        let state = self.shared.state();
+        let mut known = self.shared.known();
+        if known.graph.op(epoch).is_none_or(|op| op.core().op.epoch().is_none()) {
+            return false;
+        }
+        let state = known.graph.state();
         let Some(controller) = state.controller_of(&device) else { return false };
         let dealt = state.epochs.get(epoch).is_some_and(|epoch| epoch.recipients.contains(&controller.id));
         controller.role.reads() && (controller.history || dealt)

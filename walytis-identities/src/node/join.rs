@@ -18,6 +18,7 @@ use super::host::JOIN;
 use super::records::{self, JoinRecord};
 use super::ring;
 use super::shared::Tools;
+use super::task::OPS_AT_ONCE;
 use super::wire_v1::{self, JoinAnswer, JoinChallenge, JoinHello, JoinProof};
 use crate::crypto::DeviceKeys;
 use crate::id::{ControllerId, OpId};
@@ -185,13 +186,13 @@ async fn attempt(
         }
         JoinAnswer::Admitted(admit) => {
             let received = receive_items(&mut stream).await?;
-            check(token, keys, &admit, received).map_err(|reason| Failure::Join(JoinError::Mismatch { reason }))
+            check(token, keys, &admit, received).await.map_err(|reason| Failure::Join(JoinError::Mismatch { reason }))
         }
     }
 }
 
 /// Checks everything from the genesis block up: the DID certifies the founder, the founder's state certifies the rest.
-fn check(
+async fn check(
     token: &IdentityToken,
     keys: &DeviceKeys,
     admit: &OpId,
@@ -200,7 +201,10 @@ fn check(
     let file = received.genesis.ok_or("no genesis block")?;
     let genesis = verify_genesis(&token.did, file).ok_or("a genesis block of another chain")?;
     let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| "a genesis block of no identity")?;
-    for op in received.ops {
+    for (count, op) in received.ops.into_iter().enumerate() {
+        if count % OPS_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
         graph.insert(op).map_err(|_| "an authority op that is not authorised")?;
     }
     let state = graph.state();

@@ -18,6 +18,7 @@ mod author;
 mod cards;
 mod error;
 mod exchange;
+mod forget;
 mod frame;
 mod handle;
 mod host;

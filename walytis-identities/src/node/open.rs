@@ -18,7 +18,7 @@ use super::records::{self, IdentityRecord};
 use super::recovery::RecoveryCode;
 use super::runtime::{Created, Entry, Identities, IdentitiesParts, Inner};
 use super::shared::{Shared, Tools};
-use super::task::{COMMANDS, Command, Task};
+use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
 use super::{join, ring, serve};
 use crate::card::CARD_NAME_MAX;
 use crate::crypto::DeviceKeys;
@@ -44,6 +44,7 @@ impl Identities {
     pub async fn open(parts: IdentitiesParts) -> IdentitiesResult<Self> {
         let identities = Self { inner: Arc::new(Inner::new(parts)) };
         let inner = &identities.inner;
+        identities.finish_forgetting().await?;
         for (key, value) in records::all(&*inner.tools.store, &records::identities()).await? {
             let Some(chain) = records::chain_of(&key) else { continue };
             let record: IdentityRecord = records::decode(&key, &value)?;
@@ -107,6 +108,8 @@ impl Identities {
         if self.inner.here().contains_key(&did) {
             return Err(IdentitiesError::AlreadyHere { did });
         }
+        // What an interrupted deletion left must not be deleted from under the new device.
+        self.finish(&did).await?;
         let name = name.map_or_else(|| did.to_string(), str::to_owned);
         self.check_name(&name)?;
         let joined = join::join(&self.inner.tools, &token, device_name).await?;
@@ -168,8 +171,10 @@ impl Identities {
         let governance = Governance { access: gate.clone(), policy: gate, signer: Some(signer) };
         let name = record.name.clone();
         let chain = self.open_chain(&genesis, &name, governance).await?;
-        let entry = Entry { handle: IdentityHandle { shared: Arc::clone(&shared), chain: chain.clone() }, name };
-        self.run(Task::new(Arc::clone(&shared), chain, record), receiver);
+        let stop = self.inner.stop.child_token();
+        let handle = IdentityHandle { shared: Arc::clone(&shared), chain: chain.clone() };
+        let entry = Entry { handle, name, stop: stop.clone() };
+        self.inner.keep(tokio::spawn(Task::new(Arc::clone(&shared), chain, record).run(receiver, stop)));
         // Its first command is answered when card and epochs are in order.
         let (reply, settled) = tokio::sync::oneshot::channel();
         let nothing = Command::Learn { ops: Vec::new(), cards: Vec::new(), from: None, reply: Some(reply) };
@@ -188,11 +193,6 @@ impl Identities {
         }
         Ok(self.inner.node.add_governed(genesis, name, governance).await?)
     }
-
-    fn run(&self, task: Task, commands: mpsc::Receiver<Command>) {
-        let stop = self.inner.stop.child_token();
-        self.inner.keep(tokio::spawn(task.run(commands, stop)));
-    }
 }
 
 /// Loads what is stored of an identity, this node's or a foreign one.
@@ -204,7 +204,10 @@ pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(Au
     let genesis = join::verify_genesis(did, file).ok_or_else(|| corrupt(&key, "it is not the genesis block"))?;
     let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| corrupt(&key, "it creates no identity"))?;
     let mut next_op = 0;
-    for (key, value) in records::all(store, &records::ops(&chain)).await? {
+    for (count, (key, value)) in records::all(store, &records::ops(&chain)).await?.into_iter().enumerate() {
+        if count % OPS_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
         let op = crate::op::SignedOp::decode(&value).map_err(|_| corrupt(&key, "it is no authority op"))?;
         if let Err(refusal) = graph.insert(op) {
             // Left by a crash between storing and refusing it.

@@ -8,11 +8,12 @@
 //! | 0x03, chain | genesis block file |
 //! | 0x04, chain, op id | empty: own op that stands in no block yet |
 //! | 0x05, chain | a join under way: version, device name |
+//! | 0x06, chain | empty: a deletion under way; of the rest only the chain and secrets may be left |
 
 use serde::{Deserialize, Serialize};
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::store::keys::Space;
-use walytis_core::store::{Direction, KeyRange, KvStore, StoreError};
+use walytis_core::store::{Batch, Direction, KeyRange, KvStore, StoreError};
 
 use crate::id::{DeviceId, OpId};
 
@@ -23,6 +24,7 @@ const CARD: u8 = 0x02;
 const GENESIS: u8 = 0x03;
 const UNPUBLISHED: u8 = 0x04;
 const JOIN: u8 = 0x05;
+const FORGETTING: u8 = 0x06;
 
 /// Values read at once.
 const PAGE: usize = 256;
@@ -84,6 +86,25 @@ pub(super) fn join(chain: &ChainId) -> Vec<u8> {
     Space::Identity.key(&[&[JOIN], chain.digest()])
 }
 
+pub(super) fn forgetting(chain: &ChainId) -> Vec<u8> {
+    Space::Identity.key(&[&[FORGETTING], chain.digest()])
+}
+
+pub(super) fn all_forgetting() -> Vec<u8> {
+    Space::Identity.key(&[&[FORGETTING]])
+}
+
+/// Returns the batch that ends an identity on this node, but for its chain and secrets.
+pub(super) fn forget(chain: &ChainId) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(forgetting(chain), Vec::new());
+    batch.delete(identity(chain)).delete(genesis(chain)).delete(join(chain));
+    for prefix in [ops(chain), cards(chain), all_unpublished(chain)] {
+        batch.delete_range(KeyRange::prefix(&prefix));
+    }
+    batch
+}
+
 /// Returns the chain named right behind the kind.
 pub(super) fn chain_of(key: &[u8]) -> Option<ChainId> {
     key.get(2..)?.first_chunk::<32>().map(|digest| ChainId(BlockId::from_digest(*digest)))
@@ -123,6 +144,65 @@ pub(super) async fn all(store: &dyn KvStore, prefix: &[u8]) -> Result<Vec<(bytes
         match last {
             Some(start) => range.start = start,
             None => return Ok(entries),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn identity_record() -> IdentityRecord {
+        IdentityRecord {
+            device: DeviceId([1; 32]),
+            name: "home".to_owned(),
+            device_name: "laptop".to_owned(),
+            card_counter: 300,
+        }
+    }
+
+    /// Short enough to stand here.
+    #[test]
+    fn the_records_of_version_1_stand_still() {
+        let ones = "01".repeat(32);
+        let identity = format!("01{ones}04686f6d65066c6170746f70ac02");
+        assert_eq!(hex(&encode(&identity_record())), identity);
+        assert_eq!(decode::<IdentityRecord>(b"", &encode(&identity_record())).unwrap(), identity_record());
+        let join = JoinRecord { device_name: "laptop".to_owned() };
+        assert_eq!(hex(&encode(&join)), "01066c6170746f70");
+        assert_eq!(decode::<JoinRecord>(b"", &encode(&join)).unwrap(), join);
+    }
+
+    #[test]
+    fn the_keys_of_version_1_stand_still() {
+        let chain = ChainId(BlockId::from_digest([0xcc; 32]));
+        let (cc, device) = ("cc".repeat(32), DeviceId([2; 32]));
+        let keys = [
+            (identity(&chain), format!("1000{cc}")),
+            (op(&chain, 0x0102), format!("1001{cc}0000000000000102")),
+            (card(&chain, &device), format!("1002{cc}{}", "02".repeat(32))),
+            (genesis(&chain), format!("1003{cc}")),
+            (unpublished(&chain, &OpId([3; 32])), format!("1004{cc}{}", "03".repeat(32))),
+            (join(&chain), format!("1005{cc}")),
+            (forgetting(&chain), format!("1006{cc}")),
+        ];
+        for (key, expected) in keys {
+            assert_eq!(hex(&key), expected);
+            assert_eq!(chain_of(&key), Some(chain));
+        }
+    }
+
+    #[test]
+    fn other_versions_and_rests_are_refused() {
+        let good = encode(&identity_record());
+        let newer = [&[0x02][..], &good[1..]].concat();
+        assert!(matches!(decode::<IdentityRecord>(b"k", &newer), Err(StoreError::NewerSchema { found: 2, .. })));
+        for bad in [[&good[..], &[0]].concat(), good[..good.len() - 1].to_vec(), vec![0x00], Vec::new()] {
+            assert!(decode::<IdentityRecord>(b"k", &bad).is_err());
         }
     }
 }

@@ -8,6 +8,7 @@ use walytis_core::store::{Batch, Durability};
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::exchange::{self, Received};
 use super::runtime::Identities;
+use super::task::OPS_AT_ONCE;
 use super::wire_v1::Hello;
 use super::{join, open, records};
 use crate::id::{Did, OpId};
@@ -111,7 +112,7 @@ impl Identities {
             let received = exchange::ask(&*self.inner.tools.network, peer, &hello).await;
             let received = received.map_err(|error| format!("{peer}: {error}"))?;
             let more = received.more;
-            let batch = take_in(did, received, foreign).map_err(|reason| format!("{peer}: {reason}"))?;
+            let batch = take_in(did, received, foreign).await.map_err(|reason| format!("{peer}: {reason}"))?;
             if batch.is_empty() {
                 return Ok(());
             }
@@ -125,7 +126,7 @@ impl Identities {
     }
 }
 
-fn take_in(did: &Did, received: Received, foreign: &mut Option<Foreign>) -> Result<Batch, &'static str> {
+async fn take_in(did: &Did, received: Received, foreign: &mut Option<Foreign>) -> Result<Batch, &'static str> {
     let mut batch = Batch::new();
     if foreign.is_none() {
         let file = received.genesis.ok_or("it sent no genesis block")?;
@@ -135,7 +136,10 @@ fn take_in(did: &Did, received: Received, foreign: &mut Option<Foreign>) -> Resu
         *foreign = Some(Foreign { graph, next_op: 0 });
     }
     let Some(known) = foreign.as_mut() else { return Ok(batch) };
-    for op in received.ops {
+    for (count, op) in received.ops.into_iter().enumerate() {
+        if count % OPS_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
         // Unauthorised ops are passed over; the rest may still be right.
         let Ok(Inserted::New(ids)) = known.graph.insert(op) else { continue };
         for id in ids {

@@ -46,6 +46,11 @@ pub(super) async fn load(shared: &Shared) -> IdentitiesResult<()> {
     }
     shared.known().ring.append(&mut ring);
     shared.set_keys(keys);
+    if shared.is_locked() {
+        // Locked meanwhile: the task may have wiped already.
+        shared.wipe();
+        return Err(IdentitiesError::Locked);
+    }
     Ok(())
 }
 

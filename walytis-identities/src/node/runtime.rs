@@ -80,6 +80,8 @@ pub(super) struct Inner {
 pub(super) struct Entry {
     pub(super) handle: IdentityHandle,
     pub(super) name: String,
+    /// Ends the identity's task.
+    pub(super) stop: CancellationToken,
 }
 
 impl fmt::Debug for Identities {

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use walytis_core::clock::{Clock, Entropy};
 use walytis_core::id::{Address, PeerId};
+use walytis_core::key::PublicKey;
 use walytis_core::net::Network;
 use walytis_core::store::{KvStore, SecretStore};
 
@@ -19,7 +20,7 @@ use super::exchange::{Items, Received};
 use super::task::Command;
 use super::wire_v1::{CARDS_MAX, Hello};
 use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult};
-use crate::crypto::DeviceKeys;
+use crate::crypto::{DeviceKeys, DevicePublic};
 use crate::epoch::{EpochSecrets, EpochView};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, Role};
 use crate::state::{AuthorityGraph, IdentityState};
@@ -44,7 +45,11 @@ pub(super) struct Shared {
     /// Genesis block file.
     pub(super) genesis: Bytes,
     /// Empty while the vault is locked.
-    keys: OnceLock<Arc<DeviceKeys>>,
+    keys: Mutex<Option<Arc<DeviceKeys>>>,
+    /// Of the own device's blocks; known while the vault is locked, too.
+    block_key: Option<PublicKey>,
+    /// Whether the vault is locked; nothing if it never is.
+    locked: Option<watch::Receiver<bool>>,
     known: Mutex<Known>,
     changes: watch::Sender<u64>,
     pub(super) commands: mpsc::Sender<Command>,
@@ -75,13 +80,17 @@ impl Shared {
         commands: mpsc::Sender<Command>,
     ) -> Self {
         let did = graph.did();
+        let block_key = graph.device_record(&me).map(DevicePublic::block_key);
+        let locked = tools.secrets.locked_changes();
         let known = Known { graph, cards: Cards::default(), ring: BTreeMap::new(), next_op: 0 };
         Self {
             did,
             me,
             tools,
             genesis,
-            keys: OnceLock::new(),
+            keys: Mutex::default(),
+            block_key,
+            locked,
             known: Mutex::new(known),
             changes: watch::Sender::new(0),
             commands,
@@ -108,13 +117,47 @@ impl Shared {
         self.state().role(&self.controller())
     }
 
+    /// Returns the device keys; from the moment the vault is locked they are refused.
     pub(super) fn keys(&self) -> IdentitiesResult<Arc<DeviceKeys>> {
-        self.keys.get().cloned().ok_or(IdentitiesError::Locked)
+        if self.is_locked() {
+            return Err(IdentitiesError::Locked);
+        }
+        self.held_keys().clone().ok_or(IdentitiesError::Locked)
     }
 
     pub(super) fn set_keys(&self, keys: DeviceKeys) {
-        // Whoever was first set the same keys.
-        drop(self.keys.set(Arc::new(keys)));
+        *self.held_keys() = Some(Arc::new(keys));
+    }
+
+    /// Forgets every secret; operations under way keep what they took until they end.
+    pub(super) fn wipe(&self) {
+        *self.held_keys() = None;
+        self.known().ring.clear();
+    }
+
+    /// Keeps the secrets of an epoch, unless the vault was locked meanwhile.
+    pub(super) fn hold(&self, epoch: EpochId, secrets: EpochSecrets) {
+        if !self.is_locked() {
+            self.known().ring.insert(epoch, secrets);
+        }
+    }
+
+    pub(super) fn is_locked(&self) -> bool {
+        self.locked.as_ref().is_some_and(|locked| *locked.borrow())
+    }
+
+    /// Returns a view of whether the vault is locked; nothing if it never is.
+    pub(super) fn locked_changes(&self) -> Option<watch::Receiver<bool>> {
+        self.locked.clone()
+    }
+
+    /// Returns the key that the own device's blocks verify under.
+    pub(super) const fn block_key(&self) -> Option<PublicKey> {
+        self.block_key
+    }
+
+    fn held_keys(&self) -> MutexGuard<'_, Option<Arc<DeviceKeys>>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<u64> {

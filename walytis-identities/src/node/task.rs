@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,9 @@ use crate::state::{Duty, DutyKind, Inserted};
 pub(super) const COMMANDS: usize = 64;
 /// Pushes to other controllers that run at the same time; the others take their turn.
 const PUSHES_MAX: usize = 8;
+/// Ops taken in before other tasks get their turn. Chosen: each costs one or two hybrid verifications, some tenths of a
+/// millisecond.
+pub(super) const OPS_AT_ONCE: usize = 4;
 /// Refused ops after which the rest of what a peer sent is not looked at: each costs two signatures to check.
 const REFUSALS_MAX: usize = 16;
 /// Rekeys on account of slots that do not open, per run of the program. Chosen: a dishonest author gets no endless loop.
@@ -75,14 +78,18 @@ pub(super) struct Task {
     duty: Option<(Duty, Instant)>,
     broken: BTreeSet<EpochId>,
     repairs: u32,
+    /// Whether the vault is locked; nothing if it never is.
+    locked: Option<watch::Receiver<bool>>,
 }
 
 impl Task {
     pub(super) fn new(shared: Arc<Shared>, chain: Chain, record: IdentityRecord) -> Self {
+        let locked = shared.locked_changes();
         Self {
             shared,
             chain,
             record,
+            locked,
             pushes: JoinSet::new(),
             to_tell: BTreeSet::new(),
             dial_at: Some(Instant::now()),
@@ -106,6 +113,7 @@ impl Task {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = changed(&mut self.locked) => self.follow_vault().await,
                 command = commands.recv() => match command {
                     Some(command) => self.handle(command).await,
                     None => break,
@@ -116,6 +124,26 @@ impl Task {
             }
         }
         self.pushes.shutdown().await;
+    }
+
+    /// Forgets all secrets when the vault is locked, takes them up again when it is open.
+    async fn follow_vault(&mut self) {
+        if self.shared.is_locked() {
+            self.shared.wipe();
+            self.settle(None).await;
+            return;
+        }
+        match ring::load(&self.shared).await {
+            Ok(()) => {
+                self.settle(None).await;
+                if let Err(error) = self.publish_rest().await {
+                    warn!(did = ?self.shared.did, %error, "own authority ops could not be put into blocks");
+                }
+            }
+            // Locked again: that is told as well.
+            Err(IdentitiesError::Locked) => {}
+            Err(error) => warn!(did = ?self.shared.did, %error, "the secrets of an identity cannot be read"),
+        }
     }
 
     async fn handle(&mut self, command: Command) {
@@ -154,7 +182,7 @@ impl Task {
     /// Takes in ops and cards of others; what is not right is dropped.
     async fn learn(&mut self, ops: Vec<SignedOp>, cards: Vec<Vec<u8>>, from: Option<PeerId>) {
         let mut batch = Batch::new();
-        let entered = self.take_in_ops(ops, &mut batch);
+        let entered = self.take_in_ops(ops, &mut batch).await;
         let fresh_cards = self.take_in_cards(&cards, &mut batch);
         if batch.is_empty() {
             return;
@@ -171,32 +199,42 @@ impl Task {
         self.tell_all(from.as_ref());
     }
 
-    fn take_in_ops(&self, ops: Vec<SignedOp>, batch: &mut Batch) -> usize {
-        let mut known = self.shared.known();
+    /// In small steps, so that neither the lock nor the thread is held for long.
+    async fn take_in_ops(&self, ops: Vec<SignedOp>, batch: &mut Batch) -> usize {
         let (mut entered, mut refused) = (0, 0);
-        for op in ops {
-            if refused >= REFUSALS_MAX {
-                break;
-            }
-            let id = op.id();
-            match known.graph.insert(op) {
-                Ok(Inserted::New(ids)) => {
-                    for id in ids {
-                        let number = known.next_number();
-                        if let Some(op) = known.graph.op(&id) {
-                            batch.put(records::op(&self.shared.did.chain(), number), op.encode());
-                        }
-                        entered += 1;
-                    }
-                }
-                Ok(Inserted::Known | Inserted::Pending(_)) => {}
-                Err(refusal) => {
-                    refused += 1;
-                    debug!(did = ?self.shared.did, op = ?id, %refusal, "authority op refused");
+        let mut ops = ops.into_iter();
+        while !ops.as_slice().is_empty() && refused < REFUSALS_MAX {
+            for op in ops.by_ref().take(OPS_AT_ONCE) {
+                match self.take_in_op(op, batch) {
+                    Some(count) => entered += count,
+                    None => refused += 1,
                 }
             }
+            tokio::task::yield_now().await;
         }
         entered
+    }
+
+    /// Returns how many ops entered, or nothing if it is refused.
+    fn take_in_op(&self, op: SignedOp, batch: &mut Batch) -> Option<usize> {
+        let id = op.id();
+        let mut known = self.shared.known();
+        match known.graph.insert(op) {
+            Ok(Inserted::New(ids)) => {
+                for id in &ids {
+                    let number = known.next_number();
+                    if let Some(op) = known.graph.op(id) {
+                        batch.put(records::op(&self.shared.did.chain(), number), op.encode());
+                    }
+                }
+                Some(ids.len())
+            }
+            Ok(Inserted::Known | Inserted::Pending(_)) => Some(0),
+            Err(refusal) => {
+                debug!(did = ?self.shared.did, op = ?id, %refusal, "authority op refused");
+                None
+            }
+        }
     }
 
     fn take_in_cards(&self, cards: &[Vec<u8>], batch: &mut Batch) -> usize {
@@ -228,7 +266,7 @@ impl Task {
         for (id, secrets) in opened {
             let name = ring::secret_name(&self.shared.did, &id);
             self.shared.tools.secrets.put(&name, secrets.encode()).await?;
-            self.shared.known().ring.insert(id, secrets);
+            self.shared.hold(id, secrets);
         }
         Ok(())
     }
@@ -261,6 +299,8 @@ impl Task {
             }
             (_, duty) => duty,
         };
+        // Without keys nothing can be done; unlocking plans anew.
+        let duty = duty.filter(|_| self.shared.keys().is_ok());
         let same = |(planned, _): &(Duty, Instant)| duty.as_ref().is_some_and(|duty| duty.about == planned.about);
         if self.duty.as_ref().is_some_and(same) {
             return;
@@ -316,7 +356,7 @@ impl Task {
             return Err(IdentitiesError::refused(refusal.to_string()));
         }
         if let Some(secrets) = built.secrets {
-            self.shared.known().ring.insert(id, secrets);
+            self.shared.hold(id, secrets);
         }
         self.settle(None).await;
         self.publish(&op).await?;
@@ -329,8 +369,9 @@ impl Task {
         let topic = Topic::overlay("identity", "");
         let topic = topic.map_err(|_| IdentitiesError::Internal { reason: "the topic of authority ops" })?;
         let signer: Arc<dyn Signer> = self.shared.keys()?;
+        // Inline however many slots it has: who judges the block must read the op.
         let append = Append { content: Content::Bytes(op.encode().into()), topics: vec![topic], signer };
-        self.chain.append(append).await.map_err(|error| IdentitiesError::Node(error.into()))?;
+        self.chain.append_inline(append).await.map_err(|error| IdentitiesError::Node(error.into()))?;
         let mut batch = Batch::new();
         batch.delete(records::unpublished(&self.shared.did.chain(), &op.id()));
         // Put into a second block after a power cut it is still one op.
@@ -390,6 +431,15 @@ impl Task {
                 }
             });
         }
+    }
+}
+
+/// Returns when the vault was locked or unlocked.
+async fn changed(locked: &mut Option<watch::Receiver<bool>>) {
+    let Some(receiver) = locked else { return std::future::pending().await };
+    if receiver.changed().await.is_err() {
+        // The vault is gone; it stays as it is.
+        *locked = None;
     }
 }
 

@@ -90,6 +90,15 @@ impl OpCore {
     }
 }
 
+#[cfg(test)]
+impl SignedOp {
+    /// An op with somebody's signature, for models that take signatures for granted.
+    pub(crate) fn unsigned(core: OpCore, signature: HybridSignature) -> Self {
+        let core_bytes = core.encode();
+        Self { id: op_id(&core_bytes), core, core_bytes, signature }
+    }
+}
+
 impl SignedOp {
     /// Encodes the op as content of a block or of an exchange.
     pub fn encode(&self) -> Vec<u8> {

@@ -11,6 +11,8 @@ mod evaluate;
 mod fold;
 mod graph;
 mod judge;
+#[cfg(test)]
+mod model_tests;
 mod nodes;
 mod rights;
 mod view;

@@ -12,6 +12,7 @@ pub(super) type Order = (u32, OpId);
 
 /// One admitted op.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Node {
     pub(super) op: Arc<SignedOp>,
     /// All ancestors.
@@ -46,6 +47,7 @@ impl Node {
 
 /// All admitted ops, parents before children, with indices of what each is about.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Nodes {
     all: Vec<Node>,
     index: BTreeMap<OpId, usize>,

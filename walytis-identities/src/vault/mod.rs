@@ -342,4 +342,8 @@ impl SecretStore for KeyVault {
         names.sort_unstable();
         Ok(names)
     }
+
+    fn locked_changes(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.watch_locked())
+    }
 }

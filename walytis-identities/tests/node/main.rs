@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod contract;
+mod epochs;
+mod forget;
 mod hostile;
 mod join;
+mod large;
+mod lock;
 mod remove;
 mod rig;
 mod speak;

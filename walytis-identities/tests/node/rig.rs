@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walytis_core::chain::Append;
 use walytis_core::clock::{Clock, Entropy, ManualClock, SeededEntropy};
 use walytis_core::id::{BlockId, PeerId};
@@ -13,9 +14,12 @@ use walytis_core::replica::Replicator;
 use walytis_core::secret::Secret;
 use walytis_core::store::{Direction, KeyRange, KvStore, MemoryBlobs, MemoryStore, SecretStore};
 use walytis_identities::claim::Claim;
+use walytis_identities::crypto::DeviceKeys;
 use walytis_identities::id::{Did, Role};
 use walytis_identities::identity::Identity;
 use walytis_identities::node::{Identities, IdentitiesConfig, IdentitiesParts, IdentityHandle, InviteOptions};
+use walytis_identities::op::SignedOp;
+use walytis_identities::state::AuthorityGraph;
 use walytis_identities::vault::{Argon2Settings, KeyFile, KeyVault, Unlock};
 
 /// How long a test waits, in paused time, for what must come about.
@@ -29,7 +33,8 @@ pub(crate) struct Machine {
     blobs: Arc<MemoryBlobs>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) network: Arc<MemoryNetwork>,
-    node: Node,
+    pub(crate) vault: Arc<KeyVault>,
+    pub(crate) node: Node,
     pub(crate) identities: Identities,
 }
 
@@ -60,7 +65,8 @@ impl Machine {
         } else {
             vault.create(vault_key(seed), Argon2Settings::default()).await.unwrap();
         }
-        let secrets: Arc<dyn SecretStore> = Arc::new(vault);
+        let vault = Arc::new(vault);
+        let secrets: Arc<dyn SecretStore> = vault.clone();
         let net: Arc<dyn Network> = network.clone();
         let replicator = Replicator::start(net.clone(), entropy.clone()).unwrap();
         let parts = NodeParts {
@@ -84,7 +90,7 @@ impl Machine {
         })
         .await
         .unwrap();
-        Self { hub: hub.clone(), seed, starts, store, blobs, clock, network, node, identities }
+        Self { hub: hub.clone(), seed, starts, store, blobs, clock, network, vault, node, identities }
     }
 
     pub(crate) async fn stop(self) -> Stopped {
@@ -150,11 +156,75 @@ impl Machine {
         names
     }
 
+    /// Hands ops to this machine as a peer may that is at its address: every peer may.
+    pub(crate) async fn receive(&self, did: &Did, ops: &[SignedOp]) {
+        let peer = self.hub.join(&Secret::new([200; 32]));
+        peer.connect(None, &self.network.addresses()).await.unwrap();
+        let mut stream = peer.open(&self.peer(), "/walytis/authority/1").await.unwrap();
+        // Version, DID, no heads, no cards; each op; done.
+        let mut bytes = framed(&[&[0x01][..], did.chain().digest(), &[0, 0]].concat());
+        for op in ops {
+            let encoded = op.encode();
+            bytes.extend(framed(&[&[0x01, 0x01][..], &varint(encoded.len()), &encoded].concat()));
+        }
+        bytes.extend(framed(&[0x01, 0x03, 0x00]));
+        let (mut reader, mut writer) = stream.as_mut().split();
+        let send = async {
+            writer.write_all(&bytes).await.unwrap();
+            writer.close().await.unwrap();
+        };
+        let mut answer = Vec::new();
+        let (_, read) = futures::join!(send, reader.read_to_end(&mut answer));
+        read.unwrap();
+        assert!(answer.ends_with(&framed(&[0x01, 0x03, 0x00])), "the exchange ran to its end");
+        peer.shutdown().await;
+    }
+
+    /// Returns this device's keys, for what a dishonest device would do with them.
+    pub(crate) async fn keys(&self, did: &Did) -> DeviceKeys {
+        let keys = self.vault.get(&format!("identities/device/{}", did.chain())).await.unwrap().unwrap();
+        DeviceKeys::decode(&keys).unwrap()
+    }
+
+    /// Returns the authority ops that this machine has put into or got as blocks, as a graph of its own.
+    pub(crate) async fn graph(&self, did: &Did) -> AuthorityGraph {
+        let chain = self.identity(did).chain().clone();
+        let mut at = 0;
+        let mut graph: Option<AuthorityGraph> = None;
+        while let Ok(info) = chain.at(at).await {
+            let block = chain.block(&info.id).await.unwrap().unwrap();
+            match &mut graph {
+                None => graph = Some(AuthorityGraph::from_genesis(&block).unwrap()),
+                Some(graph) => {
+                    if let Some(op) = block.inline().and_then(|content| SignedOp::decode(content).ok()) {
+                        graph.insert(op).unwrap();
+                    }
+                }
+            }
+            at += 1;
+        }
+        graph.unwrap()
+    }
+
     pub(crate) async fn dump(&self) -> Vec<u8> {
         let everything = KeyRange { start: Vec::new(), end: None };
         let entries = self.store.scan(everything, Direction::Forward, usize::MAX).await.unwrap();
         entries.into_iter().flat_map(|(key, value)| [key.to_vec(), value.to_vec()].concat()).collect()
     }
+}
+
+pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
+    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat()
+}
+
+fn varint(mut rest: usize) -> Vec<u8> {
+    let mut length = Vec::new();
+    while rest >= 0x80 {
+        length.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+        rest >>= 7;
+    }
+    length.push(u8::try_from(rest).unwrap());
+    length
 }
 
 pub(crate) struct Stopped {
@@ -167,6 +237,10 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
+    pub(crate) fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
     pub(crate) async fn start(self) -> Machine {
         Machine::with(&self.hub, self.seed, self.starts + 1, self.store, self.blobs, self.clock).await
     }

@@ -18,8 +18,11 @@ test: setup
 	else cargo test --locked --workspace --all-features --lib --bins --tests; fi
 	@$(ENV) cargo test --locked --workspace --all-features --doc
 
-demo: build
-	@$(ENV) scripts/demo.sh "$${CARGO_TARGET_DIR:-$$PWD/target}/release/walytis"
+# Both in one go: built apart, they would want the same dependencies with other features and compile them twice.
+demo: setup
+	@$(ENV) cargo build --release --locked -p walytis -p test-harness \
+	  --features test-harness/ipfs,test-harness/identities,test-harness/offchain --bins
+	@$(ENV) release="$${CARGO_TARGET_DIR:-$$PWD/target}/release" && scripts/demo.sh "$$release/walytis" "$$release/outsider"
 
 bench: setup
 	@$(ENV) cargo bench --locked -p test-harness --features ipfs,offchain,rocksdb --bench end_to_end -- $(BENCH)

@@ -8,12 +8,15 @@
 //! | `world` | whole nodes in it: started, killed, restarted, compared |
 //! | `invariant` | what must hold after every scenario |
 //! | `adversary` | peers that speak the wire formats and keep no rule |
+//! | `outsider` | a hostile peer over real libp2p, and the program `outsider` around it |
 
 #![allow(clippy::missing_panics_doc, reason = "suites and helpers of tests fail by panicking: it is what they are for")]
 
 pub mod adversary;
 pub mod contract;
 pub mod invariant;
+#[cfg(all(feature = "ipfs", feature = "offchain"))]
+pub mod outsider;
 pub mod sim;
 pub mod store;
 pub mod world;

@@ -5,7 +5,7 @@
 
 mod files;
 mod peer;
-mod wire;
+pub(crate) mod wire;
 
 pub use files::{HostileFile, hostile_files};
 pub use peer::{HostilePeer, Session};

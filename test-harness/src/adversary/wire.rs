@@ -9,7 +9,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use walytis_core::id::{BlockId, ChainId, PeerId};
+use walytis_core::id::{BlobId, BlockId, ChainId, PeerId};
 use walytis_core::net::GossipTopic;
 use walytis_core::secret::Secret;
 
@@ -43,7 +43,7 @@ pub enum Frame {
     Chain { channel: u32, message: Message },
 }
 
-/// Something about a chain; only what an adversary says or must tell apart. Messages about blobs do not decode.
+/// Something about a chain; only what an adversary says or must tell apart.
 #[expect(missing_docs, reason = "the fields are those of docs/formats/sync.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -55,6 +55,11 @@ pub enum Message {
     Blocks { round: u32, last: bool, files: Vec<Vec<u8>> },
     Credit { round: u32, bytes: u32 },
     Push { files: Vec<Vec<u8>> },
+    ManifestAsk { blob: BlobId, from: u32 },
+    Manifest { blob: BlobId, len: u64, from: u32, digests: Vec<[u8; 32]> },
+    LeafAsk { blob: BlobId, index: u32 },
+    Leaf { blob: BlobId, index: u32, bytes: Vec<u8> },
+    NoBlob { blob: BlobId, index: u32 },
 }
 
 /// What is said by gossip.
@@ -96,8 +101,8 @@ fn derive(secret: &Secret<32>, label: &[u8], chain: &ChainId) -> [u8; 32] {
     bytes
 }
 
-/// Returns the proof of the opener of a stream, who also opens the channel.
-pub(super) fn opener_tag(
+/// Returns the proof of whoever opens a channel; first of nonces and peers: whoever opened the stream.
+pub(crate) fn opener_tag(
     session: &Secret<32>,
     chain: &ChainId,
     channel: u32,
@@ -117,7 +122,7 @@ pub(super) fn opener_tag(
 }
 
 /// Returns the topic of a gossip key and a sealed message.
-pub(super) fn sealed(gossip: &Secret<32>, chain: &ChainId, plain: &[u8], nonce: [u8; 24]) -> (GossipTopic, Bytes) {
+pub(crate) fn sealed(gossip: &Secret<32>, chain: &ChainId, plain: &[u8], nonce: [u8; 24]) -> (GossipTopic, Bytes) {
     let topic = GossipTopic(derive(gossip, b"walytis/core/gossip-topic/v1", chain));
     let key = derive(gossip, b"walytis/core/gossip-key/v1", chain);
     let cipher = XChaCha20Poly1305::new(&key.into());
@@ -126,8 +131,19 @@ pub(super) fn sealed(gossip: &Secret<32>, chain: &ChainId, plain: &[u8], nonce: 
     (topic, [&[VERSION][..], &nonce, &sealed].concat().into())
 }
 
+/// Opens a message of a gossip key.
+#[cfg(all(feature = "ipfs", feature = "offchain"))]
+pub(crate) fn opened(gossip: &Secret<32>, chain: &ChainId, message: &[u8]) -> Option<Gossip> {
+    let topic = derive(gossip, b"walytis/core/gossip-topic/v1", chain);
+    let key = derive(gossip, b"walytis/core/gossip-key/v1", chain);
+    let (nonce, sealed) = message.strip_prefix(&[VERSION])?.split_first_chunk::<24>()?;
+    let cipher = XChaCha20Poly1305::new(&key.into());
+    let plain = cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &topic }).ok()?;
+    postcard::from_bytes(&plain).ok()
+}
+
 impl Gossip {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         postcard(self)
     }
 }

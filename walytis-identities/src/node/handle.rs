@@ -85,7 +85,7 @@ impl Identity for IdentityHandle {
     }
 
     async fn auth_heads(&self) -> Vec<OpId> {
-        self.shared.known().graph.heads()
+        self.shared.known().graph.named_heads()
     }
 
     async fn sending_epoch(&self) -> Result<EpochId, IdentityError> {

@@ -107,7 +107,7 @@ impl Identities {
     /// Asks one peer; what it sends is checked before anything of it is kept.
     async fn ask(&self, did: &Did, peer: &PeerId, foreign: &mut Option<Foreign>) -> Result<(), String> {
         for _ in 0..ROUNDS_MAX {
-            let heads = foreign.as_ref().map(|known| known.graph.heads()).unwrap_or_default();
+            let heads = foreign.as_ref().map(|known| known.graph.named_heads()).unwrap_or_default();
             let hello = Hello { did: *did, heads, cards: Vec::new() };
             let received = exchange::ask(&*self.inner.tools.network, peer, &hello).await;
             let received = received.map_err(|error| format!("{peer}: {error}"))?;

@@ -173,7 +173,7 @@ impl Shared {
         let known = self.known();
         let mut cards: Vec<_> = known.cards.counters().collect();
         cards.truncate(CARDS_MAX);
-        Hello { did: self.did, heads: known.graph.heads(), cards }
+        Hello { did: self.did, heads: known.graph.named_heads(), cards }
     }
 
     /// Returns what somebody who said `theirs` may lack.

@@ -117,8 +117,7 @@ impl IdentitySignature {
         message: &[u8],
         entropy: &dyn Entropy,
     ) -> Result<Self, VerifyError> {
-        let mut auth_heads = graph.heads();
-        auth_heads.truncate(AUTH_PARENTS_MAX);
+        let auth_heads = graph.named_heads();
         let (did, device) = (graph.did(), keys.id());
         let signed = signed_bytes(&did, &auth_heads, &device, context, message)?;
         let signature = keys.sign_hybrid(Label::IdentitySignature, &signed, entropy);

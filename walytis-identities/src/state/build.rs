@@ -231,6 +231,7 @@ impl<'a> Builder<'a> {
     fn base(&mut self) -> (Vec<OpId>, std::sync::Arc<IdentityState>) {
         let mut heads = self.graph.heads();
         if heads.len() > AUTH_PARENTS_MAX {
+            let void = self.graph.state().void.clone();
             let me = ControllerId::Device(self.keys.id());
             let own = self.graph.nodes().by_author.get(&me).cloned().unwrap_or_default();
             let nodes = self.graph.nodes();
@@ -239,7 +240,8 @@ impl<'a> Builder<'a> {
                     .find(id)
                     .map_or(0, |at| own.iter().filter(|own| **own == at || nodes.at(at).past.has(**own)).count())
             };
-            heads.sort_by_key(|id| std::cmp::Reverse(covers(id)));
+            // Forks of the removed come last, or they would crowd out what counts.
+            heads.sort_by_cached_key(|id| (void.contains_key(id), std::cmp::Reverse(covers(id))));
             heads.truncate(AUTH_PARENTS_MAX);
             heads.sort_unstable();
         }

@@ -38,6 +38,11 @@ impl Evaluation {
         true
     }
 
+    /// Says whether an op of the set is void.
+    pub(super) fn is_void(&self, at: usize) -> bool {
+        self.void.get(at).is_some_and(Option::is_some)
+    }
+
     /// Returns the counting ops of the set.
     pub(super) fn view<'a>(&'a self, nodes: &'a Nodes) -> View<'a> {
         View { nodes, set: &self.set, void: &self.void, void_in_past: &[], accepted: &self.accepted }

@@ -16,7 +16,7 @@ use super::view::View;
 use super::{IdentityState, Rule, rights};
 use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
 use crate::id::{ControllerId, DeviceId, Did, OpId};
-use crate::op::{ControllerRecord, Op, OpError, SignedOp};
+use crate::op::{AUTH_PARENTS_MAX, ControllerRecord, Op, OpError, SignedOp};
 use crate::token::possession_message;
 
 /// Most ops of one identity. Chosen: some years of a large group; the ancestor sets then take 8 MiB.
@@ -167,6 +167,20 @@ impl AuthorityGraph {
     /// Returns the heads, strictly ascending.
     pub fn heads(&self) -> Vec<OpId> {
         self.heads.iter().copied().collect()
+    }
+
+    /// Returns the heads to name where at most [`AUTH_PARENTS_MAX`] fit: those that count first, then those with the most
+    /// behind them, so that nobody's forks crowd out what matters. Strictly ascending.
+    pub fn named_heads(&self) -> Vec<OpId> {
+        let mut heads = self.heads();
+        if heads.len() > AUTH_PARENTS_MAX {
+            let counts = |at: usize| !self.evaluated.as_ref().is_some_and(|found| found.is_void(at));
+            let weight = |at: usize| (counts(at), self.nodes.at(at).past.len());
+            heads.sort_by_cached_key(|id| std::cmp::Reverse(self.nodes.find(id).map(weight)));
+            heads.truncate(AUTH_PARENTS_MAX);
+            heads.sort_unstable();
+        }
+        heads
     }
 
     /// Returns how many ops are in.

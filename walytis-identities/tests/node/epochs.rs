@@ -82,3 +82,31 @@ async fn a_device_that_was_away_opens_every_epoch_it_missed() {
     }
     assert!(b.identities.show(&did).unwrap().locked_epochs.is_empty());
 }
+
+/// A removed device forks its last state more often than a frame, a record or an op can name heads: the others go on.
+#[tokio::test(start_paused = true)]
+async fn forks_of_the_removed_do_not_keep_the_others_apart() {
+    let hub = MemoryHub::new();
+    let (a, b, c) = (Machine::start(&hub, 1).await, Machine::start(&hub, 2).await, Machine::start(&hub, 3).await);
+    let did = a.create().await;
+    a.admit(&did, &b, Role::Member).await;
+    a.admit(&did, &c, Role::Member).await;
+    let keys = b.keys(&did).await;
+    let mut graph = a.graph(&did).await;
+    let forks: Vec<SignedOp> = (0..70)
+        .map(|seed| {
+            Builder::new(&mut graph, &keys, &BTreeMap::new(), &SeededEntropy::new(900 + seed)).rekey().unwrap().op
+        })
+        .collect();
+    drop(b.stop().await);
+    let removed = ControllerId::Device(keys.id());
+    a.identities.remove(&did, removed).await.unwrap();
+    a.receive(&did, &forks).await;
+    c.receive(&did, &forks[..66]).await;
+    assert!(a.identities.show(&did).unwrap().controllers.iter().all(|controller| controller.id != removed));
+    let renewed = a.identities.rekey(&did).await.unwrap();
+    until("c uses the new epoch", async || c.identity(&did).sending_epoch().await.ok() == Some(renewed.op)).await;
+    let (from_a, from_c) = (a.write(&did, "from a").await, c.write(&did, "from c").await);
+    a.until_has(&did, &from_c).await;
+    c.until_has(&did, &from_a).await;
+}

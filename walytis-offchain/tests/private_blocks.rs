@@ -289,3 +289,69 @@ async fn envelopes_without_a_record_are_collected_at_the_next_opening() {
     assert_eq!(ledger.count().await.unwrap(), 1);
     assert!(read(&ledger, &kept.id).await == pattern(1_500_000));
 }
+
+/// The ledger ends between the append and the answer: the call fails, the record is on the chain, its content stays.
+#[tokio::test(start_paused = true)]
+async fn an_add_that_fails_after_the_append_keeps_its_envelope() {
+    for len in [10, 1_500_000] {
+        let world = World::new();
+        let (peers, chain, group) = world.peers(1).await;
+        let a = peers[0].join(&group, Role::Admin);
+        let ledger = peers[0].open(&chain, &a, "x").await;
+        let block = walytis_core::ledger::NewBlock { content: pattern(len).into(), topics: vec![] };
+        let mut adding = Box::pin(ledger.add(block));
+        assert!(futures::poll!(&mut adding).is_pending());
+        ledger.shutdown().await;
+        let failed = adding.await;
+        assert!(matches!(failed, Err(walytis_core::ledger::LedgerError::Closed)), "{failed:?}");
+        assert_eq!(peers[0].chain(&chain).count().await.unwrap(), 2, "no record was appended");
+        let ledger = peers[0].open(&chain, &a, "x").await;
+        let blocks: Vec<_> = ledger.query(Query::default()).await.unwrap().map(|info| info.unwrap()).collect().await;
+        assert_eq!(blocks.iter().map(|info| &info.state).collect::<Vec<_>>(), [&BlockState::Available]);
+        assert!(read(&ledger, &blocks[0].id).await == pattern(len));
+    }
+}
+
+/// The reader is removed in the middle of a long transfer: it gets no further part.
+#[tokio::test(start_paused = true)]
+async fn a_removal_stops_a_transfer_that_runs() {
+    let world = World::new();
+    let (peers, chain, group) = world.peers(2).await;
+    let (a, b) = (peers[0].join(&group, Role::Admin), peers[1].join(&group, Role::Admin));
+    let ours = peers[0].open(&chain, &a, "x").await;
+    let theirs = peers[1].open(&chain, &b, "x").await;
+    let chunks = 20;
+    let added = add(&ours, pattern(chunks * 1024 * 1024), &[]).await;
+    let blobs = &peers[1].disk.blobs;
+    let count = async || blobs.list(BlobSpace::Envelope, chain).await.unwrap().len();
+    while count().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    b.hold();
+    group.remove(b.device(), [added.id]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(count().await < chunks, "the transfer went on to its end");
+    assert!(peers[0].exchange.status().refused > 0);
+    assert!(theirs.content(&added.id).await.is_err());
+}
+
+/// A block that has become void is not served any more, not even to a member.
+#[tokio::test(start_paused = true)]
+async fn the_envelope_of_a_void_record_is_not_served() {
+    let world = World::new();
+    let (peers, chain, group) = world.peers(3).await;
+    let [a, b, c] = [0, 1, 2].map(|n| peers[n].join(&group, Role::Admin));
+    let ours = peers[0].open(&chain, &a, "x").await;
+    let theirs = peers[1].open(&chain, &b, "x").await;
+    let late = add(&theirs, pattern(1_500_000), &[]).await;
+    until(&ours, &late.id, BlockState::Available).await;
+    theirs.shutdown().await;
+    c.hold();
+    group.remove(b.device(), []);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // It does not know of the removal yet and asks.
+    let third = peers[2].open(&chain, &c, "x").await;
+    until(&third, &late.id, BlockState::Unavailable).await;
+    assert!(peers[0].exchange.status().refused > 0);
+    assert_eq!(peers[2].disk.blobs.list(BlobSpace::Envelope, chain).await.unwrap(), []);
+}

@@ -303,6 +303,9 @@ impl LedgerControl for PrivateLedger {
                 table.remove_chunks(&stored.place, stored.packed.manifest.chunks()).await?;
             }
         }
+        for nonce in table.ids(table.all(b's')).await? {
+            table.remove_orphan(nonce.digest()).await?;
+        }
         let mut batch = Batch::new();
         batch.delete_range(table.everything());
         Ok(table.store.commit(batch, Durability::Flushed).await?)

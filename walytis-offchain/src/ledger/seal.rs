@@ -26,7 +26,7 @@ use crate::record::{PrivateHeader, Record};
 
 /// Sealed content up to so many bytes stands in the key-value store, beside its manifest, and travels whole.
 /// Chosen: one flush instead of three; below it a push fits what a stream takes at once.
-const INLINE_MAX: usize = 48 * 1024;
+pub(super) const INLINE_MAX: usize = 48 * 1024;
 
 /// What all blocks of one call are sealed under.
 struct Keys {
@@ -49,18 +49,19 @@ pub(super) async fn add(inner: &Arc<Inner>, blocks: Vec<NewBlock>) -> Result<Vec
     }
     let keys = keys(inner).await?;
     let mut nonces = Vec::new();
-    let added = match seal_all(inner, &keys, blocks, &mut nonces).await {
+    match seal_all(inner, &keys, blocks, &mut nonces).await {
+        // Whatever goes wrong from here on, the records may be on the chain: only the next opening can tell which
+        // envelopes have none.
         Ok(sealed) => append(inner, sealed).await,
-        Err(error) => Err(error),
-    };
-    if added.is_err() {
-        for nonce in &nonces {
-            if let Err(error) = inner.table.remove_orphan(nonce).await {
-                warn!(%error, "an envelope without a record is removed when the ledger opens next");
+        Err(error) => {
+            for nonce in &nonces {
+                if let Err(error) = inner.table.remove_orphan(nonce).await {
+                    warn!(%error, "an envelope without a record is removed when the ledger opens next");
+                }
             }
+            Err(error)
         }
     }
-    added
 }
 
 fn check_topics(topics: &[Topic]) -> Result<(), LedgerError> {

@@ -11,6 +11,7 @@ use walytis_core::store::Direction;
 use walytis_identities::id::OpId;
 
 use super::Inner;
+use super::seal::INLINE_MAX;
 use super::table::behind;
 use crate::envelope::EnvelopeId;
 use crate::exchange::Serve;
@@ -88,7 +89,9 @@ impl Inner {
         }
         match Packed::verify(&id, bytes) {
             // A full queue drops it: it is fetched when its record is here.
-            Some(packed) if packed.chunk.is_some() => drop(self.pushes.try_send((id, packed))),
+            Some(packed) if packed.chunk.as_ref().is_some_and(|chunk| chunk.len() <= INLINE_MAX) => {
+                drop(self.pushes.try_send((id, packed)))
+            }
             Some(_) => debug!(%peer, "a large envelope was pushed and dropped"),
             None => {
                 if let Some(exchange) = &self.exchange {

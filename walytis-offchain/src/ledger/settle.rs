@@ -88,9 +88,12 @@ impl Inner {
                 batch.put(entry, bytes::Bytes::new());
             }
         }
+        let named = self.table.key(b'v', &[&placed.record.envelope.0, id.digest()]);
         if local.standing == Standing::Valid && local.phase != Phase::Wanted {
-            let named = self.table.key(b'v', &[&placed.record.envelope.0, id.digest()]);
             batch.put(named, placed.record.epoch.as_bytes().to_vec());
+        } else {
+            // What does not count any more is not served any more.
+            batch.delete(named);
         }
         self.tell(&id, &mut local, meta, &mut batch);
         let counted = old.as_ref().is_some_and(|old| old.standing == Standing::Valid);

@@ -100,14 +100,8 @@ impl Task {
                 Ok(false) => return,
                 Err(error @ (LedgerError::Store(_) | LedgerError::Blob(_))) => {
                     warn!(ledger = ?self.inner, %error, "the ledger rests");
-                    tokio::select! {
-                        biased;
-                        () = self.inner.stop.cancelled() => return,
-                        () = tokio::time::sleep(REST) => {}
-                    }
-                    // What failed half-way is done again from what stands in the store.
-                    if let Err(error) = self.begin_again().await {
-                        debug!(ledger = ?self.inner, %error, "the store still fails");
+                    if !self.recover().await {
+                        return;
                     }
                 }
                 Err(error) => {
@@ -116,6 +110,22 @@ impl Task {
                     self.inner.state.send_modify(|state| state.damaged = Some(reason));
                     return;
                 }
+            }
+        }
+    }
+
+    /// Rests until what failed half-way is done again from what stands in the store; false at the end. Never goes on
+    /// before: the position in memory may be behind a block that was not written down.
+    async fn recover(&mut self) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.inner.stop.cancelled() => return false,
+                () = tokio::time::sleep(REST) => {}
+            }
+            match self.begin_again().await {
+                Ok(()) => return true,
+                Err(error) => debug!(ledger = ?self.inner, %error, "the store still fails"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The whole Walytis stack in one crate, and the program `walytis`: daemon, command line, local HTTP API.
+#![doc = include_str!("../README.md")]
 
 pub mod api;
 pub mod app;

@@ -136,10 +136,9 @@ fn commands_work_without_a_daemon_and_say_what_needs_one() {
 }
 
 #[test]
-fn damaged_and_newer_stores_are_refused_and_left_alone() {
+fn damaged_store_is_refused_and_left_alone() {
     let node = Node::new();
     node.value(&["chain", "create", "notes"]);
-    let table = node.files().into_iter().find(|path| path.extension().is_some_and(|end| end == "sst" || end == "log"));
     let manifest = node.files().into_iter().find(|path| path.to_string_lossy().contains("MANIFEST")).unwrap();
     let whole = std::fs::read(&manifest).unwrap();
     std::fs::write(&manifest, &whole[..whole.len() / 2]).unwrap();
@@ -147,7 +146,31 @@ fn damaged_and_newer_stores_are_refused_and_left_alone() {
     assert!(message.contains("damaged"), "{message}");
     assert!(hint.contains("copy"), "{hint}");
     std::fs::write(&manifest, whole).unwrap();
-    assert_eq!(node.lines(&["chain", "list"]).len(), 1, "{table:?}");
+    assert_eq!(node.lines(&["chain", "list"]).len(), 1);
+}
+
+#[test]
+fn store_of_a_newer_version_is_refused_and_left_alone() {
+    use walytis::core::store::keys::Space;
+    use walytis::core::store::{Batch, Durability, KvStore as _, RocksStore};
+    let node = Node::new();
+    node.value(&["chain", "create", "notes"]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let set_schema = |version: u32| {
+        runtime.block_on(async {
+            // Written behind the back of the store that checks it at opening.
+            let store = RocksStore::open(node.dir().join("store")).await.unwrap();
+            let mut batch = Batch::new();
+            batch.put(Space::Schema.key(&[]), version.to_be_bytes().to_vec());
+            store.commit(batch, Durability::Flushed).await.unwrap();
+            store.close().await.unwrap();
+        });
+    };
+    set_schema(2);
+    let (kind, message, hint) = node.error(1, &["chain", "list"]);
+    assert_eq!(kind, "failed");
+    assert!(message.contains("schema 2"), "{message}");
+    assert!(hint.contains("version"), "{hint}");
 }
 
 /// Speaks HTTP by hand, as a page in a browser or a stray program would.

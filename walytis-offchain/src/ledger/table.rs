@@ -299,3 +299,40 @@ impl From<OrphanError> for walytis_core::ledger::LedgerError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Rows written by one version must be read by the next: these bytes are frozen at release 0.1.0.
+    #[test]
+    fn rows_keep_their_bytes() {
+        let record = LocalRecord {
+            generation: 300,
+            standing: Standing::Valid,
+            phase: Phase::Locked,
+            cursor: 7,
+            shown: true,
+            indexed: false,
+            envelope: [0xaa; 32],
+            epoch: walytis_identities::id::OpId([0xbb; 32]),
+        };
+        let frozen = format!("01ac020101070100{}{}", "aa".repeat(32), "bb".repeat(32));
+        assert_eq!(hex(&versioned(&record)), frozen);
+        assert_eq!(exactly(&versioned(&record)), Some(record));
+        let meta = Meta { position: 1, sequence: 200, valid: 3 };
+        assert_eq!(hex(&versioned(&meta)), "0101c80103");
+        assert_eq!(exactly(&versioned(&meta)), Some(meta));
+    }
+
+    #[test]
+    fn rows_with_another_version_or_more_bytes_are_refused() {
+        let row = versioned(&Meta::default());
+        assert!(exactly::<Meta>(&[&[2], row.get(1..).unwrap()].concat()).is_none());
+        assert!(exactly::<Meta>(&[&row[..], &[0]].concat()).is_none());
+    }
+}

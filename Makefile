@@ -1,12 +1,13 @@
 # make demo   sets everything up, builds, and shows the main job with three daemons on loopback
 # make test   sets everything up and runs all tests
 # make build  builds the release program and prints its path last
+# make planted [AREA=sync]  plants each known bug in a scratch copy and fails if its test does not notice
 # make bench  measures and prints the figures of docs/performance.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source scripts/env.sh &&
 
-.PHONY: setup build test demo bench lint docs
+.PHONY: setup build test demo bench lint docs planted
 setup:
 	@scripts/setup.sh
 
@@ -26,6 +27,9 @@ demo: setup
 
 bench: setup
 	@$(ENV) cargo bench --locked -p test-harness --features ipfs,offchain,rocksdb --bench end_to_end -- $(BENCH)
+
+planted: setup
+	@scripts/planted.sh $(AREA)
 
 lint: setup
 	@$(ENV) cargo fmt --all --check

@@ -1,0 +1,166 @@
+//! The interface of every block database: chains, and the overlays on them.
+
+mod block;
+mod error;
+mod query;
+mod subscription;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+pub use block::{Author, BlockInfo, BlockState, Content, ContentReader, Cursor, NewBlock};
+pub use error::LedgerError;
+pub use query::{Order, Query};
+pub use subscription::{LedgerEvent, SubscribeFrom, Subscription};
+
+use crate::id::{BlockId, ChainId};
+
+/// How a ledger is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerStatus {
+    /// Admitted blocks.
+    pub blocks: u64,
+    /// Heads.
+    pub heads: Vec<BlockId>,
+    /// Blocks held until an ancestor or a right is known.
+    pub pending: u64,
+    /// Contents known of and not here.
+    pub missing_contents: u64,
+    /// Why the ledger is damaged and read-only, if it is.
+    pub damaged: Option<String>,
+}
+
+/// Reading a ledger.
+#[async_trait]
+pub trait LedgerRead: Send + Sync + fmt::Debug {
+    /// Returns the id of the chain beneath.
+    fn id(&self) -> ChainId;
+
+    /// Returns a block without its content, or nothing.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn get(&self, id: &BlockId) -> Result<Option<BlockInfo>, LedgerError>;
+
+    /// Streams the content; fetches it first if it is not here.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn content(&self, id: &BlockId) -> Result<ContentReader, LedgerError>;
+
+    /// Returns how many blocks the ledger shows.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn count(&self) -> Result<u64, LedgerError>;
+
+    /// Returns the heads, ascending.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn heads(&self) -> Result<Vec<BlockId>, LedgerError>;
+
+    /// Returns the blocks that match; read page by page from an index.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn query(&self, query: Query) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError>;
+
+    /// Begins a subscription.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError>;
+}
+
+/// Reading and writing a ledger.
+#[async_trait]
+pub trait Ledger: LedgerRead {
+    /// Adds a block; flushed and on its way to others when it returns.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; then nothing was added.
+    async fn add(&self, block: NewBlock) -> Result<BlockInfo, LedgerError>;
+
+    /// Adds blocks, each a child of the one before, in one atomic commit and one flush.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; then none was added.
+    async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError>;
+
+    /// Destroys the contents of blocks, where the ledger can.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unsupported`] by default.
+    async fn forget(&self, _ids: &[BlockId]) -> Result<(), LedgerError> {
+        Err(LedgerError::Unsupported { what: "forgetting" })
+    }
+}
+
+/// Life and death of a ledger.
+#[async_trait]
+pub trait LedgerControl: Send + Sync + fmt::Debug {
+    /// Returns how it is.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn status(&self) -> Result<LedgerStatus, LedgerError>;
+
+    /// Finishes what was begun, flushes, ends all tasks. Idempotent.
+    async fn shutdown(&self);
+
+    /// Shuts down and removes all local data.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn delete(&self) -> Result<(), LedgerError>;
+}
+
+#[async_trait]
+impl<L: LedgerRead + ?Sized> LedgerRead for Arc<L> {
+    fn id(&self) -> ChainId {
+        (**self).id()
+    }
+
+    async fn get(&self, id: &BlockId) -> Result<Option<BlockInfo>, LedgerError> {
+        (**self).get(id).await
+    }
+
+    async fn content(&self, id: &BlockId) -> Result<ContentReader, LedgerError> {
+        (**self).content(id).await
+    }
+
+    async fn count(&self) -> Result<u64, LedgerError> {
+        (**self).count().await
+    }
+
+    async fn heads(&self) -> Result<Vec<BlockId>, LedgerError> {
+        (**self).heads().await
+    }
+
+    async fn query(&self, query: Query) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError> {
+        (**self).query(query).await
+    }
+
+    async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
+        (**self).subscribe(from).await
+    }
+}
+
+#[async_trait]
+impl<L: Ledger + ?Sized> Ledger for Arc<L> {
+    async fn add(&self, block: NewBlock) -> Result<BlockInfo, LedgerError> {
+        (**self).add(block).await
+    }
+
+    async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+        (**self).add_many(blocks).await
+    }
+
+    async fn forget(&self, ids: &[BlockId]) -> Result<(), LedgerError> {
+        (**self).forget(ids).await
+    }
+}

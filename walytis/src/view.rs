@@ -23,6 +23,9 @@ pub struct Status {
     pub identities: usize,
     /// Bytes on disk, approximately.
     pub store_bytes: u64,
+    /// Names of chains that are damaged and read-only.
+    #[serde(default)]
+    pub damaged: Vec<String>,
 }
 
 /// One connected peer.

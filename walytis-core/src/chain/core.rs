@@ -202,10 +202,31 @@ impl ChainCore {
     /// [`LedgerError`]; [`LedgerError::Damaged`] if it is not stored at all.
     pub async fn open(parts: ChainParts) -> Result<Self, LedgerError> {
         let table = Table::new(parts.id, parts.store);
-        let Some((meta, heads)) = table.open().await? else {
-            return Err(LedgerError::Damaged { reason: "its counters are missing".to_owned() });
+        table.load_mark().await?;
+        let (meta, heads) = match table.open().await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => {
+                let reason = "its counters are missing".to_owned();
+                table.mark(reason.clone());
+                table.keep_mark().await;
+                return Err(LedgerError::Damaged { reason });
+            }
+            Err(error) => {
+                if table.damage.is_set() {
+                    table.keep_mark().await;
+                }
+                return Err(error);
+            }
         };
-        intake::remove_orphans(&table, &*parts.blobs, parts.id).await?;
+        if !table.damage.is_set()
+            && let Err(error) = intake::remove_orphans(&table, &*parts.blobs, parts.id).await
+        {
+            // Damage met here makes the chain read-only, not unreadable.
+            if !table.damage.is_set() {
+                return Err(error);
+            }
+            table.keep_mark().await;
+        }
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let summary = Summary { count: meta.count, generation: meta.generation, heads: heads.ids() };
         let inner = Arc::new(Inner {
@@ -426,7 +447,7 @@ impl ChainCore {
 
     /// Returns why the chain is damaged and read-only, if it is.
     pub fn damage(&self) -> Option<String> {
-        self.inner.table.damage().map(str::to_owned)
+        self.inner.table.damage()
     }
 
     /// Says whether the chain has been shut down.
@@ -442,7 +463,7 @@ impl ChainCore {
 
     async fn command(&self, command: Command) -> Result<(), LedgerError> {
         if let Some(reason) = self.inner.table.damage() {
-            return Err(LedgerError::Damaged { reason: reason.to_owned() });
+            return Err(LedgerError::Damaged { reason });
         }
         if self.is_closed() {
             return Err(LedgerError::Closed);

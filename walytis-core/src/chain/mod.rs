@@ -19,6 +19,7 @@ mod admit;
 mod cache;
 mod content;
 mod core;
+mod damage;
 mod handle;
 mod heads;
 mod intake;

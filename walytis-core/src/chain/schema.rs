@@ -18,6 +18,7 @@
 //! | cursor | subscriber's name | arrival number |
 //! | staged | nonce | nothing, or the blob id that the content got |
 //! | skeleton | block id | nothing |
+//! | damage | – | why the chain is damaged |
 
 use bytes::Bytes;
 
@@ -59,6 +60,7 @@ pub(super) enum Tag {
     Cursor = 0x0c,
     Staged = 0x0d,
     Skeleton = 0x0e,
+    Damage = 0x1f,
 }
 
 impl Keys {
@@ -86,6 +88,10 @@ impl Keys {
 
     pub(super) fn meta(&self) -> Vec<u8> {
         self.key(Tag::Meta, &[])
+    }
+
+    pub(super) fn damage(&self) -> Vec<u8> {
+        self.key(Tag::Damage, &[])
     }
 
     pub(super) fn of_block(&self, tag: Tag, id: &BlockId) -> Vec<u8> {

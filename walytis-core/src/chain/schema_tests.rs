@@ -50,6 +50,8 @@ fn samples() -> Vec<Vec<u8>> {
         keys.cursor("mail"),
         keys.staged(&[6; 16]),
         keys.of_block(Tag::Skeleton, &BLOCK),
+        keys.damage(),
+        value(super::super::damage::encode("why")),
     ]
 }
 

@@ -1,13 +1,14 @@
 //! Typed reading of a chain's part of the store, with the nodes used last in memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::cache::NodeCache;
 use super::core::Node;
+use super::damage::{self, Damage};
 use super::heads::Heads;
 use super::schema::{Keys, Meta, NodeRecord, Tag, id_at_end, read_head};
 use crate::block::{Block, UnverifiedBlock};
@@ -25,27 +26,56 @@ pub(super) struct Table {
     chain: ChainId,
     store: Arc<dyn KvStore>,
     cache: Mutex<NodeCache>,
-    damage: OnceLock<String>,
+    pub(super) damage: Damage,
 }
 
 impl Table {
     pub(super) fn new(chain: ChainId, store: Arc<dyn KvStore>) -> Self {
-        Self { keys: Keys::new(&chain), chain, store, cache: Mutex::default(), damage: OnceLock::new() }
+        Self { keys: Keys::new(&chain), chain, store, cache: Mutex::default(), damage: Damage::new() }
     }
 
     /// Returns why the chain is damaged, if it is.
-    pub(super) fn damage(&self) -> Option<&str> {
-        self.damage.get().map(String::as_str)
+    pub(super) fn damage(&self) -> Option<String> {
+        self.damage.reason()
     }
 
     /// Marks the chain damaged if the store holds what cannot be.
     pub(super) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, LedgerError> {
         result.map_err(|error| {
-            if matches!(error, StoreError::Corrupt { .. }) && self.damage.set(error.to_string()).is_ok() {
-                error!(chain = ?self.chain, %error, "chain is damaged and read-only from now on");
+            if matches!(error, StoreError::Corrupt { .. } | StoreError::Damaged { .. }) {
+                self.mark(error.to_string());
             }
             LedgerError::Store(error)
         })
+    }
+
+    /// Makes the chain read-only; the first reason stays.
+    pub(super) fn mark(&self, reason: String) {
+        if self.damage.set(reason.clone()) {
+            error!(chain = ?self.chain, reason, "chain is damaged and read-only from now on");
+        }
+    }
+
+    /// Takes over the mark that was stored, if any.
+    pub(super) async fn load_mark(&self) -> Result<(), LedgerError> {
+        let key = self.keys.damage();
+        if let Some(bytes) = self.get(&key).await? {
+            self.damage.set(damage::decode(&key, &bytes));
+        }
+        Ok(())
+    }
+
+    /// Stores the mark of a damaged chain, or removes that of a whole one. If that fails the mark stays in memory.
+    pub(super) async fn keep_mark(&self) {
+        let key = self.keys.damage();
+        let mut batch = Batch::new();
+        match self.damage() {
+            Some(reason) => batch.put(key, damage::encode(&reason)),
+            None => batch.delete(key),
+        };
+        if let Err(error) = self.store.commit(batch, Durability::Flushed).await {
+            warn!(chain = ?self.chain, %error, "the mark of a damaged chain could not be stored");
+        }
     }
 
     pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LedgerError> {
@@ -67,7 +97,7 @@ impl Table {
 
     pub(super) async fn commit(&self, batch: Batch, durability: Durability) -> Result<(), LedgerError> {
         if let Some(reason) = self.damage() {
-            return Err(LedgerError::Damaged { reason: reason.to_owned() });
+            return Err(LedgerError::Damaged { reason });
         }
         self.note(self.store.commit(batch, durability).await)
     }

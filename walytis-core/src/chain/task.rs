@@ -75,6 +75,10 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
     let stop = core.stop.clone();
     let mut changes = core.policy.changes();
     let mut policy_lives = true;
+    let mut damage = core.table.damage.watch();
+    if core.table.damage.is_set() {
+        damage.mark_changed();
+    }
     let mut task = Task { core, tip: Tip { meta, heads }, admissions: Admissions::new(), flush_at: None };
     let mut sweep = interval_at(Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,6 +87,7 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
+            Ok(()) = damage.changed() => task.core.table.keep_mark().await,
             command = commands.recv() => match command {
                 Some(command) => task.handle_group(command, &mut commands).await,
                 None => break,
@@ -100,6 +105,9 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
         task.handle_group(command, &mut commands).await;
     }
     task.flush().await;
+    if damage.has_changed().unwrap_or(false) {
+        task.core.table.keep_mark().await;
+    }
 }
 
 impl Task {

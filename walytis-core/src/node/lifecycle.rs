@@ -170,7 +170,7 @@ impl Node {
             let page = node.parts().store.scan(range.clone(), Direction::Forward, CHAINS_PAGE).await?;
             for (key, value) in &page {
                 if let Some(id) = records::chain_of(key) {
-                    node.load(id, ChainRecord::decode(key, value)).await?;
+                    node.load(id, ChainRecord::decode(key, value)).await;
                 }
             }
             match page.last() {

@@ -50,15 +50,24 @@ impl Node {
     }
 
     /// Lists a stored chain and opens it if that needs nobody else.
-    pub(super) async fn load(&self, id: ChainId, record: Result<ChainRecord, StoreError>) -> NodeResult<()> {
+    pub(super) async fn load(&self, id: ChainId, record: Result<ChainRecord, StoreError>) {
         let record = match record {
-            Ok(record) if record.deleting => return self.finish_removal(&id).await,
+            Ok(record) if record.deleting => {
+                if let Err(error) = self.finish_removal(&id).await {
+                    // It is tried again at the next start; the other chains must not wait for it.
+                    warn!(chain = ?id, %error, "a removal could not be finished");
+                    let reason = format!("its removal could not be finished: {}", error_chain(&error));
+                    let seat = Seat::Damaged(reason);
+                    self.slots().insert(id, Slot { name: record.name, visibility: record.visibility, seat });
+                }
+                return;
+            }
             Ok(record) => record,
-            Err(error @ StoreError::NewerSchema { .. }) => return Err(error.into()),
             Err(error) => {
+                warn!(chain = ?id, %error, "the record of a chain is damaged or newer");
                 let seat = Seat::Damaged(error.to_string());
                 self.slots().insert(id, Slot { name: id.short(), visibility: Visibility::Invited, seat });
-                return Ok(());
+                return;
             }
         };
         let visibility = record.visibility;
@@ -66,7 +75,6 @@ impl Node {
         if visibility != Visibility::Governed {
             self.try_open(id, visibility).await;
         }
-        Ok(())
     }
 
     /// Opens a plain chain; what prevents it is noted in its slot.

@@ -19,7 +19,7 @@ use walytis_core::id::Address;
 use walytis_core::join::JoinService;
 use walytis_core::ledger::ContentReader;
 use walytis_core::net::{Network, PeerStatus};
-use walytis_core::node::{Listing, Node, NodeConfig, NodeParts};
+use walytis_core::node::{ChainState, Listing, Node, NodeConfig, NodeParts};
 use walytis_core::replica::Replicator;
 use walytis_core::store::{BlobStore, FileBlobs, KvStore, RocksStore};
 use walytis_identities::node::{Identities, IdentitiesConfig, IdentitiesParts};
@@ -182,7 +182,14 @@ impl App {
             chains: self.node.chains(Listing::Plain).len(),
             identities: self.identities.list().len(),
             store_bytes: store + blobs,
+            damaged: self.damaged(),
         })
+    }
+
+    /// Returns the names of the chains that are damaged.
+    fn damaged(&self) -> Vec<String> {
+        let all = self.node.chains(Listing::All).into_iter();
+        all.filter(|entry| matches!(entry.state, ChainState::Damaged { .. })).map(|entry| entry.name).collect()
     }
 
     /// Lists connected peers.

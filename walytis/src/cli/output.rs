@@ -58,8 +58,12 @@ impl Output {
         self.value(status, || {
             let daemon = if embedded { "no daemon runs".to_owned() } else { format!("up {} s", status.uptime_s) };
             let locked = if status.locked { ", vault locked" } else { "" };
+            let damaged = match status.damaged.as_slice() {
+                [] => String::new(),
+                names => format!("\ndamaged: {} (see walytis chain show)", names.join(", ")),
+            };
             format!(
-                "{}  walytis {}  {daemon}{locked}\npeers {}  chains {}  identities {}  {} bytes on disk\n{}",
+                "{}  walytis {}  {daemon}{locked}\npeers {}  chains {}  identities {}  {} bytes on disk{damaged}\n{}",
                 status.peer_id,
                 status.version,
                 status.peers,

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use ed25519_dalek::Signer as _;
-use ml_dsa::{KeyExport as _, Keypair as _, MlDsa65, Seed};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use walytis_core::clock::Entropy;
@@ -11,7 +9,8 @@ use walytis_core::fault::Fault;
 use walytis_core::key::{PublicKey, SignError, Signature, Signer};
 use walytis_core::secret::{Secret, SecretBytes};
 
-use super::{FixedBytes, HybridSignature, Label, ML_DSA_PUBLIC, ML_DSA_SIGNATURE, X_WING_PUBLIC, digest, hpke};
+use super::provider::{CryptoProvider, Provider};
+use super::{FixedBytes, HybridSignature, Label, ML_DSA_PUBLIC, ML_DSA_SIGNATURE, X_WING_PUBLIC, digest};
 use crate::id::DeviceId;
 
 /// Version byte of encoded device keys.
@@ -61,7 +60,7 @@ impl DevicePublic {
 
     /// Says whether the receiving key can be sealed to.
     pub fn receiving_is_valid(&self) -> bool {
-        hpke::is_valid(self.receiving.as_bytes())
+        Provider::x_wing_is_public(self.receiving.as_bytes())
     }
 }
 
@@ -81,7 +80,7 @@ impl ReceivingKey {
 
     /// Returns the key pair of a seed.
     pub fn from_seed(seed: Secret<32>) -> Self {
-        let public = hpke::public_of(&seed);
+        let public = ReceivingPublic::new(*Provider::x_wing_public_of(&seed));
         let id = KeyId::of(&public);
         Self { seed, public, id }
     }
@@ -130,8 +129,9 @@ impl DeviceKeysError {
 /// All secret keys of a device: Ed25519 and ML-DSA-65 for signing, X-Wing for receiving.
 #[derive(Clone)]
 pub struct DeviceKeys {
-    ed25519: ed25519_dalek::SigningKey,
-    ml_dsa: Box<ml_dsa::SigningKey<MlDsa65>>,
+    seeds: [Secret<32>; 2],
+    ed25519: <Provider as CryptoProvider>::Ed25519Secret,
+    ml_dsa: <Provider as CryptoProvider>::MlDsaSecret,
     receiving: ReceivingKey,
     public: DevicePublic,
     id: DeviceId,
@@ -140,22 +140,20 @@ pub struct DeviceKeys {
 impl DeviceKeys {
     /// Makes fresh keys.
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        Self::from_seeds(&random(entropy), &random(entropy), random(entropy))
+        Self::from_seeds(random(entropy), random(entropy), random(entropy))
     }
 
-    fn from_seeds(ed25519: &Secret<32>, ml_dsa: &Secret<32>, receiving: Secret<32>) -> Self {
-        let ed25519 = ed25519_dalek::SigningKey::from_bytes(ed25519.expose());
-        let ml_dsa = Box::new(ml_dsa::SigningKey::<MlDsa65>::from_seed(&Seed::from(*ml_dsa.expose())));
+    fn from_seeds(ed25519_seed: Secret<32>, ml_dsa_seed: Secret<32>, receiving: Secret<32>) -> Self {
+        let ed25519 = Provider::ed25519_secret(&ed25519_seed);
+        let ml_dsa = Provider::ml_dsa_secret(&ml_dsa_seed);
         let receiving = ReceivingKey::from_seed(receiving);
-        #[expect(clippy::expect_used, reason = "an ML-DSA-65 public key has 1952 bytes")]
-        let ml_public = FixedBytes::from_slice(&ml_dsa.verifying_key().encode()).expect("1952 bytes");
         let public = DevicePublic {
-            ed25519: ed25519.verifying_key().to_bytes(),
-            ml_dsa: ml_public,
+            ed25519: Provider::ed25519_public_of(&ed25519),
+            ml_dsa: FixedBytes::new(*Provider::ml_dsa_public_of(&ml_dsa)),
             receiving: receiving.public().clone(),
         };
         let id = public.device_id();
-        Self { ed25519, ml_dsa, receiving, public, id }
+        Self { seeds: [ed25519_seed, ml_dsa_seed], ed25519, ml_dsa, receiving, public, id }
     }
 
     /// Returns the public keys.
@@ -175,27 +173,21 @@ impl DeviceKeys {
 
     /// Signs with both keys. Ed25519 over label ‖ message; ML-DSA-65, hedged, over message with context = label.
     pub fn sign_hybrid(&self, label: Label, message: &[u8], entropy: &dyn Entropy) -> HybridSignature {
-        let ed25519 = self.ed25519.sign(&[label.bytes(), message].concat()).to_bytes();
+        let ed25519 = Provider::ed25519_sign(&self.ed25519, &[label.bytes(), message].concat());
         HybridSignature { ed25519: FixedBytes::new(ed25519), ml_dsa: self.sign_ml_dsa(label, message, entropy) }
     }
 
     fn sign_ml_dsa(&self, label: Label, message: &[u8], entropy: &dyn Entropy) -> FixedBytes<ML_DSA_SIGNATURE> {
+        let signature = Provider::ml_dsa_sign(&self.ml_dsa, message, label.bytes(), &mut entropy.rng());
         #[expect(clippy::expect_used, reason = "a label has under 255 bytes, the generator does not fail")]
-        let ml_dsa = self
-            .ml_dsa
-            .expanded_key()
-            .sign_randomized(message, label.bytes(), &mut entropy.rng())
-            .expect("signing does not fail");
-        #[expect(clippy::expect_used, reason = "an ML-DSA-65 signature has 3309 bytes")]
-        FixedBytes::from_slice(&ml_dsa.encode()).expect("3309 bytes")
+        FixedBytes::new(*signature.expect("signing does not fail"))
     }
 
     /// Encodes the keys for the vault: 0x01 ‖ Ed25519 seed ‖ ML-DSA seed ‖ X-Wing seed, 97 bytes.
     pub fn encode(&self) -> SecretBytes {
         let mut bytes = Vec::with_capacity(97);
         bytes.push(KEYS_VERSION);
-        bytes.extend_from_slice(self.ed25519.as_bytes());
-        bytes.extend_from_slice(&self.ml_dsa.to_bytes());
+        self.seeds.iter().for_each(|seed| bytes.extend_from_slice(seed.expose()));
         bytes.extend_from_slice(self.receiving.seed().expose());
         SecretBytes::new(bytes)
     }
@@ -212,7 +204,7 @@ impl DeviceKeys {
         let seeds: &[u8; 96] = seeds.try_into().map_err(|_| DeviceKeysError::Damaged)?;
         let (chunks, _) = seeds.as_chunks::<32>();
         let [ed25519, ml_dsa, receiving] = chunks else { return Err(DeviceKeysError::Damaged) };
-        Ok(Self::from_seeds(&Secret::new(*ed25519), &Secret::new(*ml_dsa), Secret::new(*receiving)))
+        Ok(Self::from_seeds(Secret::new(*ed25519), Secret::new(*ml_dsa), Secret::new(*receiving)))
     }
 }
 
@@ -222,7 +214,7 @@ impl Signer for DeviceKeys {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {
-        Ok(Signature(self.ed25519.sign(message).to_bytes()))
+        Ok(Signature(Provider::ed25519_sign(&self.ed25519, message)))
     }
 }
 

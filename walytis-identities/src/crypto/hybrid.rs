@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use ed25519_dalek::{Signature as EdSignature, VerifyingKey as EdKey};
-use ml_dsa::{EncodedVerifyingKey, MlDsa65, Signature as MlSignature, VerifyingKey as MlKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use walytis_core::fault::Fault;
 
+use super::provider::{CryptoProvider, Provider};
 use super::{DevicePublic, FixedBytes, Label, ML_DSA_SIGNATURE};
 use crate::id::DeviceId;
 
@@ -36,8 +35,8 @@ pub struct HybridSignature {
 #[derive(Clone)]
 pub struct DecodedKeys {
     device: DeviceId,
-    ed25519: EdKey,
-    ml_dsa: MlKey<MlDsa65>,
+    ed25519: <Provider as CryptoProvider>::Ed25519Public,
+    ml_dsa: <Provider as CryptoProvider>::MlDsaPublic,
 }
 
 impl DecodedKeys {
@@ -46,13 +45,9 @@ impl DecodedKeys {
     /// # Errors
     /// [`SignatureInvalid`] if the Ed25519 key is no point or one of small order.
     pub fn decode(public: &DevicePublic) -> Result<Self, SignatureInvalid> {
-        let ed25519 = EdKey::from_bytes(&public.ed25519).map_err(|_| SignatureInvalid)?;
-        if ed25519.is_weak() {
-            return Err(SignatureInvalid);
-        }
-        let encoded =
-            EncodedVerifyingKey::<MlDsa65>::try_from(&public.ml_dsa.as_bytes()[..]).map_err(|_| SignatureInvalid)?;
-        Ok(Self { device: public.device_id(), ed25519, ml_dsa: MlKey::decode(&encoded) })
+        let ed25519 = Provider::ed25519_public(&public.ed25519).ok_or(SignatureInvalid)?;
+        let ml_dsa = Provider::ml_dsa_public(public.ml_dsa.as_bytes());
+        Ok(Self { device: public.device_id(), ed25519, ml_dsa })
     }
 
     /// Returns the id of the device.
@@ -66,11 +61,8 @@ impl DecodedKeys {
     /// [`SignatureInvalid`] unless both verify under `label`.
     pub fn verify(&self, label: Label, message: &[u8], signature: &HybridSignature) -> Result<(), SignatureInvalid> {
         let labelled = [label.bytes(), message].concat();
-        let ed25519 = EdSignature::from_bytes(signature.ed25519.as_bytes());
-        self.ed25519.verify_strict(&labelled, &ed25519).map_err(|_| SignatureInvalid)?;
-        let ml_dsa =
-            MlSignature::<MlDsa65>::try_from(&signature.ml_dsa.as_bytes()[..]).map_err(|_| SignatureInvalid)?;
-        let holds = self.ml_dsa.verify_with_context(message, label.bytes(), &ml_dsa);
+        let holds = Provider::ed25519_verify(&self.ed25519, &labelled, signature.ed25519.as_bytes())
+            && Provider::ml_dsa_verify(&self.ml_dsa, message, label.bytes(), signature.ml_dsa.as_bytes());
         if holds { Ok(()) } else { Err(SignatureInvalid) }
     }
 }
@@ -91,7 +83,8 @@ pub fn verify_ed25519(
     message: &[u8],
     signature: &FixedBytes<64>,
 ) -> Result<(), SignatureInvalid> {
-    let key = EdKey::from_bytes(key).map_err(|_| SignatureInvalid)?;
+    let key = Provider::ed25519_public(key).ok_or(SignatureInvalid)?;
     let labelled = [label.bytes(), message].concat();
-    key.verify_strict(&labelled, &EdSignature::from_bytes(signature.as_bytes())).map_err(|_| SignatureInvalid)
+    let holds = Provider::ed25519_verify(&key, &labelled, signature.as_bytes());
+    if holds { Ok(()) } else { Err(SignatureInvalid) }
 }

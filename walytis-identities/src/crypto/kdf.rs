@@ -1,40 +1,25 @@
 //! Labelled hashes, derivations and symmetric sealing.
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use hkdf::Hkdf;
-use sha2::{Digest as _, Sha256};
 use walytis_core::clock::Entropy;
 use walytis_core::secret::Secret;
 
 use super::Label;
-
-/// Bytes of an XChaCha20-Poly1305 nonce.
-const NONCE: usize = 24;
+use super::provider::{CryptoProvider as _, Provider, XCHACHA_NONCE};
 
 /// Returns SHA-256 over the label and the parts, each part preceded by its length (8 bytes, little-endian).
 pub fn digest(label: Label, parts: &[&[u8]]) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    hasher.update(label.bytes());
-    for part in parts {
-        hasher.update((part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().into()
+    let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_le_bytes()).collect();
+    let framed = lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], part]);
+    Provider::sha256(&std::iter::once(label.bytes()).chain(framed).collect::<Vec<_>>())
 }
 
 /// Derives a secret: HKDF-SHA256 with `salt`, input `secret`, info = label ‖ `context`.
+#[expect(clippy::missing_panics_doc, reason = "HKDF-SHA256 gives up to 8160 bytes (RFC 5869 §2.3)")]
 pub fn derive(label: Label, secret: &Secret<32>, salt: &[u8; 32], context: &[u8]) -> Secret<32> {
     let mut out = zeroize::Zeroizing::new([0u8; 32]);
-    expand(label, secret, salt, context, &mut out);
+    let filled = Provider::hkdf_sha256(salt, secret.expose(), &[label.bytes(), context], &mut out[..]);
+    assert!(filled, "32 bytes are in reach");
     Secret::new(*out)
-}
-
-fn expand(label: Label, secret: &Secret<32>, salt: &[u8; 32], context: &[u8], out: &mut [u8; 32]) {
-    #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8160 bytes (RFC 5869 §2.3)")]
-    Hkdf::<Sha256>::new(Some(salt), secret.expose())
-        .expand_multi_info(&[label.bytes(), context], out)
-        .expect("32 bytes are in reach");
 }
 
 /// Encodes in postcard.
@@ -52,13 +37,9 @@ pub(crate) fn aead_seal(
     message: &[u8],
     entropy: &dyn Entropy,
 ) -> Vec<u8> {
-    let mut nonce = [0u8; NONCE];
+    let mut nonce = [0u8; XCHACHA_NONCE];
     entropy.fill(&mut nonce);
-    let aad = [label.bytes(), context].concat();
-    #[expect(clippy::expect_used, reason = "the cipher fails only beyond 256 GiB")]
-    let sealed = XChaCha20Poly1305::new(key.expose().into())
-        .encrypt(&XNonce::from(nonce), Payload { msg: message, aad: &aad })
-        .expect("messages are bounded");
+    let sealed = Provider::xchacha_seal(key, &nonce, &[label.bytes(), context].concat(), message);
     [&nonce[..], &sealed].concat()
 }
 
@@ -69,12 +50,8 @@ pub(crate) fn aead_open(
     context: &[u8],
     sealed: &[u8],
 ) -> Option<zeroize::Zeroizing<Vec<u8>>> {
-    let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE>()?;
-    let aad = [label.bytes(), context].concat();
-    XChaCha20Poly1305::new(key.expose().into())
-        .decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad: &aad })
-        .ok()
-        .map(zeroize::Zeroizing::new)
+    let (nonce, ciphertext) = sealed.split_first_chunk::<XCHACHA_NONCE>()?;
+    Provider::xchacha_open(key, nonce, &[label.bytes(), context].concat(), ciphertext)
 }
 
 #[cfg(test)]

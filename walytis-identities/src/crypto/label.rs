@@ -60,11 +60,27 @@ pub enum Label {
     RecoveryDigest,
     /// Recovery key pair from a recovery code.
     RecoveryKey,
+    /// Key that seals the records of a vault.
+    VaultRecordKey,
+    /// Key of the record ids of a vault.
+    VaultNameKey,
+    /// Record id from a name.
+    VaultRecordId,
+    /// Wrapping key from a key file.
+    VaultKeyFile,
+    /// Wrapping key from what Argon2id returned.
+    VaultPassphrase,
+    /// Sealed data key of a vault.
+    VaultWrap,
+    /// Sealed name of a record.
+    VaultName,
+    /// Sealed secret of a record.
+    VaultSecret,
 }
 
 impl Label {
     /// Every label.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 35] = [
         Self::DeviceId,
         Self::ReceivingKeyId,
         Self::Op,
@@ -92,6 +108,14 @@ impl Label {
         Self::SealedSender,
         Self::RecoveryDigest,
         Self::RecoveryKey,
+        Self::VaultRecordKey,
+        Self::VaultNameKey,
+        Self::VaultRecordId,
+        Self::VaultKeyFile,
+        Self::VaultPassphrase,
+        Self::VaultWrap,
+        Self::VaultName,
+        Self::VaultSecret,
     ];
 
     /// Returns the text, ASCII, at most 64 bytes.
@@ -124,6 +148,14 @@ impl Label {
             Self::SealedSender => "walytis/identities/sealed-sender/v1",
             Self::RecoveryDigest => "walytis/identities/recovery-digest/v1",
             Self::RecoveryKey => "walytis/identities/recovery-key/v1",
+            Self::VaultRecordKey => "walytis/identities/vault/record-key/v1",
+            Self::VaultNameKey => "walytis/identities/vault/name-key/v1",
+            Self::VaultRecordId => "walytis/identities/vault/record-id/v1",
+            Self::VaultKeyFile => "walytis/identities/vault/key-file/v1",
+            Self::VaultPassphrase => "walytis/identities/vault/passphrase/v1",
+            Self::VaultWrap => "walytis/identities/vault/wrap/v1",
+            Self::VaultName => "walytis/identities/vault/name/v1",
+            Self::VaultSecret => "walytis/identities/vault/secret/v1",
         }
     }
 

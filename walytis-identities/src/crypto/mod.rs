@@ -1,20 +1,22 @@
 //! Every cryptographic primitive of this crate, and the closed list of labels under which it is used.
 //!
 //! Nothing here is home-made: Ed25519, ML-DSA-65 (FIPS 204), X-Wing inside HPKE (RFC 9180, base mode),
-//! ChaCha20-Poly1305 and HKDF-SHA256 come from crates. What is composed here: a *hybrid signature* is valid only if both
+//! ChaCha20-Poly1305 and HKDF-SHA256 come from crates, behind the boundary of [`provider`]. What is composed here: a *hybrid signature* is valid only if both
 //! of its parts verify, each bound to the same label.
 
 mod bytes;
 mod device;
-mod hpke;
+mod envelope;
+
 mod hybrid;
 mod kdf;
 mod label;
+pub mod provider;
 
 pub use bytes::FixedBytes;
 pub(crate) use device::random;
 pub use device::{DeviceKeys, DeviceKeysError, DevicePublic, KeyId, ReceivingKey, ReceivingPublic};
-pub use hpke::{OpenError, hpke_open, hpke_seal};
+pub use envelope::{OpenError, hpke_open, hpke_seal};
 pub use hybrid::{DecodedKeys, HybridSignature, SignatureInvalid, verify_ed25519};
 pub use kdf::{derive, digest};
 pub use label::Label;

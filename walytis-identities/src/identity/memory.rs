@@ -8,13 +8,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use walytis_core::id::{BlockId, PeerId};
 use walytis_core::key::{PublicKey, Signer, SigningKey};
 use walytis_core::secret::Secret;
 
 use super::{EpochUse, Identity, IdentityError, Judgement, RecordRef};
+use crate::crypto::provider::{CryptoProvider as _, Provider};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 
 /// A flat group of devices; cheap to clone.
@@ -62,7 +62,7 @@ impl MemoryGroup {
     /// Admits the device with this key seed; everybody who reads gets all epochs. Starts no new epoch but the first.
     pub fn admit(&self, key_seed: [u8; 32], peer: PeerId, role: Role) -> MemoryIdentity {
         let signer = SigningKey::from_seed(&Secret::new(key_seed));
-        let device = DeviceId(Sha256::digest(signer.public_key().as_bytes()).into());
+        let device = DeviceId(Provider::sha256(&[signer.public_key().as_bytes()]));
         self.push(Kind::Admit { device, key: signer.public_key(), peer, role });
         MemoryIdentity { group: self.clone(), device, signer: Arc::new(signer), held: Arc::new(Mutex::new(None)) }
     }
@@ -80,14 +80,7 @@ impl MemoryGroup {
     fn push(&self, kind: Kind) {
         let mut group = self.lock();
         let number = (group.ops.len() as u64).to_be_bytes();
-        let digest = |use_: &[u8]| -> [u8; 32] {
-            Sha256::new()
-                .chain_update(use_)
-                .chain_update(group.did.chain().digest())
-                .chain_update(number)
-                .finalize()
-                .into()
-        };
+        let digest = |use_: &[u8]| -> [u8; 32] { Provider::sha256(&[use_, group.did.chain().digest(), &number]) };
         let (id, secret) = (OpId(digest(b"op")), Secret::new(digest(b"secret")));
         group.ops.push(Op { id, secret, kind });
         group.changes.send_modify(|count| *count += 1);
@@ -201,8 +194,7 @@ impl Identity for MemoryIdentity {
             });
             let secret = number.filter(|_| read).and_then(|number| ops.get(number)).map(|op| &op.secret);
             let secret = secret.ok_or(IdentityError::NoEpochSecret { epoch: *epoch })?;
-            let hash = Sha256::new().chain_update(purpose.label()).chain_update(secret.expose());
-            Ok(Secret::new(hash.finalize().into()))
+            Ok(Secret::new(Provider::sha256(&[purpose.label().as_bytes(), secret.expose()])))
         })
     }
 

@@ -7,10 +7,10 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use walytis_core::clock::Entropy;
 
 use super::{OpCore, OpError, SIGNED_OP_MAX, SignedOp, limits};
+use crate::crypto::provider::{CryptoProvider as _, Provider};
 use crate::crypto::{DeviceKeys, HybridSignature, Label, digest};
 use crate::id::OpId;
 
@@ -41,7 +41,7 @@ struct SignedV1<'a> {
 
 /// Returns the id of the op with these core bytes.
 pub fn op_id(core_bytes: &[u8]) -> OpId {
-    OpId(Sha256::digest(core_bytes).into())
+    OpId(Provider::sha256(&[core_bytes]))
 }
 
 impl OpCore {

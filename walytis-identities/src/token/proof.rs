@@ -1,11 +1,11 @@
 //! Proofs of a join: of the invitation, of the newcomer's keys, of the session.
 
-use ed25519_dalek::Signer as _;
 use serde::{Deserialize, Serialize};
 use walytis_core::clock::Entropy;
 use walytis_core::id::{ChainId, PeerId};
 use walytis_core::secret::Secret;
 
+use crate::crypto::provider::{CryptoProvider, Provider};
 use crate::crypto::{
     DeviceKeys, DevicePublic, FixedBytes, HybridSignature, Label, OpenError, ReceivingKey, ReceivingPublic,
     SignatureInvalid, derive, hpke_open, hpke_seal, random, verify_ed25519,
@@ -71,18 +71,18 @@ impl JoinRequest {
 
 /// The key pair that a token's seed gives.
 #[derive(Clone)]
-pub struct InvitationKey(ed25519_dalek::SigningKey);
+pub struct InvitationKey(<Provider as CryptoProvider>::Ed25519Secret);
 
 impl InvitationKey {
     /// Derives the key pair: bound to the identity, so that one seed never serves two.
     pub fn from_seed(seed: &Secret<32>, chain: &ChainId) -> Self {
         let secret = derive(Label::InvitationKey, seed, &[0; 32], chain.digest());
-        Self(ed25519_dalek::SigningKey::from_bytes(secret.expose()))
+        Self(Provider::ed25519_secret(&secret))
     }
 
     /// Returns the public key, as it stands in the `Invite`.
     pub fn public(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
+        Provider::ed25519_public_of(&self.0)
     }
 
     /// Signs a session's transcript.
@@ -91,7 +91,7 @@ impl InvitationKey {
     }
 
     fn sign(&self, label: Label, message: &[u8]) -> FixedBytes<64> {
-        FixedBytes::new(self.0.sign(&[label.bytes(), message].concat()).to_bytes())
+        FixedBytes::new(Provider::ed25519_sign(&self.0, &[label.bytes(), message].concat()))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Unlock methods: what wraps the data key.
 
-use argon2::{Algorithm, Argon2, Params, Version};
 use serde::{Deserialize, Serialize};
 use walytis_core::secret::{Secret, SecretBytes};
 use zeroize::Zeroizing;
@@ -8,7 +7,9 @@ use zeroize::Zeroizing;
 use super::VaultError;
 use super::codec_v1::{Derivation, Slot, WrappedKey};
 use super::key_file::KeyFile;
-use super::seal::{self, DataKey, VaultUse};
+use super::seal::{self, DataKey};
+use crate::crypto::Label;
+use crate::crypto::provider::{Argon2Cost, CryptoProvider as _, Provider};
 
 /// Longest passphrase in bytes. Chosen: bounds what a caller makes us hold.
 pub const PASSPHRASE_MAX: usize = 1024;
@@ -91,19 +92,19 @@ pub(super) async fn unwrap(vault: [u8; 32], unlock: Unlock, wrapped: WrappedKey)
         Err(VaultError::Unusable { .. }) => return Err(VaultError::WrongKey),
         other => other?,
     };
-    let opened = seal::open(&wrapping, &slot.nonce, &aad(&vault, &slot), &wrapped.sealed).map(Zeroizing::new);
+    let opened = seal::open(&wrapping, &slot.nonce, &aad(&vault, &slot), &wrapped.sealed);
     opened.and_then(|key| Secret::from_slice(&key)).ok_or(VaultError::WrongKey)
 }
 
 /// Vault id ‖ the slot with its parameters ‖ type and version, as their label.
 fn aad(vault: &[u8; 32], slot: &Slot) -> Vec<u8> {
-    [&vault[..], &slot.encode(), VaultUse::Wrap.label()].concat()
+    [&vault[..], &slot.encode(), Label::VaultWrap.bytes()].concat()
 }
 
 async fn wrapping_key(vault: [u8; 32], unlock: Unlock, derivation: Derivation) -> Result<Secret<32>, VaultError> {
     match (unlock, derivation) {
         (Unlock::KeyFile(file), Derivation::KeyFile) => {
-            Ok(seal::derive(file.key().expose(), &vault, VaultUse::KeyFile, &[]))
+            Ok(seal::derive(file.key().expose(), &vault, Label::VaultKeyFile, &[]))
         }
         (Unlock::Passphrase(passphrase), Derivation::Passphrase { salt, settings }) => {
             if !(1..=PASSPHRASE_MAX).contains(&passphrase.expose().len()) {
@@ -112,18 +113,17 @@ async fn wrapping_key(vault: [u8; 32], unlock: Unlock, derivation: Derivation) -
             // Argon2id takes 0.1 s and more: never on a runtime thread.
             let stretched = tokio::task::spawn_blocking(move || stretch(&passphrase, &salt, settings));
             let stretched = stretched.await.map_err(|_| VaultError::Derivation)??;
-            Ok(seal::derive(stretched.expose(), &vault, VaultUse::Passphrase, &[]))
+            Ok(seal::derive(stretched.expose(), &vault, Label::VaultPassphrase, &[]))
         }
         _ => Err(VaultError::WrongKey),
     }
 }
 
 fn stretch(passphrase: &SecretBytes, salt: &[u8; 32], settings: Argon2Settings) -> Result<Secret<32>, VaultError> {
-    let unusable = |_| VaultError::Unusable { reason: "Argon2id settings out of range" };
-    let params = Params::new(settings.memory_kib, settings.passes, settings.lanes, Some(32)).map_err(unusable)?;
+    let cost = Argon2Cost { memory_kib: settings.memory_kib, passes: settings.passes, lanes: settings.lanes };
     let mut out = Zeroizing::new([0; 32]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(passphrase.expose(), salt, out.as_mut())
-        .map_err(unusable)?;
+    if !Provider::argon2id(passphrase.expose(), salt, cost, &mut out) {
+        return Err(VaultError::Unusable { reason: "Argon2id settings out of range" });
+    }
     Ok(Secret::new(*out))
 }

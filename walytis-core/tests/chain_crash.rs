@@ -33,7 +33,7 @@ async fn add(chain: &Chain, acknowledged: &mut Acknowledged, contents: Vec<Bytes
 /// Adds small, large and many blocks, takes in those of others, reads with a subscriber; goes on after failures.
 async fn run(bench: &Bench, chain: &Chain) -> Acknowledged {
     let mut acknowledged = Acknowledged::default();
-    let large = Bytes::from(vec![3; 2_300_000]);
+    let large = Bytes::from(vec![3; 4_300_000]);
     add(chain, &mut acknowledged, vec![Bytes::from_static(b"one")]).await;
     let one = bench.block(9, vec![bench.genesis.id()], 1, b"from a peer");
     let two = bench.block(9, vec![one.id()], 2, b"another");

@@ -43,6 +43,10 @@ pub async fn blob_contract(fixture: &dyn BlobFixture) {
     objects_of_other_kinds_and_chains_are_others(&*fixture.store().await).await;
     chunks_written_at_once_all_arrive(&*fixture.store().await).await;
     many_partial_objects_stand_side_by_side(&*fixture.store().await).await;
+    a_draft_becomes_an_object_when_it_is_finished(&*fixture.store().await).await;
+    a_draft_takes_the_place_of_a_part_and_leaves_the_whole_alone(&*fixture.store().await).await;
+    a_draft_that_is_dropped_or_empty_is_nothing(&*fixture.store().await).await;
+    a_sparse_object_is_like_any_other(&*fixture.store().await).await;
 }
 
 /// Runs what persistent stores must do beyond [`blob_contract`].
@@ -255,4 +259,55 @@ async fn many_partial_objects_stand_side_by_side(store: &dyn BlobStore) {
     for number in 0..100 {
         assert_eq!(store.read(key(number), 0, 10).await.expect("read"), DATA);
     }
+}
+
+async fn a_draft_becomes_an_object_when_it_is_finished(store: &dyn BlobStore) {
+    let mut draft = store.draft().await.expect("draft");
+    for part in [&b"01234"[..], b"", b"56789"] {
+        draft.append(Bytes::copy_from_slice(part)).await.expect("append");
+    }
+    assert!(store.list(BlobSpace::Blob, chain(1)).await.expect("list").is_empty(), "it is no object yet");
+    draft.finish(key(1)).await.expect("finish");
+    assert_eq!(status(store, key(1)).await, BlobStatus::Complete { len: LEN });
+    assert_eq!(store.read(key(1), 2, 8).await.expect("read"), &DATA[2..]);
+    // Long ones, in parts that are no chunks.
+    let long: Vec<u8> = (0..5_000_000u32).map(|n| n.to_be_bytes()[3]).collect();
+    let mut draft = store.draft().await.expect("draft");
+    for part in long.chunks(777_777) {
+        draft.append(Bytes::copy_from_slice(part)).await.expect("append");
+    }
+    draft.finish(key(2)).await.expect("finish");
+    assert_eq!(store.read(key(2), 4_000_000, 1_500_000).await.expect("read"), &long[4_000_000..]);
+}
+
+async fn a_draft_takes_the_place_of_a_part_and_leaves_the_whole_alone(store: &dyn BlobStore) {
+    for begun in [&[][..], &[1], &[0, 1, 2]] {
+        begin_with(store, key(1), begun).await;
+        let mut draft = store.draft().await.expect("draft");
+        draft.append(Bytes::from_static(DATA)).await.expect("append");
+        draft.finish(key(1)).await.expect("finish");
+        assert_eq!(store.write(key(1), 0, chunk(0)).await.expect("late"), BlobStatus::Complete { len: LEN });
+        assert_eq!(store.read(key(1), 0, 10).await.expect("read"), DATA);
+        assert_eq!(store.list(BlobSpace::Blob, chain(1)).await.expect("list"), [key(1)]);
+        store.delete(key(1)).await.expect("delete");
+        assert_eq!(status(store, key(1)).await, BlobStatus::Absent);
+    }
+}
+
+async fn a_draft_that_is_dropped_or_empty_is_nothing(store: &dyn BlobStore) {
+    let mut draft = store.draft().await.expect("draft");
+    draft.append(Bytes::from_static(DATA)).await.expect("append");
+    assert!(is_misfit(&draft.append(Bytes::from(vec![0; BLOB_CHUNK_MAX as usize + 1])).await));
+    drop(draft);
+    assert!(is_misfit(&store.draft().await.expect("draft").finish(key(1)).await));
+    assert_eq!(status(store, key(1)).await, BlobStatus::Absent);
+}
+
+async fn a_sparse_object_is_like_any_other(store: &dyn BlobStore) {
+    assert_eq!(store.begin_sparse(key(1), LEN, CHUNK).await.expect("begin"), partial(&[false; 3]));
+    store.write(key(1), 2, chunk(2)).await.expect("write");
+    assert_eq!(store.begin(key(1), LEN, CHUNK).await.expect("reserve"), partial(&[false, false, true]));
+    assert_eq!(store.begin_sparse(key(1), LEN, CHUNK).await.expect("again"), partial(&[false, false, true]));
+    begin_with(store, key(1), &[0, 1]).await;
+    assert_eq!(store.read(key(1), 0, 10).await.expect("read"), DATA);
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use walytis_core::id::ChainId;
 use walytis_core::store::{
-    Batch, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError, Direction, Durability, KeyRange, KvStore,
-    MemoryBlobs, MemoryStore, StoreError,
+    Batch, BlobDraft, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError, Direction, Durability, KeyRange,
+    KvStore, MemoryBlobs, MemoryStore, StoreError,
 };
 
 use super::power::{Power, Step};
@@ -123,22 +123,43 @@ impl FailingBlobs {
         if self.power.is_off() { Err(blob_error()) } else { Ok(()) }
     }
 
-    /// Says whether to make the change, and whether to fail after it.
-    fn step(&self) -> (bool, bool) {
-        match self.power.step() {
-            Step::Run => (true, false),
-            Step::Fail(failure) => (failure.applies_step(), true),
-            Step::Off => (false, true),
-        }
+    async fn change<T>(&self, change: impl Future<Output = Result<T, BlobStoreError>>) -> Result<T, BlobStoreError> {
+        change_blob(&self.power, change).await
+    }
+}
+
+/// Makes a change, or fails before or after it, as the power says.
+async fn change_blob<T>(
+    power: &Power,
+    change: impl Future<Output = Result<T, BlobStoreError>>,
+) -> Result<T, BlobStoreError> {
+    let (run, fail) = match power.step() {
+        Step::Run => (true, false),
+        Step::Fail(failure) => (failure.applies_step(), true),
+        Step::Off => (false, true),
+    };
+    if !run {
+        return Err(blob_error());
+    }
+    let done = change.await?;
+    if fail { Err(blob_error()) } else { Ok(done) }
+}
+
+/// A draft of a [`FailingBlobs`].
+#[derive(Debug)]
+struct FailingDraft {
+    power: Power,
+    draft: Box<dyn BlobDraft>,
+}
+
+#[async_trait]
+impl BlobDraft for FailingDraft {
+    async fn append(&mut self, bytes: Bytes) -> Result<(), BlobStoreError> {
+        change_blob(&self.power, self.draft.append(bytes)).await
     }
 
-    async fn change<T>(&self, change: impl Future<Output = Result<T, BlobStoreError>>) -> Result<T, BlobStoreError> {
-        let (run, fail) = self.step();
-        if !run {
-            return Err(blob_error());
-        }
-        let done = change.await?;
-        if fail { Err(blob_error()) } else { Ok(done) }
+    async fn finish(self: Box<Self>, key: BlobKey) -> Result<(), BlobStoreError> {
+        change_blob(&self.power, self.draft.finish(key)).await
     }
 }
 
@@ -150,6 +171,11 @@ fn blob_error() -> BlobStoreError {
 impl BlobStore for FailingBlobs {
     async fn begin(&self, key: BlobKey, len: u64, chunk: u32) -> Result<BlobStatus, BlobStoreError> {
         self.change(self.blobs.begin(key, len, chunk)).await
+    }
+
+    async fn draft(&self) -> Result<Box<dyn BlobDraft>, BlobStoreError> {
+        let draft = self.change(self.blobs.draft()).await?;
+        Ok(Box::new(FailingDraft { power: self.power.clone(), draft }))
     }
 
     async fn write(&self, key: BlobKey, index: u32, bytes: Bytes) -> Result<BlobStatus, BlobStoreError> {

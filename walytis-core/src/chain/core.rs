@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::content::BlobFetcher;
-use super::schema::{Keys, Tag, id_at_end, read_blob};
+use super::schema::{self, Keys, Tag, id_at_end, read_blob};
 use super::table::{Table, behind};
 use super::task::{self, Command};
 use super::write::Written;
@@ -22,6 +22,7 @@ use crate::id::{BlobId, BlockId, ChainId, PeerId};
 use crate::ledger::LedgerError;
 use crate::limits::{BLOB_FROM, CONTENT_MAX};
 use crate::store::{Batch, BlobKey, BlobSpace, BlobStore, Direction, Durability, KeyRange, KvStore};
+use crate::unixfs::BlobManifest;
 
 /// Commands that wait for the task of a chain; when full, the caller waits.
 const COMMANDS: usize = 64;
@@ -100,6 +101,16 @@ pub struct WantedBlob {
     pub len: u64,
 }
 
+/// Which blobs a replica fetches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FetchMode {
+    /// All, in the background.
+    #[default]
+    All,
+    /// What is read, when it is read.
+    OnDemand,
+}
+
 /// Settings of a writer.
 #[derive(Clone, Copy, Debug)]
 pub struct ChainSettings {
@@ -170,6 +181,7 @@ pub(super) struct Inner {
     pub(super) summary: watch::Sender<Summary>,
     pub(super) held: watch::Sender<Held>,
     pub(super) admissions: broadcast::Sender<Admitted>,
+    pub(super) fetch_mode: watch::Sender<FetchMode>,
     pub(super) fetcher: Mutex<Option<Arc<dyn BlobFetcher>>>,
     /// Moves whenever bytes of any blob of the chain have arrived.
     pub(super) blob_progress: watch::Sender<u64>,
@@ -227,6 +239,7 @@ impl ChainCore {
             }
             table.keep_mark().await;
         }
+        let fetch_mode = table.fetch_mode().await?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let summary = Summary { count: meta.count, generation: meta.generation, heads: heads.ids() };
         let inner = Arc::new(Inner {
@@ -242,6 +255,7 @@ impl ChainCore {
             summary: watch::Sender::new(summary),
             held: watch::Sender::default(),
             admissions: broadcast::Sender::new(ADMISSIONS),
+            fetch_mode: watch::Sender::new(fetch_mode),
             fetcher: Mutex::new(None),
             blob_progress: watch::Sender::new(0),
             intake: Semaphore::new(1),
@@ -422,6 +436,25 @@ impl ChainCore {
         table.note(page.iter().map(decode).collect())
     }
 
+    /// Returns the stored manifest of a blob, or nothing. The manifest of a blob of one leaf follows from its id and is
+    /// not stored.
+    ///
+    /// # Errors
+    /// [`LedgerError::Store`].
+    pub(crate) async fn manifest(&self, blob: &BlobId) -> Result<Option<BlobManifest>, LedgerError> {
+        let stored = self.inner.table.get(&self.inner.table.keys.manifest(blob)).await?;
+        // One that does not decode is made or asked for again.
+        Ok(stored.and_then(|bytes| BlobManifest::decode(&bytes).ok()))
+    }
+
+    /// Reads a blob that is here whole and stores the manifest made of it; nothing if it is not here.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub(crate) async fn make_manifest(&self, blob: &BlobId, len: u64) -> Result<Option<BlobManifest>, LedgerError> {
+        intake::make_manifest(&self.inner, blob, len).await
+    }
+
     /// Tells readers that wait for it that some chunk of a blob was stored.
     pub fn blob_progressed(&self) {
         self.inner.blob_progress.send_modify(|count| *count = count.wrapping_add(1));
@@ -437,6 +470,29 @@ impl ChainCore {
         // Lost in a power cut it is found complete again at the next attempt.
         self.inner.table.commit(batch, Durability::Buffered).await?;
         self.blob_progressed();
+        Ok(())
+    }
+
+    /// Returns which blobs this replica fetches.
+    pub fn fetch_mode(&self) -> FetchMode {
+        *self.inner.fetch_mode.borrow()
+    }
+
+    /// Returns a view of the fetch mode that moves when it is set.
+    pub fn watch_fetch_mode(&self) -> watch::Receiver<FetchMode> {
+        self.inner.fetch_mode.subscribe()
+    }
+
+    /// Sets which blobs this replica fetches, from now on and after a restart; flushed when it returns. What is here
+    /// stays.
+    ///
+    /// # Errors
+    /// [`LedgerError::Store`], [`LedgerError::Damaged`]; then nothing has changed.
+    pub async fn set_fetch_mode(&self, mode: FetchMode) -> Result<(), LedgerError> {
+        let mut batch = Batch::new();
+        batch.put(self.inner.table.keys.fetch(), schema::fetch_mode(mode));
+        self.inner.table.commit(batch, Durability::Flushed).await?;
+        self.inner.fetch_mode.send_replace(mode);
         Ok(())
     }
 

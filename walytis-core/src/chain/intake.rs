@@ -1,15 +1,14 @@
 //! Taking in large content whose length and digest are unknown until its end, in constant memory.
 //!
-//! Leaves are first stored one by one under names that follow from a nonce, then copied to the place that the root
-//! names. A *mark* in the store says that a nonce is in use; the commit of the block removes it. So what a crash or a
-//! refusal leaves behind is found again: at once, or when the chain opens next.
+//! Content is first a draft of the blob store, which is gone with its handle or with the process. Once its root is known
+//! a *mark* in the store says that the blob is not named by a block yet; the commit of the block removes it. So what a
+//! crash or a refusal leaves behind is found again: at once, or when the chain opens next.
 //!
 //! ```text
-//! mark(nonce) ─► leaf 0, leaf 1, … ─► mark(nonce, root) ─► copy ─► block committed, mark gone
+//! draft ─► leaf 0, leaf 1, … ─► mark(nonce, root), manifest ─► blob in its place ─► block committed, mark gone
 //! ```
 
 use bytes::{Bytes, BytesMut};
-use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 use tracing::warn;
 
@@ -18,14 +17,12 @@ use super::core::Inner;
 use super::schema::{self, Tag, read_blob};
 use super::table::{Table, behind};
 use crate::block::DraftContent;
-use crate::id::{BlobId, ChainId};
+use crate::id::{BlobId, ChainId, Digest};
 use crate::ledger::LedgerError;
 use crate::limits::BLOB_LEAF;
-use crate::store::{Batch, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError, Direction, Durability, KeyRange};
+use crate::store::{Batch, BlobDraft, BlobStore, BlobStoreError, Direction, Durability, KeyRange};
 use crate::unixfs::{BlobManifest, ManifestBuilder};
 
-/// Label under which the names of staged leaves are derived.
-const STAGE_LABEL: &[u8] = b"walytis/core/staged-leaf/v1";
 /// Marks read at once.
 const MARKS_PAGE: usize = 1_024;
 
@@ -34,10 +31,14 @@ pub(super) type Nonce = [u8; 16];
 
 /// Stores content as a blob and returns what a block says of it. If that fails nothing is left behind.
 pub(super) async fn take_stream(core: &Inner, mut source: Source) -> Result<Taken, LedgerError> {
+    let (draft, manifest) = tokio::select! {
+        biased;
+        () = core.stop.cancelled() => return Err(LedgerError::Closed),
+        drafted = draft(core, &mut source) => drafted?,
+    };
     let mut nonce = Nonce::default();
     core.entropy.fill(&mut nonce);
-    mark(core, &nonce, Bytes::new()).await?;
-    match store(core, &mut source, &nonce).await {
+    match claim(core, &nonce, &manifest, draft).await {
         Ok((root, len)) => Ok(Taken { content: DraftContent::Blob { root, len }, mark: Some(nonce) }),
         Err(error) => {
             give_up(core, &nonce).await;
@@ -59,62 +60,53 @@ pub(super) async fn give_up(core: &Inner, nonce: &Nonce) {
     }
 }
 
-async fn mark(core: &Inner, nonce: &Nonce, value: Bytes) -> Result<(), LedgerError> {
-    let mut batch = Batch::new();
-    batch.put(core.table.keys.staged(nonce), value);
-    core.table.commit(batch, Durability::Flushed).await
-}
-
-async fn store(core: &Inner, source: &mut Source, nonce: &Nonce) -> Result<(BlobId, u64), LedgerError> {
+/// Reads the content into a draft: while one leaf is read the one before it is hashed and written.
+async fn draft(core: &Inner, source: &mut Source) -> Result<(Box<dyn BlobDraft>, BlobManifest), LedgerError> {
     let max = core.settings.content_max;
+    let mut draft = core.blobs.draft().await?;
     let mut builder = ManifestBuilder::new();
-    let mut staged: u32 = 0;
     let mut leaf = read_leaf(source).await?;
-    // The last leaf never goes through the stage; a blob of one leaf needs none at all.
-    loop {
-        builder.push(&leaf).map_err(|_| LedgerError::TooLarge { max })?;
-        if builder.len() > max {
+    while !leaf.is_empty() {
+        if builder.len().saturating_add(leaf.len() as u64) > max {
             return Err(LedgerError::TooLarge { max });
         }
-        let next = if leaf.len() < BLOB_LEAF { Bytes::new() } else { read_leaf(source).await? };
-        if next.is_empty() {
-            break;
-        }
-        let place = stage_key(core.id, nonce, staged);
-        core.blobs.begin(place, leaf.len() as u64, leaf_size()).await?;
-        core.blobs.write(place, 0, leaf).await?;
-        staged = staged.checked_add(1).ok_or(LedgerError::TooLarge { max })?;
-        leaf = next;
+        let last = leaf.len() < BLOB_LEAF;
+        let next = async { if last { Ok(Bytes::new()) } else { read_leaf(source).await } };
+        let (digest, written, next) = tokio::join!(digest(leaf.clone()), draft.append(leaf.clone()), next);
+        written?;
+        builder.leaf(digest?, leaf.len()).map_err(|_| LedgerError::TooLarge { max })?;
+        leaf = next?;
     }
     let manifest = builder.finish().map_err(|_| LedgerError::TooLarge { max })?;
-    claim(core, nonce, &manifest, staged, leaf).await
+    Ok((draft, manifest))
 }
 
-/// Copies the staged leaves to the place that the root names.
+/// Hashes a leaf, on another thread if there is one: it takes a millisecond.
+pub(crate) async fn digest(leaf: Bytes) -> Result<Digest, LedgerError> {
+    let runtime = tokio::runtime::Handle::current();
+    if runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread {
+        return Ok(Digest::of(&leaf));
+    }
+    runtime.spawn_blocking(move || Digest::of(&leaf)).await.map_err(|_| LedgerError::Closed)
+}
+
+/// Puts the draft where its root says.
 async fn claim(
     core: &Inner,
     nonce: &Nonce,
     manifest: &BlobManifest,
-    staged: u32,
-    last: Bytes,
+    draft: Box<dyn BlobDraft>,
 ) -> Result<(BlobId, u64), LedgerError> {
     let (root, len) = (manifest.root(), manifest.len());
-    let place = key(core.id, &root);
-    let status = {
-        // The mark first: whoever gives up the same blob now sees that it is wanted here.
-        let _turn = core.intake.acquire().await.map_err(|_| LedgerError::Closed)?;
-        mark(core, nonce, schema::blob(&root, len)).await?;
-        core.blobs.begin(place, len, leaf_size()).await?
-    };
-    let complete = matches!(status, BlobStatus::Complete { .. });
-    for index in (0..staged).filter(|_| !complete) {
-        let leaf = core.blobs.read(stage_key(core.id, nonce, index), 0, BLOB_LEAF).await?;
-        core.blobs.write(place, index, leaf).await?;
+    // Under the turn: whoever gives up the same blob now sees that it is wanted here.
+    let _turn = core.intake.acquire().await.map_err(|_| LedgerError::Closed)?;
+    let mut batch = Batch::new();
+    batch.put(core.table.keys.staged(nonce), schema::blob(&root, len));
+    if let BlobId::DagPb(_) = root {
+        batch.put(core.table.keys.manifest(&root), Bytes::from(manifest.encode()));
     }
-    if !complete {
-        core.blobs.write(place, staged, last).await?;
-    }
-    unstage(&*core.blobs, core.id, nonce, staged).await?;
+    core.table.commit(batch, Durability::Flushed).await?;
+    draft.finish(key(core.id, &root)).await?;
     core.blob_progress.send_modify(|count| *count = count.wrapping_add(1));
     Ok((root, len))
 }
@@ -129,28 +121,6 @@ async fn read_leaf(source: &mut Source) -> Result<Bytes, LedgerError> {
         }
     }
     Ok(leaf.freeze())
-}
-
-/// Bytes of a leaf as the blob store wants them.
-fn leaf_size() -> u32 {
-    u32::try_from(BLOB_LEAF).unwrap_or(u32::MAX)
-}
-
-fn stage_key(chain: ChainId, nonce: &Nonce, index: u32) -> BlobKey {
-    let mut hash = Sha256::new();
-    hash.update(STAGE_LABEL);
-    hash.update(chain.digest());
-    hash.update(nonce);
-    hash.update(index.to_be_bytes());
-    BlobKey { space: BlobSpace::Blob, chain, digest: hash.finalize().into() }
-}
-
-/// Removes staged leaves, the last one first: what remains after a crash is always a front part.
-async fn unstage(blobs: &dyn BlobStore, chain: ChainId, nonce: &Nonce, count: u32) -> Result<(), BlobStoreError> {
-    for index in (0..count).rev() {
-        blobs.delete(stage_key(chain, nonce, index)).await?;
-    }
-    Ok(())
 }
 
 /// Removes contents that were stored for blocks which were never committed; called while a chain opens.
@@ -175,21 +145,20 @@ async fn remove(
     nonce: &Nonce,
     value: &[u8],
 ) -> Result<(), LedgerError> {
-    let mut count = 0;
-    while blobs.status(stage_key(chain, nonce, count)).await? != BlobStatus::Absent {
-        count += 1;
-    }
-    unstage(blobs, chain, nonce, count).await?;
     let mark = table.keys.staged(nonce);
-    if !value.is_empty() {
-        let (root, _) = table.note(read_blob(&mark, value))?;
-        let named = KeyRange::prefix(&table.keys.key(Tag::Blob, &[root.digest()]));
-        let wanted = !table.scan(named, Direction::Forward, 1).await?.is_empty();
-        if !wanted && !claimed_otherwise(table, &mark, value).await? {
-            blobs.delete(key(chain, &root)).await?;
-        }
-    }
     let mut batch = Batch::new();
+    if value.is_empty() {
+        // A mark of an earlier version, from before the root was known.
+        batch.delete(mark);
+        return table.commit(batch, Durability::Buffered).await;
+    }
+    let (root, _) = table.note(read_blob(&mark, value))?;
+    let named = KeyRange::prefix(&table.keys.key(Tag::Blob, &[root.digest()]));
+    let wanted = !table.scan(named, Direction::Forward, 1).await?.is_empty();
+    if !wanted && !claimed_otherwise(table, &mark, value).await? {
+        blobs.delete(key(chain, &root)).await?;
+        batch.delete(table.keys.manifest(&root));
+    }
     batch.delete(mark);
     table.commit(batch, Durability::Buffered).await
 }
@@ -207,4 +176,37 @@ async fn claimed_otherwise(table: &Table, mark: &[u8], value: &[u8]) -> Result<b
             _ => return Ok(false),
         }
     }
+}
+
+/// Reads a whole blob of this chain and stores its manifest: only for one that came here in another way.
+pub(super) async fn make_manifest(core: &Inner, blob: &BlobId, len: u64) -> Result<Option<BlobManifest>, LedgerError> {
+    let place = key(core.id, blob);
+    let mut builder = ManifestBuilder::new();
+    while builder.len() < len {
+        let leaf = match core.blobs.read(place, builder.len(), BLOB_LEAF).await {
+            Err(BlobStoreError::Missing) => return Ok(None),
+            other => other?,
+        };
+        if leaf.is_empty() {
+            return Ok(None);
+        }
+        let digest = digest(leaf.clone()).await?;
+        if builder.leaf(digest, leaf.len()).is_err() {
+            return Ok(None);
+        }
+    }
+    let Ok(manifest) = builder.finish() else { return Ok(None) };
+    if manifest.root() != *blob {
+        return Ok(None);
+    }
+    put_manifest(core, blob, &manifest).await?;
+    Ok(Some(manifest))
+}
+
+/// Stores the manifest of a blob, which was checked against its root.
+pub(super) async fn put_manifest(core: &Inner, blob: &BlobId, manifest: &BlobManifest) -> Result<(), LedgerError> {
+    let mut batch = Batch::new();
+    batch.put(core.table.keys.manifest(blob), Bytes::from(manifest.encode()));
+    // Lost in a power cut it is asked for, or made, again.
+    core.table.commit(batch, Durability::Buffered).await
 }

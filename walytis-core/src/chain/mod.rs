@@ -33,7 +33,7 @@ mod verify;
 mod write;
 
 pub use content::BlobFetcher;
-pub use core::{Admitted, ChainCore, ChainParts, ChainSettings, Node, Offered, Summary, WantedBlob};
+pub use core::{Admitted, ChainCore, ChainParts, ChainSettings, FetchMode, Node, Offered, Summary, WantedBlob};
 pub use handle::{Append, Chain, LookupError};
 
 pub(crate) use core::remove_chain;

@@ -16,12 +16,15 @@
 //! | wanted | block id | blob id, length |
 //! | blob | blob digest, block id | blob id, length |
 //! | cursor | subscriber's name | arrival number |
-//! | staged | nonce | nothing, or the blob id that the content got |
+//! | staged | nonce | the blob that no block names yet |
 //! | skeleton | block id | nothing |
+//! | manifest | blob digest | manifest of the blob |
+//! | fetch | – | which blobs are fetched |
 //! | damage | – | why the chain is damaged |
 
 use bytes::Bytes;
 
+use super::core::FetchMode;
 use crate::block::Header;
 use crate::id::{BlobId, BlockId, ChainId};
 use crate::key::PublicKey;
@@ -60,6 +63,8 @@ pub(super) enum Tag {
     Cursor = 0x0c,
     Staged = 0x0d,
     Skeleton = 0x0e,
+    Manifest = 0x10,
+    Fetch = 0x11,
     Damage = 0x1f,
 }
 
@@ -124,6 +129,14 @@ impl Keys {
 
     pub(super) fn blob(&self, blob: &BlobId, id: &BlockId) -> Vec<u8> {
         self.key(Tag::Blob, &[blob.digest(), id.digest()])
+    }
+
+    pub(super) fn manifest(&self, blob: &BlobId) -> Vec<u8> {
+        self.key(Tag::Manifest, &[blob.digest()])
+    }
+
+    pub(super) fn fetch(&self) -> Vec<u8> {
+        self.key(Tag::Fetch, &[])
     }
 
     pub(super) fn cursor(&self, name: &str) -> Vec<u8> {
@@ -249,6 +262,23 @@ pub(super) fn read_blob(key: &[u8], bytes: &[u8]) -> Result<(BlobId, u64), Store
         0 => Ok((BlobId::Raw(*digest), len)),
         1 => Ok((BlobId::DagPb(*digest), len)),
         _ => Err(corrupt()),
+    }
+}
+
+/// Encodes which blobs are fetched.
+pub(super) fn fetch_mode(mode: FetchMode) -> Bytes {
+    Bytes::from_static(match mode {
+        FetchMode::All => &[0],
+        FetchMode::OnDemand => &[1],
+    })
+}
+
+/// Decodes what [`fetch_mode`] encodes.
+pub(super) fn read_fetch_mode(key: &[u8], bytes: &[u8]) -> Result<FetchMode, StoreError> {
+    match bytes {
+        [0] => Ok(FetchMode::All),
+        [1] => Ok(FetchMode::OnDemand),
+        _ => Err(StoreError::corrupt(key, "not a way to fetch blobs")),
     }
 }
 

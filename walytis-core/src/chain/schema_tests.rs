@@ -50,6 +50,9 @@ fn samples() -> Vec<Vec<u8>> {
         keys.cursor("mail"),
         keys.staged(&[6; 16]),
         keys.of_block(Tag::Skeleton, &BLOCK),
+        keys.manifest(&dag_pb),
+        keys.fetch(),
+        value(fetch_mode(FetchMode::OnDemand)),
         keys.damage(),
         value(super::super::damage::encode("why")),
     ]

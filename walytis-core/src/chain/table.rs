@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tracing::{error, warn};
 
 use super::cache::NodeCache;
-use super::core::Node;
+use super::core::{FetchMode, Node};
 use super::damage::{self, Damage};
 use super::heads::Heads;
-use super::schema::{Keys, Meta, NodeRecord, Tag, id_at_end, read_head};
+use super::schema::{Keys, Meta, NodeRecord, Tag, id_at_end, read_fetch_mode, read_head};
 use crate::block::{Block, UnverifiedBlock};
 use crate::id::{BlockId, ChainId};
 use crate::ledger::LedgerError;
@@ -132,6 +132,13 @@ impl Table {
             return self.note(Err(StoreError::corrupt(&key, "a chain without heads")));
         }
         Ok(Some((meta, heads)))
+    }
+
+    /// Returns which blobs are fetched.
+    pub(super) async fn fetch_mode(&self) -> Result<FetchMode, LedgerError> {
+        let key = self.keys.fetch();
+        let stored = self.get(&key).await?;
+        self.note(stored.map_or(Ok(FetchMode::default()), |bytes| read_fetch_mode(&key, &bytes)))
     }
 
     /// Returns the records of blocks, in the order of `ids`.

@@ -79,6 +79,13 @@ impl Line {
         self.wire.bulk.send(body).await.is_ok()
     }
 
+    /// Waits for room for one large message, in turn with all others of the link, so that it need not be made before.
+    /// Nothing when the link is gone.
+    pub(crate) async fn room(&self) -> Option<Room<'_>> {
+        let permit = self.wire.bulk.reserve().await.ok()?;
+        Some(Room { line: self, permit })
+    }
+
     /// Sends a message of some size if the link is not busy, i.e. [`OFFERED_MAX`] small frames do not wait; false if it
     /// was not sent.
     pub(crate) fn offer(&self, message: Message) -> bool {
@@ -96,6 +103,22 @@ impl Line {
     /// Reports that the peer broke a rule.
     pub(crate) fn fault(&self) {
         self.wire.command(LinkCommand::Fault);
+    }
+}
+
+/// Room for one large message on a link.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    line: &'a Line,
+    permit: mpsc::Permit<'a, Bytes>,
+}
+
+impl Room<'_> {
+    /// Sends it.
+    pub(crate) fn send(self, message: Message) {
+        let body = Frame::Chain { channel: self.line.channel, message }.encode();
+        self.line.traffic.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+        self.permit.send(body);
     }
 }
 

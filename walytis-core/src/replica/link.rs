@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::blobs::BlobInput;
+use super::blobs::{BlobInput, BlobRequest, BlobServeTask};
 use super::catch_up::backoff;
 use super::chain::ChainInput;
 use super::codec_v1::{Channel, Frame, Message};
@@ -101,7 +101,14 @@ enum Judged {
 struct Open {
     entry: ChainEntry,
     serve: mpsc::Sender<ServeInput>,
+    serve_blobs: mpsc::Sender<BlobRequest>,
     stop: CancellationToken,
+}
+
+impl Open {
+    fn ask(&self, request: BlobRequest) -> Result<(), &'static str> {
+        self.serve_blobs.try_send(request).map_err(|_| "a flood of requests")
+    }
 }
 
 #[derive(Default)]
@@ -410,6 +417,10 @@ impl Link {
         let stop = wire.token.child_token();
         let heavy = Arc::clone(&self.shared.heavy);
         self.serving.spawn(ServeTask::new(entry.core.clone(), line.clone(), heavy).run(requests, stop.clone()));
+        let (serve_blobs, blob_requests) = mpsc::channel(SERVE_QUEUE);
+        let heavy = Arc::clone(&self.shared.heavy);
+        self.serving
+            .spawn(BlobServeTask::new(entry.core.clone(), line.clone(), heavy).run(blob_requests, stop.clone()));
         // Ended serve tasks are reaped here, so that their number stays that of the channels.
         while self.serving.try_join_next().is_some() {}
         let up = ChainInput::Up { line: line.clone(), serve: serve.clone() };
@@ -417,7 +428,7 @@ impl Link {
         drop(entry.inbox.send(up).await);
         drop(entry.blobs.send(BlobInput::Up(line)).await);
         self.by_chain.insert(chain, channel);
-        self.channels.insert(channel, Open { entry, serve, stop });
+        self.channels.insert(channel, Open { entry, serve, serve_blobs, stop });
         debug!(peer = ?self.peer, ?chain, channel, "session open");
     }
 
@@ -446,8 +457,8 @@ impl Link {
             Message::Walk { round, from, limit } => ServeInput::Walk { round, from, limit },
             Message::Want { round, have, credit } => ServeInput::Stream { round, have, credit },
             Message::Credit { round, bytes } => ServeInput::Credit { round, bytes },
-            Message::ManifestAsk { blob, from } => ServeInput::Manifest { blob, from },
-            Message::LeafAsk { blob, index } => ServeInput::Leaf { blob, index },
+            Message::ManifestAsk { blob, from } => return open.ask(BlobRequest::Manifest { blob, from }),
+            Message::LeafAsk { blob, index } => return open.ask(BlobRequest::Leaf { blob, index }),
             Message::Manifest { .. } | Message::Leaf { .. } | Message::NoBlob { .. } => {
                 drop(open.entry.blobs.send(BlobInput::Message { peer, channel, message }).await);
                 return Ok(());

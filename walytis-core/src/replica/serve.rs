@@ -9,15 +9,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::codec_v1::{FILES_MAX, MANIFEST_PART, Message, WALK_IDS_MAX};
+use super::codec_v1::{FILES_MAX, Message, WALK_IDS_MAX};
 use super::line::{Line, LinkCommand};
 use crate::access::Access;
 use crate::chain::ChainCore;
 use crate::graph::{Difference, GraphNode};
-use crate::id::{BlobId, BlockId, Digest};
+use crate::id::BlockId;
 use crate::ledger::LedgerError;
-use crate::limits::BLOB_LEAF;
-use crate::store::{BlobStatus, BlobStoreError};
 
 /// Bytes of block files in one frame, about. Chosen: large enough to amortise a frame, small enough to overlap
 /// reading, sending and verifying.
@@ -31,8 +29,6 @@ const DIFFERENCE_MAX: usize = 131_072;
 const PAGE: usize = 512;
 /// Most credit a peer can gather. Chosen: sixteen windows; more is not honest.
 const CREDIT_MAX: u64 = 64 * 1024 * 1024;
-/// Blobs whose leaf digests are kept.
-const MANIFESTS_KEPT: usize = 4;
 
 /// A request of the peer.
 #[derive(Debug)]
@@ -43,10 +39,6 @@ pub(crate) enum ServeInput {
     Credit { round: u32, bytes: u32 },
     /// Ids on the way down.
     Walk { round: u32, from: Vec<BlockId>, limit: u32 },
-    /// Leaf digests of a blob.
-    Manifest { blob: BlobId, from: u32 },
-    /// A leaf.
-    Leaf { blob: BlobId, index: u32 },
 }
 
 /// Where the blocks to stream come from.
@@ -68,15 +60,14 @@ pub(crate) struct ServeTask {
     credit: u64,
     /// Running mean of the size of a block file.
     mean: usize,
-    /// Walks and lists of leaves that this node makes at once, for all peers: a short request can cost much work.
+    /// Walks that this node makes at once, for all peers: a short request can cost much work.
     heavy: Arc<Semaphore>,
-    manifests: BTreeMap<BlobId, Arc<Vec<[u8; 32]>>>,
 }
 
 impl ServeTask {
     pub(crate) const fn new(core: ChainCore, line: Line, heavy: Arc<Semaphore>) -> Self {
         let mean = FRAME_BYTES / READ_FIRST;
-        Self { core, line, source: None, round: 0, credit: 0, mean, heavy, manifests: BTreeMap::new() }
+        Self { core, line, source: None, round: 0, credit: 0, mean, heavy }
     }
 
     /// Serves until the channel is closed.
@@ -151,8 +142,6 @@ impl ServeTask {
                 let (passed, frontier) = walk(&self.core, &from, limit as usize).await?;
                 Ok(self.line.stream(Message::Ids { round, passed, frontier }).await)
             }
-            ServeInput::Manifest { blob, from } => self.serve_manifest(blob, from).await,
-            ServeInput::Leaf { blob, index } => self.serve_leaf(blob, index).await,
         }
     }
 
@@ -227,57 +216,6 @@ impl ServeTask {
             None => return,
         };
         ids.into_iter().rev().for_each(|id| queue.push_front(id));
-    }
-
-    async fn serve_manifest(&mut self, blob: BlobId, from: u32) -> Result<bool, LedgerError> {
-        let Some((len, digests)) = self.digests(blob).await? else {
-            return Ok(self.line.stream(Message::NoBlob { blob, index: 0 }).await);
-        };
-        let digests = digests.iter().skip(from as usize).take(MANIFEST_PART).copied().collect();
-        Ok(self.line.stream(Message::Manifest { blob, len, from, digests }).await)
-    }
-
-    /// Returns the length and leaf digests of a blob of this chain that is here whole.
-    async fn digests(&mut self, blob: BlobId) -> Result<Option<(u64, Arc<Vec<[u8; 32]>>)>, LedgerError> {
-        let Some(len) = self.core.blob_len(&blob).await? else { return Ok(None) };
-        let key = self.core.blob_key(&blob);
-        if !matches!(self.core.blobs().status(key).await?, BlobStatus::Complete { .. }) {
-            return Ok(None);
-        }
-        if let Some(known) = self.manifests.get(&blob) {
-            return Ok(Some((len, Arc::clone(known))));
-        }
-        let _turn = self.heavy.acquire().await.map_err(|_| LedgerError::Closed)?;
-        let mut digests = Vec::new();
-        let mut offset = 0;
-        while offset < len {
-            let leaf = self.core.blobs().read(key, offset, BLOB_LEAF).await?;
-            digests.push(Digest::of(&leaf).0);
-            offset += BLOB_LEAF as u64;
-            // Hashing a large file must not hold up the other tasks of this thread.
-            tokio::task::yield_now().await;
-        }
-        if self.manifests.len() >= MANIFESTS_KEPT {
-            self.manifests.pop_first();
-        }
-        let digests = Arc::new(digests);
-        self.manifests.insert(blob, Arc::clone(&digests));
-        Ok(Some((len, digests)))
-    }
-
-    async fn serve_leaf(&self, blob: BlobId, index: u32) -> Result<bool, LedgerError> {
-        let offset = u64::from(index) * BLOB_LEAF as u64;
-        let here = self.core.blob_len(&blob).await?.is_some_and(|len| offset < len);
-        let read = if here {
-            self.core.blobs().read(self.core.blob_key(&blob), offset, BLOB_LEAF).await
-        } else {
-            Err(BlobStoreError::Missing)
-        };
-        match read {
-            Ok(bytes) => Ok(self.line.stream(Message::Leaf { blob, index, bytes }).await),
-            Err(BlobStoreError::Missing) => Ok(self.line.stream(Message::NoBlob { blob, index }).await),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 

@@ -12,10 +12,16 @@ use crate::fault::Fault;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BlobStoreError {
-    /// The disk failed or is full.
+    /// The disk failed.
     #[error("blob storage failed: {reason}")]
     Io {
         /// What the operating system says.
+        reason: String,
+    },
+    /// The disk has no room for it. Nothing of what was asked for is left behind.
+    #[error("the disk is full: {reason}")]
+    Full {
+        /// What there was no room for.
         reason: String,
     },
     /// A chunk has the wrong index or length for its blob, or the blob was begun with another length.
@@ -33,7 +39,7 @@ impl BlobStoreError {
     /// Whose fault it is.
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::Io { .. } => Fault::Local,
+            Self::Io { .. } | Self::Full { .. } => Fault::Local,
             Self::Misfit { .. } | Self::Missing => Fault::Caller,
         }
     }
@@ -91,8 +97,24 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`BlobStoreError::Misfit`] if it was begun with other sizes or the sizes are out of bounds,
-    /// [`BlobStoreError::Io`].
+    /// [`BlobStoreError::Full`], [`BlobStoreError::Io`].
     async fn begin(&self, key: BlobKey, len: u64, chunk: u32) -> Result<BlobStatus, BlobStoreError>;
+
+    /// As [`Self::begin`], but space is taken as chunks come: for objects of which only a part may ever be wanted. A later
+    /// [`Self::begin`] reserves the rest. By default the same as `begin`.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    async fn begin_sparse(&self, key: BlobKey, len: u64, chunk: u32) -> Result<BlobStatus, BlobStoreError> {
+        self.begin(key, len, chunk).await
+    }
+
+    /// Begins an object whose length and name are known only at its end. It is no object yet: nothing lists it, and it is
+    /// gone when its handle is dropped, at the latest when the store is opened again.
+    ///
+    /// # Errors
+    /// [`BlobStoreError::Full`], [`BlobStoreError::Io`].
+    async fn draft(&self) -> Result<Box<dyn BlobDraft>, BlobStoreError>;
 
     /// Writes chunk `index`, whose length must be exactly what its place demands. Idempotent: a chunk that is there
     /// stays as it is. When the last chunk is written the object becomes complete; from then on it has a length but no
@@ -133,4 +155,23 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`BlobStoreError::Io`].
     async fn size_bytes(&self) -> Result<u64, BlobStoreError>;
+}
+
+/// An object on its way into a [`BlobStore`]. Dropped, it leaves nothing behind.
+#[async_trait]
+pub trait BlobDraft: Send + fmt::Debug {
+    /// Adds bytes at the end, at most [`BLOB_CHUNK_MAX`](crate::limits::BLOB_CHUNK_MAX); they are not flushed yet.
+    /// Not cancel-safe: dropped half-way, the draft is of no more use.
+    ///
+    /// # Errors
+    /// [`BlobStoreError::Misfit`] if they are too many, [`BlobStoreError::Full`], [`BlobStoreError::Io`].
+    async fn append(&mut self, bytes: Bytes) -> Result<(), BlobStoreError>;
+
+    /// Flushes everything and makes it the complete object `key`, in place of whatever part of that is here. An object
+    /// that is complete already stays as it is.
+    ///
+    /// # Errors
+    /// [`BlobStoreError::Misfit`] if nothing was added, [`BlobStoreError::Full`], [`BlobStoreError::Io`]; then the draft
+    /// is gone and the object as it was.
+    async fn finish(self: Box<Self>, key: BlobKey) -> Result<(), BlobStoreError>;
 }

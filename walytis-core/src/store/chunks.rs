@@ -62,6 +62,14 @@ impl Chunks {
     }
 }
 
+/// Refuses to add more bytes at once than a chunk may have.
+pub(crate) fn check_append(len: usize) -> Result<(), BlobStoreError> {
+    match u32::try_from(len) {
+        Ok(len) if len <= BLOB_CHUNK_MAX => Ok(()),
+        _ => Err(BlobStoreError::Misfit { reason: "at most 4 MiB are added at once" }),
+    }
+}
+
 /// Returns the part of an object of `object_len` bytes that a read of `len` bytes from `offset` gives.
 pub(crate) fn read_window(object_len: u64, offset: u64, len: usize) -> Result<std::ops::Range<u64>, BlobStoreError> {
     match u64::try_from(len) {

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use super::chunks::{Chunks, read_window};
-use super::{BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
+use super::chunks::{Chunks, check_append, read_window};
+use super::{BlobDraft, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
 use crate::id::ChainId;
 
 /// A [`BlobStore`] in memory. Nothing of it survives the process.
 #[derive(Default)]
 pub struct MemoryBlobs {
-    objects: Mutex<BTreeMap<BlobKey, Object>>,
+    objects: Arc<Mutex<BTreeMap<BlobKey, Object>>>,
 }
+
+/// Bytes of the chunks in which a draft is kept.
+const DRAFT_CHUNK: u32 = 1024 * 1024;
 
 #[derive(Clone)]
 struct Object {
@@ -31,7 +34,7 @@ impl MemoryBlobs {
 
     /// Returns a store with the same objects, as if the folder of this one were copied.
     pub fn snapshot(&self) -> Self {
-        Self { objects: Mutex::new(self.lock().clone()) }
+        Self { objects: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<BlobKey, Object>> {
@@ -87,6 +90,10 @@ impl BlobStore for MemoryBlobs {
         Ok(object.status())
     }
 
+    async fn draft(&self) -> Result<Box<dyn BlobDraft>, BlobStoreError> {
+        Ok(Box::new(Draft { objects: Arc::clone(&self.objects), chunks: Vec::new(), last: BytesMut::new() }))
+    }
+
     async fn write(&self, key: BlobKey, index: u32, bytes: Bytes) -> Result<BlobStatus, BlobStoreError> {
         let mut objects = self.lock();
         let object = objects.get_mut(&key).ok_or(BlobStoreError::Missing)?;
@@ -118,5 +125,44 @@ impl BlobStore for MemoryBlobs {
     async fn size_bytes(&self) -> Result<u64, BlobStoreError> {
         let bytes: usize = self.lock().values().flat_map(|object| object.stored.values()).map(Bytes::len).sum();
         Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+}
+
+/// An object on its way in, in chunks of [`DRAFT_CHUNK`].
+struct Draft {
+    objects: Arc<Mutex<BTreeMap<BlobKey, Object>>>,
+    chunks: Vec<Bytes>,
+    last: BytesMut,
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Draft({} chunks)", self.chunks.len())
+    }
+}
+
+#[async_trait]
+impl BlobDraft for Draft {
+    async fn append(&mut self, bytes: Bytes) -> Result<(), BlobStoreError> {
+        check_append(bytes.len())?;
+        self.last.extend_from_slice(&bytes);
+        let chunk = usize::try_from(DRAFT_CHUNK).unwrap_or(usize::MAX);
+        while self.last.len() >= chunk {
+            self.chunks.push(self.last.split_to(chunk).freeze());
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>, key: BlobKey) -> Result<(), BlobStoreError> {
+        if !self.last.is_empty() {
+            self.chunks.push(self.last.freeze());
+        }
+        let len = self.chunks.iter().map(Bytes::len).sum::<usize>();
+        let chunks = Chunks::new(u64::try_from(len).unwrap_or(u64::MAX), DRAFT_CHUNK)?;
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if objects.get(&key).is_none_or(|object| !object.is_complete()) {
+            objects.insert(key, Object { chunks, stored: (0..).zip(self.chunks).collect() });
+        }
+        Ok(())
     }
 }

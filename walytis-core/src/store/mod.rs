@@ -19,7 +19,7 @@ mod secret;
 
 pub mod keys;
 
-pub use blob::{BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
+pub use blob::{BlobDraft, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
 pub use files::FileBlobs;
 pub use kv::{Batch, Direction, Durability, KeyRange, KvStore, StoreError, Write};
 pub use memory_blob::MemoryBlobs;

@@ -43,6 +43,24 @@ impl ManifestBuilder {
         Ok(())
     }
 
+    /// Takes a whole leaf that was hashed elsewhere: 1 MiB, the last one the rest.
+    ///
+    /// # Errors
+    /// [`ManifestError::Length`] if the content grows beyond [`CONTENT_MAX`]; [`ManifestError::LeafCount`] if a leaf was
+    /// begun with [`Self::push`], was shorter than 1 MiB, or this one is empty or longer. Then it was not taken.
+    pub fn leaf(&mut self, digest: Digest, len: usize) -> Result<(), ManifestError> {
+        if self.leaf_len > 0 || len == 0 || len > BLOB_LEAF || !self.len.is_multiple_of(BLOB_LEAF as u64) {
+            return Err(ManifestError::LeafCount);
+        }
+        let whole = self.len.saturating_add(len as u64);
+        if whole > CONTENT_MAX {
+            return Err(ManifestError::Length);
+        }
+        self.len = whole;
+        self.leaves.push(digest);
+        Ok(())
+    }
+
     /// Returns the bytes taken so far.
     pub const fn len(&self) -> u64 {
         self.len

@@ -166,3 +166,44 @@ async fn foreign_files_in_the_folder_are_ignored() {
     let store = FileBlobs::open(folder.path()).await.unwrap();
     assert_eq!(store.list(KEY.space, KEY.chain).await.unwrap(), [KEY]);
 }
+
+/// What an upload leaves behind that was killed is gone when the store opens; a dropped one takes its space back at once.
+#[tokio::test]
+async fn drafts_leave_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let drafts = folder.path().join("draft");
+    let count = || fs::read_dir(&drafts).unwrap().count();
+    let store = FileBlobs::open(folder.path()).await.unwrap();
+    let mut draft = store.draft().await.unwrap();
+    draft.append(Bytes::from(vec![1; 100_000])).await.unwrap();
+    assert_eq!(count(), 1);
+    assert!(store.size_bytes().await.unwrap() >= 100_000);
+    std::mem::forget(draft);
+    let store = FileBlobs::open(folder.path()).await.unwrap();
+    assert_eq!((count(), store.size_bytes().await.unwrap()), (0, 0));
+    drop(store.draft().await.unwrap());
+    while count() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Sparse objects take what they have; the rest is reserved when the whole is wanted, and given back by deleting.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn space_is_reserved_when_the_whole_is_wanted() {
+    let folder = TempDir::new().unwrap();
+    let store = FileBlobs::open(folder.path()).await.unwrap();
+    let (len, chunk) = (8_000_000, 1_000_000);
+    store.begin_sparse(KEY, len, chunk).await.unwrap();
+    store.write(KEY, 3, Bytes::from(vec![3; 1_000_000])).await.unwrap();
+    let sparse = store.size_bytes().await.unwrap();
+    assert!((1_000_000..2_000_000).contains(&sparse), "{sparse}");
+    store.begin(KEY, len, chunk).await.unwrap();
+    assert!(store.size_bytes().await.unwrap() >= len);
+    store.delete(KEY).await.unwrap();
+    assert_eq!(store.size_bytes().await.unwrap(), 0);
+    // More than any disk has: refused, and nothing is left of it.
+    let error = store.begin(KEY, 1 << 42, 1 << 22).await.unwrap_err();
+    assert!(matches!(error, walytis_core::store::BlobStoreError::Full { .. }), "{error}");
+    assert_eq!((store.size_bytes().await.unwrap(), store.status(KEY).await.unwrap()), (0, BlobStatus::Absent));
+}

@@ -4,18 +4,20 @@
 //! FOLDER/blob|envelope/<chain>/<digest>        a complete object
 //!                              <digest>.part   one that is not complete: full length from the start
 //!                              <digest>.map    its chunk map
+//! FOLDER/draft/<number>                        one whose name is not known yet; removed when the store opens
 //! ```
 //!
 //! Names are hexadecimal. A crash at any point leaves either the complete file or a partial object whose map names only
 //! chunks that are on disk. The folder belongs to one node: the lock of its [`RocksStore`](super::KvStore) guards it too.
 //! Bytes are stored as they come; private content is sealed by its layer before it gets here.
 
+mod draft;
+mod io;
 mod map_v1;
 mod partial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,13 +26,18 @@ use bytes::Bytes;
 
 use super::chunks::Chunks;
 use super::folder::{create_folder, sync_folder};
-use super::{BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
+use super::{BlobDraft, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
 use crate::id::ChainId;
-use partial::{Partial, Places, read_file, remove};
+use draft::FileDraft;
+use io::{io_error, read_file, remove, taken};
+use partial::{Partial, Places};
 
 /// Partial objects whose files and maps stay open. Chosen: as many as are ever fetched at once; two descriptors each.
 /// More are opened if more are in use, one per blocking thread at most.
 const OPEN_PARTIALS_MAX: usize = 32;
+
+/// Name of the folder of drafts.
+const DRAFTS: &str = "draft";
 
 /// A [`BlobStore`] in a folder.
 #[derive(Clone, Debug)]
@@ -38,19 +45,19 @@ pub struct FileBlobs {
     inner: Arc<Inner>,
 }
 
-/// Locks are taken in the order `open`, then one partial object; on blocking threads only.
+/// Locks are taken in the order `open`, then those of one partial object; on blocking threads only.
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
     open: Mutex<OpenPartials>,
 }
 
-type OpenPartials = BTreeMap<BlobKey, Arc<Mutex<Partial>>>;
+type OpenPartials = BTreeMap<BlobKey, Arc<Partial>>;
 
 /// What is on disk of an object.
 enum Found {
     Absent,
-    Partial(Arc<Mutex<Partial>>),
+    Partial(Arc<Partial>),
     Complete { len: u64 },
 }
 
@@ -62,7 +69,8 @@ impl FileBlobs {
     pub async fn open(folder: impl AsRef<Path>) -> Result<Self, BlobStoreError> {
         let folder = folder.as_ref().to_path_buf();
         blocking(move || {
-            create_folder(&folder).map_err(|error| io_error(&folder, &error))?;
+            let made = create_folder(&folder).and_then(|()| draft::empty(&folder.join(DRAFTS)));
+            made.map_err(|error| io_error(&folder, &error))?;
             Ok(Self { inner: Arc::new(Inner { folder, open: Mutex::default() }) })
         })
         .await
@@ -81,7 +89,22 @@ impl FileBlobs {
 impl BlobStore for FileBlobs {
     async fn begin(&self, key: BlobKey, len: u64, chunk: u32) -> Result<BlobStatus, BlobStoreError> {
         let chunks = Chunks::new(len, chunk)?;
-        self.run(move |inner| inner.begin(key, chunks)).await
+        self.run(move |inner| inner.begin(key, chunks, false)).await
+    }
+
+    async fn begin_sparse(&self, key: BlobKey, len: u64, chunk: u32) -> Result<BlobStatus, BlobStoreError> {
+        let chunks = Chunks::new(len, chunk)?;
+        self.run(move |inner| inner.begin(key, chunks, true)).await
+    }
+
+    async fn draft(&self) -> Result<Box<dyn BlobDraft>, BlobStoreError> {
+        let store = Arc::clone(&self.inner);
+        blocking(move || {
+            let folder = store.folder.join(DRAFTS);
+            let draft = FileDraft::create(Arc::clone(&store), &folder);
+            Ok(Box::new(draft.map_err(|error| io_error(&folder, &error))?) as Box<dyn BlobDraft>)
+        })
+        .await
     }
 
     async fn write(&self, key: BlobKey, index: u32, bytes: Bytes) -> Result<BlobStatus, BlobStoreError> {
@@ -110,14 +133,16 @@ impl BlobStore for FileBlobs {
 }
 
 impl Inner {
-    fn begin(&self, key: BlobKey, chunks: Chunks) -> Result<BlobStatus, BlobStoreError> {
+    fn begin(&self, key: BlobKey, chunks: Chunks, sparse: bool) -> Result<BlobStatus, BlobStoreError> {
         let places = self.places(&key);
         let mut open = self.lock();
-        let status = match self.find(&mut open, key)? {
-            Found::Complete { len } => BlobStatus::Complete { len },
-            Found::Partial(partial) => lock(&partial).status(),
+        let failed = |error| io_error(&places.part, &error);
+        let found = self.find(&mut open, key)?;
+        let status = match &found {
+            Found::Complete { len } => BlobStatus::Complete { len: *len },
+            Found::Partial(partial) => partial.status(),
             Found::Absent => {
-                let created = Partial::create(key, &places, chunks).map_err(|error| io_error(&places.part, &error))?;
+                let created = Partial::create(key, &places, chunks, sparse).map_err(failed)?;
                 let status = created.status();
                 keep(&mut open, key, created);
                 status
@@ -128,7 +153,32 @@ impl Inner {
             BlobStatus::Complete { len } => *len == chunks.len(),
             BlobStatus::Partial { len, chunk, .. } => *len == chunks.len() && *chunk == chunks.chunk(),
         };
-        if fits { Ok(status) } else { Err(BlobStoreError::Misfit { reason: "the object was begun with other sizes" }) }
+        if !fits {
+            return Err(BlobStoreError::Misfit { reason: "the object was begun with other sizes" });
+        }
+        if let (Found::Partial(partial), false) = (&found, sparse) {
+            partial.reserve().map_err(failed)?;
+        }
+        Ok(status)
+    }
+
+    /// Makes a flushed draft the complete object `key`.
+    fn adopt(&self, key: BlobKey, draft: &Path) -> Result<(), BlobStoreError> {
+        let places = self.places(&key);
+        let failed = |error| io_error(&places.whole, &error);
+        let mut open = self.lock();
+        let rename = || fs::rename(draft, &places.whole).and_then(|()| sync_folder(&places.folder));
+        match self.find(&mut open, key)? {
+            Found::Complete { .. } => Ok(()),
+            Found::Absent => create_folder(&places.folder).and_then(|()| rename()).map_err(failed),
+            Found::Partial(partial) => {
+                open.remove(&key);
+                // The map first: without it the rest is nothing, whenever the power goes.
+                partial.end(|| {
+                    remove(&places.map).and_then(|()| remove(&places.part)).and_then(|()| rename()).map_err(failed)
+                })
+            }
+        }
     }
 
     fn write(&self, key: BlobKey, index: u32, bytes: &[u8]) -> Result<BlobStatus, BlobStoreError> {
@@ -138,7 +188,7 @@ impl Inner {
             Found::Complete { len } => return Ok(BlobStatus::Complete { len }),
             Found::Partial(partial) => partial,
         };
-        let status = lock(&partial).write(index, bytes)?;
+        let status = partial.write(index, bytes)?;
         if matches!(status, BlobStatus::Complete { .. }) {
             let mut open = self.lock();
             // Unless it was deleted and begun again meanwhile.
@@ -153,7 +203,7 @@ impl Inner {
         Ok(match self.find(&mut self.lock(), key)? {
             Found::Absent => BlobStatus::Absent,
             Found::Complete { len } => BlobStatus::Complete { len },
-            Found::Partial(partial) => lock(&partial).status(),
+            Found::Partial(partial) => partial.status(),
         })
     }
 
@@ -166,7 +216,7 @@ impl Inner {
         }
         let found = self.find(&mut self.lock(), key)?;
         match found {
-            Found::Partial(partial) => lock(&partial).read(offset, len),
+            Found::Partial(partial) => partial.read(offset, len),
             // It became complete just now.
             Found::Complete { len: object_len } => match open_whole(&places)? {
                 Some(file) => read_file(&file, offset, len, object_len).map_err(|error| error.at(&places.whole)),
@@ -179,25 +229,27 @@ impl Inner {
     fn delete(&self, key: BlobKey) -> Result<(), BlobStoreError> {
         let places = self.places(&key);
         let mut open = self.lock();
-        let partial = open.remove(&key);
-        // Held until the files are gone: a write under way ends first, a later one finds the object missing.
-        let mut guard = partial.as_deref().map(lock);
-        if let Some(partial) = &mut guard {
-            partial.delete();
+        let gone = || {
+            if !places.folder.is_dir() {
+                return Ok(());
+            }
+            // The map first: without it the rest is nothing, whenever the power goes.
+            let files = [&places.map, &places.part, &places.whole];
+            let removed =
+                files.into_iter().try_for_each(|path| remove(path).and_then(|()| sync_folder(&places.folder)));
+            removed.map_err(|error| io_error(&places.folder, &error))
+        };
+        match open.remove(&key) {
+            // A write under way ends first, a later one finds the object missing.
+            Some(partial) => partial.end(gone),
+            None => gone(),
         }
-        if !places.folder.is_dir() {
-            return Ok(());
-        }
-        // The map first: without it the rest is nothing, whenever the power goes.
-        let files = [&places.map, &places.part, &places.whole];
-        let removed = files.into_iter().try_for_each(|path| remove(path).and_then(|()| sync_folder(&places.folder)));
-        removed.map_err(|error| io_error(&places.folder, &error))
     }
 
     fn list(&self, space: BlobSpace, chain: ChainId) -> Result<Vec<BlobKey>, BlobStoreError> {
         let folder = self.chain_folder(space, chain);
         let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|error| io_error(&folder, &error))?,
         };
         let mut keys = BTreeSet::new();
@@ -220,7 +272,7 @@ impl Inner {
         let places = self.places(&key);
         match fs::metadata(&places.whole) {
             Ok(metadata) => return Ok(Found::Complete { len: metadata.len() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error(&places.whole, &error)),
         }
         let loaded = Partial::load(key, &places).map_err(|error| io_error(&places.part, &error))?;
@@ -247,24 +299,20 @@ impl Inner {
 }
 
 /// Keeps a partial object open, closing others that nobody uses if there are too many.
-fn keep(open: &mut OpenPartials, key: BlobKey, partial: Partial) -> Arc<Mutex<Partial>> {
+fn keep(open: &mut OpenPartials, key: BlobKey, partial: Partial) -> Arc<Partial> {
     if open.len() >= OPEN_PARTIALS_MAX {
         // Clones are made under the lock of `open` only, so nobody can take up one that has a single owner.
         open.retain(|_, kept| Arc::strong_count(kept) > 1);
     }
-    let partial = Arc::new(Mutex::new(partial));
+    let partial = Arc::new(partial);
     open.insert(key, Arc::clone(&partial));
     partial
-}
-
-fn lock(partial: &Mutex<Partial>) -> MutexGuard<'_, Partial> {
-    partial.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn open_whole(places: &Places) -> Result<Option<File>, BlobStoreError> {
     match File::open(&places.whole) {
         Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error(&places.whole, &error)),
     }
 }
@@ -294,8 +342,8 @@ fn parse_hex(name: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-/// The bytes of all files beneath a folder; partial objects count whole, as their space is reserved.
-fn files_bytes(folder: &Path) -> io::Result<u64> {
+/// The bytes of all files beneath a folder; partial objects count with the space that they have taken or reserved.
+fn files_bytes(folder: &Path) -> std::io::Result<u64> {
     let mut bytes = 0u64;
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -303,18 +351,17 @@ fn files_bytes(folder: &Path) -> io::Result<u64> {
             let entry = entry?;
             match entry.metadata() {
                 Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
-                Ok(metadata) => bytes = bytes.saturating_add(metadata.len()),
+                Ok(metadata) => {
+                    let partial = entry.path().extension().is_some_and(|ending| ending == "part");
+                    bytes = bytes.saturating_add(if partial { taken(&metadata) } else { metadata.len() });
+                }
                 // Maps and partial objects go while we look.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
     }
     Ok(bytes)
-}
-
-fn io_error(path: &Path, error: &io::Error) -> BlobStoreError {
-    BlobStoreError::Io { reason: format!("{}: {error}", path.display()) }
 }
 
 async fn blocking<T: Send + 'static>(

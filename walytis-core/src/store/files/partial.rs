@@ -1,11 +1,16 @@
-//! One object that is not complete yet: its preallocated data file and its chunk map.
+//! One object that is not complete yet: its data file and its chunk map.
+//!
+//! Chunks are written side by side; whoever finds the flush free flushes for all that wait behind it, so that several
+//! chunks share one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::io::{io_error, new_file, open_existing, read_file, remove, reserve, write_all_at};
 use super::map_v1;
 use crate::store::chunks::{Chunks, read_window};
 use crate::store::folder::{create_folder, sync_folder};
@@ -23,24 +28,40 @@ pub(super) struct Places {
     pub(super) map: PathBuf,
 }
 
-/// An object with a chunk map. Used under a lock, on blocking threads only.
+/// An object with a chunk map. Used on blocking threads only. Locks are taken in the order `flush`, `state`.
 #[derive(Debug)]
 pub(super) struct Partial {
     key: BlobKey,
     places: Places,
     chunks: Chunks,
-    have: Vec<bool>,
     part: File,
     map: File,
+    /// Held by who flushes.
+    flush: Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Chunks that are flushed and noted.
+    have: Vec<bool>,
+    /// Chunks that are written and wait for a flush.
+    written: Vec<u32>,
     map_end: u64,
-    state: State,
+    phase: Phase,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Phase {
     Partial,
     Complete,
     Deleted,
+}
+
+impl State {
+    fn has(&self, index: u32) -> bool {
+        usize::try_from(index).ok().and_then(|index| self.have.get(index)).copied().unwrap_or(false)
+    }
 }
 
 impl Partial {
@@ -54,184 +75,168 @@ impl Partial {
         if part.metadata()?.len() != decoded.chunks.len() {
             return Ok(None);
         }
-        let (chunks, have, map_end) = (decoded.chunks, decoded.have, decoded.end);
-        Ok(Some(Self { key, places: places.clone(), chunks, have, part, map, map_end, state: State::Partial }))
+        Ok(Some(Self::new(key, places, decoded.chunks, (part, map), (decoded.have, decoded.end))))
     }
 
-    /// Begins an object anew, over whatever a crash left behind, and reserves its space.
-    pub(super) fn create(key: BlobKey, places: &Places, chunks: Chunks) -> io::Result<Self> {
+    /// Begins an object anew, over whatever a crash left behind, and reserves its space unless it is to be sparse. Of one
+    /// that cannot begin, nothing is left.
+    pub(super) fn create(key: BlobKey, places: &Places, chunks: Chunks, sparse: bool) -> io::Result<Self> {
         create_folder(&places.folder)?;
         // An old map must be gone for good before there is a new data file that it would describe falsely.
         remove(&places.map)?;
         sync_folder(&places.folder)?;
-        let part = new_file(&places.part)?;
-        if let Err(error) = reserve(&part, chunks.len()).and_then(|()| part.sync_all()) {
+        let created = Self::create_files(key, places, chunks, sparse);
+        if created.is_err() {
             // A full disk: what could be reserved is given back. The first error is the one to tell.
-            let _unneeded = remove(&places.part);
-            return Err(error);
+            let _unneeded = remove(&places.map).and_then(|()| remove(&places.part));
         }
-        let mut map = new_file(&places.map)?;
+        created
+    }
+
+    fn create_files(key: BlobKey, places: &Places, chunks: Chunks, sparse: bool) -> io::Result<Self> {
+        let part = new_file(&places.part)?;
+        if sparse { part.set_len(chunks.len()) } else { reserve(&part, chunks.len()) }?;
+        part.sync_all()?;
+        let map = new_file(&places.map)?;
         let header = map_v1::header(&key, &chunks);
-        map.write_all(&header)?;
+        write_all_at(&map, &header, 0)?;
         map.sync_all()?;
         sync_folder(&places.folder)?;
         let have = (0..chunks.count()).map(|_| false).collect();
         let map_end = u64::try_from(header.len()).unwrap_or(u64::MAX);
-        Ok(Self { key, places: places.clone(), chunks, have, part, map, map_end, state: State::Partial })
+        Ok(Self::new(key, places, chunks, (part, map), (have, map_end)))
+    }
+
+    fn new(key: BlobKey, places: &Places, chunks: Chunks, files: (File, File), map: (Vec<bool>, u64)) -> Self {
+        let (part, map_file) = files;
+        let (have, map_end) = map;
+        let state = State { have, written: Vec::new(), map_end, phase: Phase::Partial };
+        let state = Mutex::new(state);
+        Self { key, places: places.clone(), chunks, part, map: map_file, flush: Mutex::new(()), state }
+    }
+
+    /// Reserves what an object that began sparse has not taken yet.
+    pub(super) fn reserve(&self) -> io::Result<()> {
+        reserve(&self.part, self.chunks.len())
     }
 
     pub(super) fn status(&self) -> BlobStatus {
+        self.status_of(&self.state())
+    }
+
+    fn status_of(&self, state: &State) -> BlobStatus {
         let len = self.chunks.len();
-        match self.state {
-            State::Partial => BlobStatus::Partial { len, chunk: self.chunks.chunk(), have: self.have.clone() },
-            State::Complete => BlobStatus::Complete { len },
-            State::Deleted => BlobStatus::Absent,
+        match state.phase {
+            Phase::Partial => BlobStatus::Partial { len, chunk: self.chunks.chunk(), have: state.have.clone() },
+            Phase::Complete => BlobStatus::Complete { len },
+            Phase::Deleted => BlobStatus::Absent,
         }
     }
 
     /// Stores a chunk. Its data is flushed before the map names it, and the map before this returns; the last chunk is
     /// followed by the renaming instead.
-    pub(super) fn write(&mut self, index: u32, bytes: &[u8]) -> Result<BlobStatus, BlobStoreError> {
-        match self.state {
-            State::Deleted => return Err(BlobStoreError::Missing),
-            State::Complete => return Ok(self.status()),
-            State::Partial => {}
+    pub(super) fn write(&self, index: u32, bytes: &[u8]) -> Result<BlobStatus, BlobStoreError> {
+        {
+            let state = self.state();
+            match state.phase {
+                Phase::Deleted => return Err(BlobStoreError::Missing),
+                Phase::Complete => return Ok(self.status_of(&state)),
+                Phase::Partial => {}
+            }
+            self.chunks.place(index, bytes.len())?;
+            if state.has(index) {
+                return Ok(self.status_of(&state));
+            }
         }
         let start = self.chunks.place(index, bytes.len())?;
-        if !self.has(index) {
-            self.store(index, start, bytes).map_err(|error| super::io_error(&self.places.part, &error))?;
-        }
+        let failed = |error: io::Error| io_error(&self.places.part, &error);
+        write_all_at(&self.part, bytes, start).map_err(failed)?;
+        self.state().written.push(index);
+        let turn = self.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = {
+            let mut state = self.state();
+            if state.phase == Phase::Deleted {
+                return Err(BlobStoreError::Missing);
+            }
+            if state.phase == Phase::Complete || state.has(index) {
+                // Whoever flushed before flushed this chunk, too.
+                return Ok(self.status_of(&state));
+            }
+            // A flush that failed has left it out.
+            let mut written = std::mem::take(&mut state.written);
+            written.push(index);
+            written.sort_unstable();
+            written.dedup();
+            written.retain(|index| !state.has(*index));
+            written
+        };
+        self.flush(&written).map_err(failed)?;
+        drop(turn);
         Ok(self.status())
     }
 
-    fn has(&self, index: u32) -> bool {
-        usize::try_from(index).ok().and_then(|index| self.have.get(index)).copied().unwrap_or(false)
-    }
-
-    fn store(&mut self, index: u32, start: u64, bytes: &[u8]) -> io::Result<()> {
-        self.part.seek(SeekFrom::Start(start))?;
-        self.part.write_all(bytes)?;
+    /// Flushes chunks and notes them; called with the turn.
+    fn flush(&self, written: &[u32]) -> io::Result<()> {
         self.part.sync_data()?;
-        if self.have.iter().filter(|have| !**have).count() == 1 {
+        let (missing, map_end) = {
+            let state = self.state();
+            (state.have.iter().filter(|have| !**have).count(), state.map_end)
+        };
+        if missing == written.len() {
             return self.complete();
         }
         // Where it stands in the file is known, so that a write that failed half-way is written over.
-        self.map.seek(SeekFrom::Start(self.map_end))?;
-        let record = map_v1::record(&self.key, index);
-        self.map.write_all(&record)?;
+        let records: Vec<u8> = written.iter().flat_map(|index| map_v1::record(&self.key, *index)).collect();
+        write_all_at(&self.map, &records, map_end)?;
         self.map.sync_data()?;
-        self.map_end += u64::try_from(record.len()).unwrap_or(0);
-        if let Some(flag) = usize::try_from(index).ok().and_then(|index| self.have.get_mut(index)) {
-            *flag = true;
+        let mut state = self.state();
+        state.map_end += u64::try_from(records.len()).unwrap_or(0);
+        for index in written {
+            if let Some(flag) = usize::try_from(*index).ok().and_then(|index| state.have.get_mut(index)) {
+                *flag = true;
+            }
         }
         Ok(())
     }
 
-    fn complete(&mut self) -> io::Result<()> {
+    fn complete(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.phase != Phase::Partial {
+            return Ok(());
+        }
         fs::rename(&self.places.part, &self.places.whole)?;
-        self.state = State::Complete;
+        state.phase = Phase::Complete;
         sync_folder(&self.places.folder)?;
         // A map that stays behind is harmless: the whole object is looked for first.
         remove(&self.places.map)
     }
 
     pub(super) fn read(&self, offset: u64, len: usize) -> Result<Bytes, BlobStoreError> {
-        match self.state {
-            State::Deleted => return Err(BlobStoreError::Missing),
-            State::Complete => {}
-            State::Partial => {
-                let window = read_window(self.chunks.len(), offset, len)?;
-                if !self.chunks.covering(window.start, window.end).all(|index| self.has(index)) {
-                    return Err(BlobStoreError::Missing);
+        {
+            let state = self.state();
+            match state.phase {
+                Phase::Deleted => return Err(BlobStoreError::Missing),
+                Phase::Complete => {}
+                Phase::Partial => {
+                    let window = read_window(self.chunks.len(), offset, len)?;
+                    if !self.chunks.covering(window.start, window.end).all(|index| state.has(index)) {
+                        return Err(BlobStoreError::Missing);
+                    }
                 }
             }
         }
         read_file(&self.part, offset, len, self.chunks.len()).map_err(|error| error.at(&self.places.part))
     }
 
-    /// Ends the object; later calls find it missing.
-    pub(super) fn delete(&mut self) {
-        self.state = State::Deleted;
+    /// Ends the object and its files by `work`; later calls find it missing.
+    pub(super) fn end<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut state = self.state();
+        state.phase = Phase::Deleted;
+        work()
     }
-}
 
-/// Why a file could not be read.
-pub(super) enum ReadError {
-    Io(io::Error),
-    Blob(BlobStoreError),
-}
-
-impl ReadError {
-    pub(super) fn at(self, path: &Path) -> BlobStoreError {
-        match self {
-            Self::Io(error) => super::io_error(path, &error),
-            Self::Blob(error) => error,
-        }
-    }
-}
-
-/// Reads a window of an object's file.
-pub(super) fn read_file(mut file: &File, offset: u64, len: usize, object_len: u64) -> Result<Bytes, ReadError> {
-    let window = read_window(object_len, offset, len).map_err(ReadError::Blob)?;
-    file.seek(SeekFrom::Start(window.start)).map_err(ReadError::Io)?;
-    // At most 4 MiB, by the window.
-    let mut bytes = vec![0; usize::try_from(window.end - window.start).unwrap_or(0)];
-    file.read_exact(&mut bytes).map_err(ReadError::Io)?;
-    Ok(bytes.into())
-}
-
-/// Removes a file that need not be there.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn new_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
-}
-
-fn open_existing(path: &Path) -> io::Result<Option<File>> {
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn reserve(file: &File, len: u64) -> io::Result<()> {
-    use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
-    // Asked first, because some file systems fill up before they find that there is too little.
-    let disk = fstatvfs(file)?;
-    if disk.f_bavail.saturating_mul(disk.f_frsize) < len {
-        return Err(io::ErrorKind::StorageFull.into());
-    }
-    match fallocate(file, FallocateFlags::empty(), 0, len) {
-        // Not every file system can reserve.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(len),
-        other => Ok(other?),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn reserve(file: &File, len: u64) -> io::Result<()> {
-    file.set_len(len)
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_than_the_disk_has_is_refused_and_takes_nothing() {
-        use std::os::unix::fs::MetadataExt as _;
-        let file = tempfile::tempfile().unwrap();
-        let error = reserve(&file, u64::MAX / 4).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(file.metadata().unwrap().blocks(), 0);
-        reserve(&file, 100_000).unwrap();
-        assert!(file.metadata().unwrap().blocks() * 512 >= 100_000);
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A poisoned state is still whole: it changes only after the files did.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

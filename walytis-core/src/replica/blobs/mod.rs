@@ -1,6 +1,10 @@
 //! Fetching the blobs of one chain: the list of leaf digests first, verified against the root, then leaves, several in
 //! flight from several peers, each verified before it is stored. What was stored stays: a fetch goes on where it was.
 
+mod serve;
+
+pub(crate) use serve::{BlobRequest, BlobServeTask};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

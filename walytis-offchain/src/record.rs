@@ -153,7 +153,7 @@ impl PrivateHeader {
         if wire.topics.len() > TOPICS_MAX || !type_fits || wire.fields.len() > FIELDS_MAX {
             return None;
         }
-        let topics: Vec<Topic> = wire.topics.iter().map(|text| Topic::user(text).ok()).collect::<Option<_>>()?;
+        let topics: Vec<Topic> = wire.topics.iter().map(|text| Topic::parse(text).ok()).collect::<Option<_>>()?;
         let unique: std::collections::BTreeSet<_> = topics.iter().collect();
         if unique.len() != topics.len() {
             return None;

@@ -18,8 +18,8 @@ use crate::fault::Fault;
 use crate::id::{BlockId, ChainId};
 use crate::key::Signer;
 use crate::ledger::{
-    BlockInfo, Content, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock, Query,
-    SubscribeFrom, Subscription,
+    Author, BlockInfo, Content, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock,
+    Query, SubscribeFrom, Subscription,
 };
 use crate::limits::TOPICS_MAX;
 use crate::store::{Direction, KeyRange};
@@ -210,7 +210,7 @@ impl Chain {
         }
     }
 
-    fn author(&self) -> Result<Arc<dyn Signer>, LedgerError> {
+    fn signer(&self) -> Result<Arc<dyn Signer>, LedgerError> {
         self.author.get().map(Arc::clone).ok_or(LedgerError::Locked)
     }
 
@@ -352,8 +352,16 @@ impl Ledger for Chain {
 
     async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
         blocks.iter().try_for_each(check_user_topics)?;
-        let author = self.author()?;
-        self.write(blocks, author, Placing::BySize).await
+        self.add_overlay(blocks).await
+    }
+
+    async fn add_overlay(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+        let signer = self.signer()?;
+        self.write(blocks, signer, Placing::BySize).await
+    }
+
+    async fn author(&self) -> Result<Author, LedgerError> {
+        Ok(Author(self.signer()?.public_key().to_string().into()))
     }
 }
 

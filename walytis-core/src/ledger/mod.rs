@@ -91,6 +91,22 @@ pub trait Ledger: LedgerRead {
     /// [`LedgerError`]; then none was added.
     async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError>;
 
+    /// Adds blocks of an overlay: as [`Ledger::add_many`], with reserved topics allowed.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unsupported`] by default; [`LedgerError`]. Then none was added.
+    async fn add_overlay(&self, _blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+        Err(LedgerError::Unsupported { what: "blocks of overlays" })
+    }
+
+    /// Returns as whom blocks are added.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unsupported`] by default; [`LedgerError::Locked`] while nothing can be signed.
+    async fn author(&self) -> Result<Author, LedgerError> {
+        Err(LedgerError::Unsupported { what: "naming its author" })
+    }
+
     /// Destroys the contents of blocks, where the ledger can.
     ///
     /// # Errors
@@ -158,6 +174,14 @@ impl<L: Ledger + ?Sized> Ledger for Arc<L> {
 
     async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
         (**self).add_many(blocks).await
+    }
+
+    async fn add_overlay(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+        (**self).add_overlay(blocks).await
+    }
+
+    async fn author(&self) -> Result<Author, LedgerError> {
+        (**self).author().await
     }
 
     async fn forget(&self, ids: &[BlockId]) -> Result<(), LedgerError> {

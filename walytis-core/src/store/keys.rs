@@ -22,6 +22,8 @@ pub enum Space {
     Vault = 0x11,
     /// Private content: exchange state, local index.
     Offchain = 0x20,
+    /// Versions of mutable blocks: index by original, events.
+    Mutable = 0x21,
     /// The program's own settings.
     Program = 0x30,
 }

@@ -30,7 +30,7 @@ use walytis_core::chain::{Chain, LookupError};
 use walytis_core::clock::Entropy;
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{
-    BlockInfo, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock, Query,
+    Author, BlockInfo, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock, Query,
     SubscribeFrom, Subscription,
 };
 use walytis_core::store::{Batch, BlobStore, Durability, KvStore};
@@ -262,6 +262,14 @@ impl Ledger for PrivateLedger {
 
     async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
         seal::add(&self.0, blocks).await
+    }
+
+    async fn add_overlay(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+        seal::add_overlay(&self.0, blocks).await
+    }
+
+    async fn author(&self) -> Result<Author, LedgerError> {
+        Ok(Author(self.0.identity.controller().to_string().into()))
     }
 }
 

@@ -42,6 +42,14 @@ struct Sealed {
 }
 
 pub(super) async fn add(inner: &Arc<Inner>, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+    if blocks.iter().flat_map(|block| &block.topics).any(Topic::is_reserved) {
+        return Err(LedgerError::Topic(TopicError::Reserved));
+    }
+    add_overlay(inner, blocks).await
+}
+
+/// As [`add`], with reserved topics allowed.
+pub(super) async fn add_overlay(inner: &Arc<Inner>, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
     blocks.iter().try_for_each(|block| check_topics(&block.topics))?;
     inner.check_open()?;
     if blocks.is_empty() {
@@ -68,9 +76,6 @@ fn check_topics(topics: &[Topic]) -> Result<(), LedgerError> {
     let unique: BTreeSet<_> = topics.iter().collect();
     if topics.len() > TOPICS_MAX || unique.len() != topics.len() {
         return Err(LedgerError::Topics);
-    }
-    if topics.iter().any(Topic::is_reserved) {
-        return Err(LedgerError::Topic(TopicError::Reserved));
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ demo: setup
 	@$(ENV) release="$${CARGO_TARGET_DIR:-$$PWD/target}/release" && scripts/demo.sh "$$release/walytis" "$$release/outsider"
 
 bench: setup
-	@$(ENV) cargo bench --locked -p test-harness --features ipfs,offchain,rocksdb --bench end_to_end -- $(BENCH)
+	@$(ENV) cargo bench --locked -p test-harness --features ipfs,offchain,rocksdb --bench end_to_end --bench growth -- $(BENCH)
 
 planted: setup
 	@scripts/planted.sh $(AREA)

@@ -126,6 +126,16 @@ pub enum Write {
     DeleteRange(KeyRange),
 }
 
+impl Write {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value) => key.len().saturating_add(value.len()),
+            Self::Delete(key) => key.len(),
+            Self::DeleteRange(range) => range.start.len().saturating_add(range.end.as_ref().map_or(0, Vec::len)),
+        }
+    }
+}
+
 /// Changes that happen together or not at all, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -165,6 +175,11 @@ impl Batch {
     /// Returns the changes in order.
     pub fn writes(&self) -> &[Write] {
         &self.writes
+    }
+
+    /// Returns the bytes of all keys and values, those of the bounds of ranges included.
+    pub fn bytes(&self) -> usize {
+        self.writes.iter().map(Write::bytes).fold(0, usize::saturating_add)
     }
 
     /// Says whether there is nothing to do.

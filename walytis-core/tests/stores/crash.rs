@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use test_harness::contract::blob::{BlobFixture, blob_contract};
 use test_harness::contract::kv::{KvFixture, kv_contract};
-use test_harness::store::{FailingBlobs, FailingStore, Failure, Power};
+use test_harness::store::{CountingStore, FailingBlobs, FailingStore, Failure, Power};
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::store::{
     Batch, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError, Durability, KvStore, MemoryBlobs, MemoryStore,
@@ -29,9 +29,19 @@ impl BlobFixture for Steady {
     }
 }
 
+struct Counting;
+
+#[async_trait]
+impl KvFixture for Counting {
+    async fn store(&self) -> Arc<dyn KvStore> {
+        Arc::new(CountingStore::new(Arc::new(MemoryStore::new())))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn doubles_with_power_keep_the_contracts() {
     kv_contract(&Steady).await;
+    kv_contract(&Counting).await;
     blob_contract(&Steady).await;
 }
 

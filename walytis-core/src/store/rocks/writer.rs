@@ -147,27 +147,15 @@ fn renew_mark(shared: &Shared, all_flushed: bool) {
 
 /// Takes the commits that wait behind `first`, up to the limit of a group.
 fn collect(first: Job, queue: &Receiver<Job>) -> Vec<Job> {
-    let mut bytes = batch_bytes(&first.batch);
+    let mut bytes = first.batch.bytes();
     let mut group = vec![first];
     while bytes < GROUP_BYTES_MAX
         && let Ok(job) = queue.try_recv()
     {
-        bytes = bytes.saturating_add(batch_bytes(&job.batch));
+        bytes = bytes.saturating_add(job.batch.bytes());
         group.push(job);
     }
     group
-}
-
-fn batch_bytes(batch: &Batch) -> usize {
-    batch.writes().iter().map(write_bytes).fold(0, usize::saturating_add)
-}
-
-fn write_bytes(write: &Write) -> usize {
-    match write {
-        Write::Put(key, value) => key.len() + value.len(),
-        Write::Delete(key) => key.len(),
-        Write::DeleteRange(range) => range.start.len() + range.end.as_ref().map_or(0, Vec::len),
-    }
 }
 
 /// Writes the group and answers each commit of it. Says whether it was written.

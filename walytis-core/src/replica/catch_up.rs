@@ -300,6 +300,14 @@ impl CatchUp {
         }
     }
 
+    /// Answers [`Output::Recheck`] where the store could not: asked again after a back-off, or a store that fails would be
+    /// asked without end.
+    pub(crate) fn handle_unreadable(&mut self, peer: &PeerId, now: Instant, rng: &mut impl Rng) {
+        if let Some(remote) = self.remotes.get_mut(peer) {
+            remote.failed(now, rng);
+        }
+    }
+
     /// Blocks were admitted here: `origin` sent them, or nobody.
     pub(crate) fn handle_local(&mut self, view: View, ids: &[BlockId], origin: Option<&PeerId>, now: Instant) {
         self.view = view;

@@ -411,10 +411,13 @@ impl ChainTask {
                         slot.line.wire.token.cancel();
                     }
                 }
-                Output::Recheck { peer, ids } => {
-                    let unknown = self.unknown(&ids).await?;
-                    self.machine.handle_unknown(&peer, unknown, Instant::now());
-                }
+                Output::Recheck { peer, ids } => match self.unknown(&ids).await {
+                    Ok(unknown) => self.machine.handle_unknown(&peer, unknown, Instant::now()),
+                    Err(error) => {
+                        self.machine.handle_unreadable(&peer, Instant::now(), &mut self.rng);
+                        return Err(error);
+                    }
+                },
             }
         }
         Ok(())

@@ -33,7 +33,7 @@ use walytis_core::ledger::{
     Author, BlockInfo, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock, Query,
     SubscribeFrom, Subscription,
 };
-use walytis_core::store::{Batch, BlobStore, Durability, KvStore};
+use walytis_core::store::{Batch, BlobStore, Durability, KvStore, StoreError};
 use walytis_core::topic::Topic;
 use walytis_identities::identity::{Identity, IdentityError};
 
@@ -101,6 +101,8 @@ struct State {
     /// Moves with every change of any record.
     version: u64,
     damaged: Option<String>,
+    /// Why the task cannot go on now: its store failed, and failed again when it was asked once more.
+    failing: Option<StoreError>,
     /// Envelopes that no connected peer has.
     unavailable: std::collections::BTreeSet<EnvelopeId>,
 }

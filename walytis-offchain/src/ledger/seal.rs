@@ -17,7 +17,7 @@ use walytis_identities::identity::EpochUse;
 use zeroize::Zeroizing;
 
 use super::table::Stored;
-use super::{Inner, of_identity};
+use super::{Inner, State, of_identity};
 use crate::context::Context;
 use crate::envelope::{CHUNK, EnvelopeId, PADDED_MAX, Sealer};
 use crate::exchange::frame_v1::{Body, Message, Packed};
@@ -182,16 +182,20 @@ async fn push(inner: &Inner, sealed: &[Sealed]) {
     }
 }
 
-/// Waits until the task has taken in what stands on the chain up to a position.
+/// Waits until the task has taken in what stands on the chain up to a position; not for a store that fails and fails
+/// again: the record then stands on the chain, and is shown once the store works.
 async fn wait_for(inner: &Inner, position: u64) -> Result<(), LedgerError> {
     let mut state = inner.state.subscribe();
-    let reached = state.wait_for(|state| state.meta.position >= position || state.damaged.is_some());
-    tokio::select! {
+    let ended = |state: &State| state.meta.position >= position || state.damaged.is_some() || state.failing.is_some();
+    let reached = tokio::select! {
         biased;
-        reached = reached => reached.map(drop).map_err(|_| LedgerError::Closed)?,
+        reached = state.wait_for(ended) => reached.map_err(|_| LedgerError::Closed)?.clone(),
         () = inner.stop.cancelled() => return Err(LedgerError::Closed),
+    };
+    match reached.failing {
+        Some(error) if reached.meta.position < position => Err(LedgerError::Store(error)),
+        _ => inner.check_open(),
     }
-    inner.check_open()
 }
 
 /// A content and the zeros behind it, chunk by chunk.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use walytis_core::id::{BlockId, PeerId};
 use walytis_core::ledger::{Cursor, LedgerError, LedgerEvent, LedgerRead as _, SubscribeFrom, Subscription};
-use walytis_core::store::{Batch, Durability, KeyRange};
+use walytis_core::store::{Batch, Durability, KeyRange, StoreError};
 
 use super::Inner;
 use super::settle::Settled;
@@ -94,12 +94,21 @@ impl Task {
     }
 
     pub(super) async fn run(mut self) {
+        // Where a turn failed that is not done again yet.
+        let mut failed: Option<u64> = None;
         loop {
             match self.turn().await {
-                Ok(true) => {}
+                Ok(true) => {
+                    if failed.take_if(|position| *position <= self.meta.position).is_some() {
+                        self.tell_failing(None);
+                    }
+                }
                 Ok(false) => return,
                 Err(error @ (LedgerError::Store(_) | LedgerError::Blob(_))) => {
                     warn!(ledger = ?self.inner, %error, "the ledger rests");
+                    if failed.replace(self.meta.position).is_some() {
+                        self.tell_failing(Some(error));
+                    }
                     if !self.recover().await {
                         return;
                     }
@@ -125,9 +134,21 @@ impl Task {
             }
             match self.begin_again().await {
                 Ok(()) => return true,
-                Err(error) => debug!(ledger = ?self.inner, %error, "the store still fails"),
+                Err(error) => {
+                    debug!(ledger = ?self.inner, %error, "the store still fails");
+                    self.tell_failing(Some(error));
+                }
             }
         }
+    }
+
+    /// Tells whoever waits for this task that it may take long, or no longer does.
+    fn tell_failing(&self, error: Option<LedgerError>) {
+        let failing = error.map(|error| match error {
+            LedgerError::Store(error) => error,
+            other => StoreError::Io { reason: other.to_string() },
+        });
+        self.inner.state.send_modify(|state| state.failing = failing);
     }
 
     async fn begin_again(&mut self) -> Result<(), LedgerError> {

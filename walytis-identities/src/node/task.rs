@@ -48,6 +48,8 @@ const REPAIRS_MAX: u32 = 8;
 /// How long until controllers that could not be reached are tried again: at first, and at most. The network itself
 /// reconnects to whomever it reached before.
 const DIAL_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// How long until what a failing store did not take is stored again.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
 /// How long one attempt to reach a controller may take.
 const DIAL_WITHIN: Duration = Duration::from_secs(20);
 
@@ -76,6 +78,8 @@ pub(super) struct Task {
     dial_at: Option<Instant>,
     dial_again: Duration,
     duty: Option<(Duty, Instant)>,
+    /// When to settle again, because the store failed.
+    settle_at: Option<Instant>,
     broken: BTreeSet<EpochId>,
     repairs: u32,
     /// Whether the vault is locked; nothing if it never is.
@@ -95,6 +99,7 @@ impl Task {
             dial_at: Some(Instant::now()),
             dial_again: DIAL_AGAIN.0,
             duty: None,
+            settle_at: None,
             broken: BTreeSet::new(),
             repairs: 0,
         }
@@ -119,6 +124,7 @@ impl Task {
                     None => break,
                 },
                 () = sleep_until(due) => self.do_duty().await,
+                () = sleep_until(self.settle_at) => self.settle(None).await,
                 () = sleep_until(self.dial_at) => self.dial_others(),
                 Some(_ended) = self.pushes.join_next(), if !self.pushes.is_empty() => {}
             }
@@ -251,8 +257,12 @@ impl Task {
 
     /// Brings everything in line with the ops known now.
     async fn settle(&mut self, _from: Option<&PeerId>) {
+        self.settle_at = None;
         if let Err(error) = self.open_epochs().await {
             warn!(did = ?self.shared.did, %error, "secrets of an epoch could not be stored");
+            // Unlocking settles anew.
+            let locked = matches!(error, IdentitiesError::Locked);
+            self.settle_at = (!locked).then(|| Instant::now() + STORE_AGAIN);
         }
         if let Err(error) = self.refresh_card().await {
             debug!(did = ?self.shared.did, %error, "the device card could not be renewed");

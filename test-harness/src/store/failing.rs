@@ -22,22 +22,25 @@ pub struct FailingStore {
     /// What the process and the operating system see.
     seen: MemoryStore,
     /// What a power cut leaves.
-    disk: Mutex<MemoryStore>,
+    disk: MemoryStore,
+    /// What is seen and not yet flushed, in order.
+    unflushed: Mutex<Vec<Batch>>,
 }
 
 impl FailingStore {
     /// Returns a double over a copy of `store`, all of which counts as flushed.
     pub fn new(store: &MemoryStore, power: Power) -> Self {
-        Self { power, seen: store.snapshot(), disk: Mutex::new(store.snapshot()) }
+        Self { power, seen: store.snapshot(), disk: store.snapshot(), unflushed: Mutex::default() }
     }
 
     /// Returns what a restarted node would open.
     pub fn what_is_left(&self) -> MemoryStore {
-        if self.power.loses_buffered() { self.disk().snapshot() } else { self.seen.snapshot() }
+        if self.power.loses_buffered() { self.disk.snapshot() } else { self.seen.snapshot() }
     }
 
-    fn disk(&self) -> MutexGuard<'_, MemoryStore> {
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes a batch, or takes out all of them.
+    fn unflushed(&self) -> MutexGuard<'_, Vec<Batch>> {
+        self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_power(&self) -> Result<(), StoreError> {
@@ -45,11 +48,14 @@ impl FailingStore {
     }
 
     async fn apply(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
-        self.seen.commit(batch, durability).await?;
+        // In one go: the store in memory never waits, so that no other commit comes in between.
+        self.seen.commit(batch.clone(), durability).await?;
+        self.unflushed().push(batch);
         if durability == Durability::Flushed {
-            // Copied under the lock, so that of two at once the later one stays.
-            let mut disk = self.disk();
-            *disk = self.seen.snapshot();
+            let flushed = std::mem::take(&mut *self.unflushed());
+            for batch in flushed {
+                self.disk.commit(batch, durability).await?;
+            }
         }
         Ok(())
     }

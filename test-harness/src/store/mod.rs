@@ -12,4 +12,5 @@ mod power;
 
 pub use counting::{Cost, CountingStore};
 pub use failing::{FailingBlobs, FailingStore};
+pub(crate) use power::Step;
 pub use power::{Failure, Power};

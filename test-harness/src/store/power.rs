@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub enum Failure {
     /// The step alone fails and changes nothing, as on a full disk; later ones work.
     Error,
+    /// This step and every later one fail and change nothing, while what is stored can be read, as on a full disk; until
+    /// [`Power::mend`].
+    Full,
     /// The process dies: the step does not return, later ones fail. What earlier steps wrote is left, buffered or not.
     Kill {
         /// Whether the step itself reached the operating system.
@@ -22,8 +25,9 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure there is.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Error,
+        Self::Full,
         Self::Kill { applied: false },
         Self::Kill { applied: true },
         Self::PowerCut { applied: false },
@@ -31,8 +35,13 @@ impl Failure {
     ];
 
     /// Says whether anything of the failing step is left.
-    pub(super) const fn applies_step(self) -> bool {
+    pub(crate) const fn applies_step(self) -> bool {
         matches!(self, Self::Kill { applied: true } | Self::PowerCut { applied: true })
+    }
+
+    /// Says whether nothing works after it, as the process is dead.
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::Kill { .. } | Self::PowerCut { .. })
     }
 }
 
@@ -43,11 +52,12 @@ pub struct Power {
     steps: Arc<AtomicU64>,
     off: Arc<AtomicBool>,
     lost: Arc<AtomicBool>,
+    full: Arc<AtomicBool>,
 }
 
 /// What a store is to do with a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Run,
     Fail(Failure),
     Off,
@@ -56,7 +66,7 @@ pub(super) enum Step {
 impl Power {
     /// Never fails; counts only.
     pub fn steady() -> Self {
-        Self { plan: None, steps: Arc::default(), off: Arc::default(), lost: Arc::default() }
+        Self { plan: None, steps: Arc::default(), off: Arc::default(), lost: Arc::default(), full: Arc::default() }
     }
 
     /// Fails at step `step`, counted from 0: that many steps succeed before.
@@ -64,7 +74,8 @@ impl Power {
         Self { plan: Some((step, failure)), ..Self::steady() }
     }
 
-    /// Returns how many writing steps were taken: commits, and calls of `begin`, `write` and `delete` of blobs.
+    /// Returns how many writing steps were taken: commits, calls of `begin`, `write` and `delete` of blobs, and of `put` and
+    /// `delete` of secrets.
     pub fn steps(&self) -> u64 {
         self.steps.load(Ordering::SeqCst)
     }
@@ -85,15 +96,29 @@ impl Power {
         self.kill();
     }
 
+    /// Lets the disk fill up now: later steps fail, as after [`Failure::Full`].
+    pub fn fill(&self) {
+        self.full.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes a full disk take writes again.
+    pub fn mend(&self) {
+        self.full.store(false, Ordering::SeqCst);
+    }
+
     /// Takes a step.
-    pub(super) fn step(&self) -> Step {
+    pub(crate) fn step(&self) -> Step {
         if self.is_off() {
             return Step::Off;
+        }
+        if self.full.load(Ordering::SeqCst) {
+            return Step::Fail(Failure::Full);
         }
         let step = self.steps.fetch_add(1, Ordering::SeqCst);
         match self.plan {
             Some((failing, failure)) if failing == step => {
-                self.off.store(failure != Failure::Error, Ordering::SeqCst);
+                self.off.store(failure.is_end(), Ordering::SeqCst);
+                self.full.store(failure == Failure::Full, Ordering::SeqCst);
                 Step::Fail(failure)
             }
             _ => Step::Run,

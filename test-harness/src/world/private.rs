@@ -85,15 +85,24 @@ impl PrivateNode {
     /// [`IdentitiesError`].
     pub async fn join(&self, token: &str) -> Result<Did, IdentitiesError> {
         let did = self.identities.join(token, Some("joined"), self.base.name()).await?;
-        self.ledger(&did).await;
+        // Opened again by whoever reads, should the store have failed.
+        drop(self.try_ledger(&did).await);
         Ok(did)
     }
 
     /// Returns the private ledger of an identity.
     pub async fn ledger(&self, did: &Did) -> PrivateLedger {
+        self.try_ledger(did).await.expect("a private ledger can be opened")
+    }
+
+    /// The same where the store may fail.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn try_ledger(&self, did: &Did) -> Result<PrivateLedger, LedgerError> {
         let mut ledgers = self.ledgers.lock().await;
         if let Some(ledger) = ledgers.get(did) {
-            return ledger.clone();
+            return Ok(ledger.clone());
         }
         let identity = self.identity(did);
         let parts = PrivateParts {
@@ -105,9 +114,9 @@ impl PrivateNode {
             exchange: Some(self.exchange.clone()),
             entropy: self.base.entropy(),
         };
-        let ledger = PrivateLedger::open(parts).await.expect("a private ledger can be opened");
+        let ledger = PrivateLedger::open(parts).await?;
         ledgers.insert(*did, ledger.clone());
-        ledger
+        Ok(ledger)
     }
 
     /// Adds a private block.
@@ -117,7 +126,7 @@ impl PrivateNode {
     pub async fn add(&self, did: &Did, text: &str, topics: &[&str]) -> Result<BlockId, LedgerError> {
         let topics = topics.iter().map(|topic| Topic::user(topic)).collect::<Result<_, _>>()?;
         let block = NewBlock { content: text.to_owned().into(), topics };
-        Ok(self.ledger(did).await.add(block).await?.id)
+        Ok(self.try_ledger(did).await?.add(block).await?.id)
     }
 
     /// Reads a private block.
@@ -126,7 +135,7 @@ impl PrivateNode {
     /// [`LedgerError`]; also while it is not here yet.
     pub async fn read(&self, did: &Did, id: &BlockId) -> Result<String, LedgerError> {
         let mut text = String::new();
-        let mut reader = self.ledger(did).await.content(id).await?;
+        let mut reader = self.try_ledger(did).await?.content(id).await?;
         reader.read_to_string(&mut text).await.map_err(LedgerError::Read)?;
         Ok(text)
     }

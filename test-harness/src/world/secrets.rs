@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use walytis_core::secret::SecretBytes;
 use walytis_core::store::{MemorySecrets, SecretError, SecretStore, StoreError};
 
-use crate::store::Power;
+use crate::store::{Power, Step};
 
 /// A [`SecretStore`] that a dead process can no longer change. What was acknowledged is flushed by contract.
 #[derive(Debug)]
@@ -17,11 +17,25 @@ pub(super) struct PoweredSecrets {
 
 impl PoweredSecrets {
     fn check(&self) -> Result<(), SecretError> {
-        if self.power.is_off() {
-            return Err(SecretError::Store(StoreError::Io { reason: "the simulated power is off".into() }));
-        }
-        Ok(())
+        if self.power.is_off() { Err(failed()) } else { Ok(()) }
     }
+
+    async fn change(&self, change: impl Future<Output = Result<(), SecretError>>) -> Result<(), SecretError> {
+        match self.power.step() {
+            Step::Run => change.await,
+            Step::Fail(failure) => {
+                if failure.applies_step() {
+                    change.await?;
+                }
+                Err(failed())
+            }
+            Step::Off => Err(failed()),
+        }
+    }
+}
+
+fn failed() -> SecretError {
+    SecretError::Store(StoreError::Io { reason: "the simulated disk failed".into() })
 }
 
 #[async_trait]
@@ -32,13 +46,11 @@ impl SecretStore for PoweredSecrets {
     }
 
     async fn put(&self, name: &str, secret: SecretBytes) -> Result<(), SecretError> {
-        self.check()?;
-        self.secrets.put(name, secret).await
+        self.change(self.secrets.put(name, secret)).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), SecretError> {
-        self.check()?;
-        self.secrets.delete(name).await
+        self.change(self.secrets.delete(name)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, SecretError> {

@@ -76,13 +76,16 @@ async fn each_failure_at_each_step_leaves_what_it_should() {
             }
             let left: Vec<u8> = match failure {
                 Failure::Error => (0..9).filter(|number| *number != step).collect(),
+                Failure::Full => (0..step).collect(),
                 Failure::Kill { applied } => (0..step + u8::from(applied)).collect(),
                 // Whole groups of three: those whose last commit was flushed.
                 Failure::PowerCut { applied } => (0..(step + u8::from(applied)) / 3 * 3).collect(),
             };
             assert_eq!(held(&store.what_is_left()).await, left, "{failure:?} at {step}");
-            assert_eq!(power.is_off(), failure != Failure::Error);
+            assert_eq!(power.is_off(), failure.is_end());
             assert_eq!(store.get(&[1, 0]).await.is_err(), power.is_off(), "without power nothing answers");
+            power.mend();
+            assert_eq!(commit(&store, 0).await.is_ok(), !failure.is_end(), "a full disk takes writes again");
         }
     }
 }

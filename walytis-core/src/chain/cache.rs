@@ -1,9 +1,11 @@
-//! The nodes of the graph that were used last.
+//! The nodes of the graph, and the author, that were used last.
 
 use std::collections::BTreeMap;
 
 use super::core::Node;
 use crate::id::BlockId;
+use crate::key::PublicKey;
+use crate::ledger::Author;
 
 /// Nodes kept in memory. Chosen: 16,384 nodes of about 150 bytes are 2.5 MB per busy chain, and cover the ancestors
 /// that a block of an active chain names.
@@ -40,6 +42,24 @@ impl NodeCache {
     }
 }
 
+/// The author named last, as text: making it costs as much as the rest of reading a header, and few write in turns.
+#[derive(Debug, Default)]
+pub(super) struct LastAuthor(Option<(PublicKey, Author)>);
+
+impl LastAuthor {
+    /// Returns the author of blocks that this key signed.
+    pub(super) fn of(&mut self, creator: &PublicKey) -> Author {
+        match &self.0 {
+            Some((last, author)) if last == creator => author.clone(),
+            _ => {
+                let author = Author(creator.to_string().into());
+                self.0 = Some((*creator, author.clone()));
+                author
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +70,15 @@ mod tests {
 
     fn node(generation: u64) -> Node {
         Node { generation, arrival: generation, parents: Vec::new().into() }
+    }
+
+    #[test]
+    fn authors_that_take_turns_keep_their_names() {
+        let keys = [PublicKey::Ed25519([1; 32]), PublicKey::Ed25519([2; 32])];
+        let mut last = LastAuthor::default();
+        for key in [0, 0, 1, 0].map(|n: usize| keys[n]) {
+            assert_eq!(last.of(&key), Author(key.to_string().into()));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::schema::{self, Tag, id_at_end, read_id, read_number};
 use super::table::behind;
 use crate::block::Header;
 use crate::id::BlockId;
-use crate::ledger::{Author, BlockInfo, BlockState, Cursor, LedgerError, Order, Query};
+use crate::ledger::{BlockInfo, BlockState, Cursor, LedgerError, Order, Query};
 use crate::store::{Direction, KeyRange, StoreError};
 
 /// Index entries read at once. Chosen: some kilobytes of keys; the first page is as small as the limit allows.
@@ -44,7 +44,7 @@ pub(super) async fn info(
         id,
         generation: header.generation,
         creator: header.creator,
-        author: Author(header.creator.to_string().into()),
+        author: core.table.author(&header.creator),
         created_at_ms: header.created_at_ms,
         size: header.content.len(),
         parents: header.parents,

@@ -148,6 +148,12 @@ impl Stage {
         std::mem::take(&mut self.batch)
     }
 
+    /// Forgets everything that was staged.
+    pub(super) fn take_back(&mut self, tip: &mut Tip) {
+        std::mem::replace(self, Self::new(tip)).undo(tip);
+        *self = Self::new(tip);
+    }
+
     /// Puts heads and counters back as they were.
     pub(super) fn undo(self, tip: &mut Tip) {
         for id in &self.heads_added {

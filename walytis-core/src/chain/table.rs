@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tracing::{error, warn};
 
-use super::cache::NodeCache;
+use super::cache::{LastAuthor, NodeCache};
 use super::core::{FetchMode, Node};
 use super::damage::{self, Damage};
 use super::heads::Heads;
 use super::schema::{Keys, Meta, NodeRecord, Tag, id_at_end, read_fetch_mode, read_head};
 use crate::block::{Block, UnverifiedBlock};
 use crate::id::{BlockId, ChainId};
-use crate::ledger::LedgerError;
+use crate::key::PublicKey;
+use crate::ledger::{Author, LedgerError};
 use crate::store::{Batch, Direction, Durability, KeyRange, KvStore, StoreError};
 
 /// Heads read in one step while a chain opens.
@@ -26,12 +27,20 @@ pub(super) struct Table {
     chain: ChainId,
     store: Arc<dyn KvStore>,
     cache: Mutex<NodeCache>,
+    author: Mutex<LastAuthor>,
     pub(super) damage: Damage,
 }
 
 impl Table {
     pub(super) fn new(chain: ChainId, store: Arc<dyn KvStore>) -> Self {
-        Self { keys: Keys::new(&chain), chain, store, cache: Mutex::default(), damage: Damage::new() }
+        Self {
+            keys: Keys::new(&chain),
+            chain,
+            store,
+            cache: Mutex::default(),
+            author: Mutex::default(),
+            damage: Damage::new(),
+        }
     }
 
     /// Returns why the chain is damaged, if it is.
@@ -201,6 +210,11 @@ impl Table {
         let decoded = UnverifiedBlock::decode(file)
             .map_err(|violation| StoreError::corrupt(&self.keys.of_block(Tag::File, id), violation));
         self.note(decoded).map(|block| Some(block.trust_stored()))
+    }
+
+    /// Returns the author of blocks that this key signed.
+    pub(super) fn author(&self, creator: &PublicKey) -> Author {
+        self.author.lock().unwrap_or_else(PoisonError::into_inner).of(creator)
     }
 
     fn cache(&self) -> MutexGuard<'_, NodeCache> {

@@ -113,29 +113,57 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
 impl Task {
     /// Stages this command and those that wait behind it, commits once, answers all.
     async fn handle_group(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) {
-        let mut stage = Stage::new(&self.tip);
-        let mut staged = Vec::new();
+        let mut next = Some(first);
+        while let Some(first) = next.take() {
+            let mut stage = Stage::new(&self.tip);
+            let mut staged = Vec::new();
+            next = self.gather(first, commands, &mut stage, &mut staged).await;
+            let own = staged.iter().any(|one| matches!(one, Staged::Append { .. }));
+            let result = self.commit(stage, if own { Durability::Flushed } else { Durability::Buffered }).await;
+            for one in staged {
+                self.answer(one, &result);
+            }
+        }
+    }
+
+    /// Stages a group of commands; returns the one that must not be part of it.
+    async fn gather(
+        &mut self,
+        first: Command,
+        commands: &mut mpsc::Receiver<Command>,
+        stage: &mut Stage,
+        staged: &mut Vec<Staged>,
+    ) -> Option<Command> {
         let mut next = Some(first);
         while let Some(command) = next.take() {
-            self.stage(command, &mut stage, &mut staged).await;
-            if staged.len() < GROUP_COMMANDS {
+            // A long series is staged while it is signed, and taken back with its whole group if that fails.
+            let alone = matches!(&command, Command::Append { append, .. } if append.is_long());
+            if alone && !(stage.is_empty() && staged.is_empty()) {
+                return Some(command);
+            }
+            self.stage(command, stage, staged).await;
+            if !alone && staged.len() < GROUP_COMMANDS {
                 next = commands.try_recv().ok();
             }
         }
-        let own = staged.iter().any(|one| matches!(one, Staged::Append { .. }));
-        let result = self.commit(stage, if own { Durability::Flushed } else { Durability::Buffered }).await;
-        for one in staged {
-            self.answer(one, &result);
-        }
+        None
     }
 
     async fn stage(&mut self, command: Command, stage: &mut Stage, staged: &mut Vec<Staged>) {
         match command {
-            Command::Append { append, reply } => match write::stage(self, stage, append).await {
-                Ok(blocks) => staged.push(Staged::Append { blocks, reply }),
-                // Nobody waits any more: nothing to tell.
-                Err(error) => drop(reply.send(Err(error))),
-            },
+            Command::Append { append, reply } => {
+                let alone = append.is_long();
+                match write::stage(self, stage, append).await {
+                    Ok(blocks) => staged.push(Staged::Append { blocks, reply }),
+                    Err(error) => {
+                        if alone {
+                            stage.take_back(&mut self.tip);
+                        }
+                        // Nobody waits any more: nothing to tell.
+                        drop(reply.send(Err(error)));
+                    }
+                }
+            }
             Command::Offer { blocks, from, reply } => {
                 let Self { core, tip, admissions, .. } = self;
                 match admissions.offer(core, tip, stage, blocks, from.as_ref()).await {

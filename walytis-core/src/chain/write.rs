@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
+use super::core::Inner;
 use super::schema::{Keys, Meta};
 use super::stage::{Entry, Stage, Tip};
 use super::task::Task;
@@ -17,13 +20,24 @@ use crate::limits::{ANTICHAIN_VISITS_MAX, INLINE_CONTENT_MAX, PARENTS_MAX};
 use crate::store::Batch;
 use crate::topic::Topic;
 
-/// Blocks signed on the task's own thread at most; more go to another. Chosen: a millisecond of work.
+/// Blocks signed on the task's own thread at most; a longer series goes to another. Chosen: a millisecond of work.
 const SIGN_HERE: usize = 32;
+/// Blocks of a long series that are handed on at once. Chosen: some milliseconds of signing.
+const SIGNED_CHUNK: usize = 128;
+/// Chunks that may wait to be staged; then signing waits. Chosen: staging is faster, so few ever do.
+const SIGNED_CHUNKS: usize = 4;
 
 /// Own blocks ready to be placed: their large contents are stored already.
 pub(super) struct Prepared {
     pub(super) blocks: Vec<PreparedBlock>,
     pub(super) signer: Arc<dyn Signer>,
+}
+
+impl Prepared {
+    /// Says whether the series is signed on another thread while its first blocks are staged.
+    pub(super) fn is_long(&self) -> bool {
+        self.blocks.len() > SIGN_HERE
+    }
 }
 
 impl fmt::Debug for Prepared {
@@ -47,7 +61,8 @@ pub(super) struct Written {
     pub(super) arrival: u64,
 }
 
-/// Places, signs, checks and stages own blocks, each a child of the one before.
+/// Places, signs, checks and stages own blocks, each a child of the one before. If it fails, nothing of a short series is
+/// staged; of a long one something may be.
 pub(super) async fn stage(task: &mut Task, stage: &mut Stage, prepared: Prepared) -> Result<Vec<Written>, LedgerError> {
     if prepared.blocks.is_empty() {
         return Ok(Vec::new());
@@ -55,32 +70,40 @@ pub(super) async fn stage(task: &mut Task, stage: &mut Stage, prepared: Prepared
     let core = Arc::clone(&task.core);
     let (parents, highest) = choose_parents(task, stage).await?;
     let marks: Vec<_> = prepared.blocks.iter().filter_map(|block| block.mark).collect();
+    let count = prepared.blocks.len();
     let series = Series {
         chain: core.id,
         parents,
         generation: highest.checked_add(1).ok_or_else(too_long)?,
         clock: Arc::clone(&core.clock),
     };
-    let blocks = sign_all(series, prepared).await?;
-    for block in &blocks {
-        match core.policy.judge(block).await {
-            Admission::Admit => {}
-            Admission::Wait => {
-                return Err(LedgerError::Refused { reason: "the writer has no right to write here now".to_owned() });
-            }
-            Admission::Refuse(rule) => return Err(LedgerError::Refused { reason: format!("the block breaks {rule}") }),
+    let mut written = Vec::with_capacity(count);
+    let mut signing = Signing::start(series, prepared);
+    while let Some(blocks) = signing.next().await? {
+        for block in &blocks {
+            judge(&core, block).await?;
+        }
+        for block in blocks {
+            let arrival = stage.insert(&core.table.keys, &mut task.tip, &block, Entry::Own);
+            written.push(Written { block, arrival });
         }
     }
-    // Nothing below can fail: a command that fails has staged nothing.
-    let mut insert = |block: Block| {
-        let arrival = stage.insert(&core.table.keys, &mut task.tip, &block, Entry::Own);
-        Written { block, arrival }
-    };
-    let written = blocks.into_iter().map(&mut insert).collect();
+    if written.len() != count {
+        // The thread that signs ended early.
+        return Err(LedgerError::Closed);
+    }
     for mark in marks {
         stage.batch().delete(core.table.keys.staged(&mark));
     }
     Ok(written)
+}
+
+async fn judge(core: &Inner, block: &Block) -> Result<(), LedgerError> {
+    match core.policy.judge(block).await {
+        Admission::Admit => Ok(()),
+        Admission::Wait => Err(LedgerError::Refused { reason: "the writer has no right to write here now".to_owned() }),
+        Admission::Refuse(rule) => Err(LedgerError::Refused { reason: format!("the block breaks {rule}") }),
+    }
 }
 
 fn too_long() -> LedgerError {
@@ -119,27 +142,68 @@ struct Series {
     clock: Arc<dyn Clock>,
 }
 
-async fn sign_all(series: Series, prepared: Prepared) -> Result<Vec<Block>, LedgerError> {
-    let runtime = tokio::runtime::Handle::current();
-    let alone = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread;
-    if alone || prepared.blocks.len() <= SIGN_HERE {
-        return sign_series(series, prepared);
-    }
-    runtime.spawn_blocking(move || sign_series(series, prepared)).await.map_err(|_| LedgerError::Closed)?
+/// A series being signed. Each block names the one before, so only one thread can sign; what is done with signed blocks
+/// goes on beside it.
+enum Signing {
+    Here(Option<Result<Vec<Block>, LedgerError>>),
+    Apart(mpsc::Receiver<Result<Vec<Block>, LedgerError>>),
 }
 
-fn sign_series(series: Series, prepared: Prepared) -> Result<Vec<Block>, LedgerError> {
+impl Signing {
+    fn start(series: Series, prepared: Prepared) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        let alone = runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread;
+        if alone || !prepared.is_long() {
+            let mut all = Vec::with_capacity(prepared.blocks.len());
+            let signed = sign_series(series, prepared, |block| {
+                all.push(block);
+                true
+            });
+            return Self::Here(Some(signed.map(|()| all)));
+        }
+        let (chunks, receiver) = mpsc::channel(SIGNED_CHUNKS);
+        // It ends with the series, or when nobody takes its blocks any more.
+        drop(runtime.spawn_blocking(move || sign_apart(series, prepared, &chunks)));
+        Self::Apart(receiver)
+    }
+
+    /// Returns the next signed blocks; nothing when there are no more.
+    async fn next(&mut self) -> Result<Option<Vec<Block>>, LedgerError> {
+        match self {
+            Self::Here(blocks) => blocks.take().transpose(),
+            Self::Apart(chunks) => chunks.recv().await.transpose(),
+        }
+    }
+}
+
+fn sign_apart(series: Series, prepared: Prepared, chunks: &mpsc::Sender<Result<Vec<Block>, LedgerError>>) {
+    let mut chunk = Vec::with_capacity(SIGNED_CHUNK);
+    let signed = sign_series(series, prepared, |block| {
+        chunk.push(block);
+        if chunk.len() < SIGNED_CHUNK {
+            return true;
+        }
+        let full = std::mem::replace(&mut chunk, Vec::with_capacity(SIGNED_CHUNK));
+        chunks.blocking_send(Ok(full)).is_ok()
+    });
+    // Nobody waits any more: nothing to tell.
+    let _unheard = chunks.blocking_send(signed.map(|()| chunk));
+}
+
+/// Signs block after block and hands each on, until `take` wants no more.
+fn sign_series(series: Series, prepared: Prepared, mut take: impl FnMut(Block) -> bool) -> Result<(), LedgerError> {
     let Series { chain, mut parents, mut generation, clock } = series;
-    let mut blocks = Vec::with_capacity(prepared.blocks.len());
     for PreparedBlock { content, topics, .. } in prepared.blocks {
         let created_at_ms = clock.now_ms();
         let draft = BlockDraft { chain: Some(chain), parents, generation, created_at_ms, topics, content };
         let block = sign(draft, &*prepared.signer)?;
         parents = vec![block.id()];
         generation = generation.checked_add(1).ok_or_else(too_long)?;
-        blocks.push(block);
+        if !take(block) {
+            break;
+        }
     }
-    Ok(blocks)
+    Ok(())
 }
 
 /// Signs a draft and checks it like a peer's block.

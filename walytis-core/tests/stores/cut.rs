@@ -166,6 +166,71 @@ async fn a_log_cut_before_the_mark_is_found() {
     }
 }
 
+/// What was flushed is covered from the moment it is acknowledged; the mark is as old as the opening here, or a second.
+#[tokio::test]
+async fn a_log_cut_right_after_the_last_flush_is_found() {
+    let directory = TempDir::new().unwrap();
+    let store = RocksStore::open(directory.path()).await.unwrap();
+    fill(&store).await;
+    put(&store, b"last", b"flushed", Durability::Flushed).await;
+    let killed = copy_of_running(directory.path());
+    let whole = contents(killed.path());
+    let log = name_of(&whole, ".log");
+    let last = whole[&log].iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for len in (0..last).rev().take(120).chain((0..last).step_by(4001)) {
+        restore(killed.path(), &whole);
+        fs::write(killed.path().join(&log), &whole[&log][..len]).unwrap();
+        assert_damaged_and_unchanged(killed.path(), &format!("{log} cut to {len} bytes")).await;
+    }
+    restore(killed.path(), &whole);
+    assert_filled(killed.path(), "whole").await;
+}
+
+/// A length that was changed makes RocksDB take the rest of the log for a write that a crash broke off.
+#[tokio::test]
+async fn no_changed_byte_of_a_log_takes_away_what_was_flushed() {
+    let directory = TempDir::new().unwrap();
+    let store = RocksStore::open(directory.path()).await.unwrap();
+    for number in 0..20u8 {
+        put(&store, &[b'k', number], &[number; 40], Durability::Flushed).await;
+    }
+    let whole = contents(copy_of_running(directory.path()).path());
+    let log = name_of(&whole, ".log");
+    let last = whole[&log].iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let changed_folder = TempDir::new().unwrap();
+    for at in (0..last).step_by(3) {
+        let mut changed = whole.clone();
+        changed.get_mut(&log).unwrap()[at] ^= 0x55;
+        fs::write(changed_folder.path().join("x"), b"").unwrap();
+        restore(changed_folder.path(), &changed);
+        match RocksStore::open(changed_folder.path()).await {
+            Err(StoreError::Damaged { .. }) => {}
+            Err(other) => panic!("byte {at}: {other}"),
+            Ok(store) => {
+                for number in 0..20u8 {
+                    assert!(store.get(&[b'k', number]).await.unwrap().is_some(), "byte {at} took k{number}");
+                }
+                store.close().await.unwrap();
+            }
+        }
+    }
+}
+
+/// The note is overwritten in place: whatever a power cut leaves of it, the store opens.
+#[tokio::test]
+async fn a_note_that_is_cut_or_changed_tells_nothing() {
+    let directory = closed_store().await;
+    let note = fs::read(directory.path().join("FLUSHED")).unwrap();
+    let mut changed = note.clone();
+    changed[5] ^= 1;
+    for bytes in [&note[..0], &note[..9], &changed, &[0; 17]] {
+        fs::write(directory.path().join("FLUSHED"), bytes).unwrap();
+        assert_filled(directory.path(), "damaged note").await;
+    }
+    fs::remove_file(directory.path().join("FLUSHED")).unwrap();
+    assert_filled(directory.path(), "no note").await;
+}
+
 #[tokio::test]
 async fn removed_and_cut_tables_are_found_and_nothing_is_changed() {
     let directory = reopened_store().await;

@@ -6,12 +6,16 @@
 //! digest, and the sequence number of the last flushed write. Before the database is opened it is compared with its mark
 //! and opened for reading, both of which change nothing.
 //!
-//! The mark is a lower bound, renewed after opening, at most once a second while writing, and when closing. What was
-//! written after the last renewal is not covered.
+//! The mark is a lower bound, renewed after opening, at most once a second while writing, and when closing. What a log
+//! received since is covered by a second file, the *note*: after each flushed write, and before that is acknowledged, its
+//! sequence number is written over the one before, without a flush of its own. After a kill the note names the last
+//! acknowledged write. After a power cut it names that or an earlier one, or is no note at all and tells nothing: it was
+//! written behind the flush, so it never says too much.
 //!
 //! ```text
 //! lock ──► compare CURRENT and manifest with MARK ──► open for reading, compare sequence ──► open ──► renew MARK
-//!              └────────── Damaged, nothing changed ◄──────────┘
+//!              │                                          with MARK and FLUSHED │
+//!              └────────── Damaged, nothing changed ◄──────────────────────────┘
 //! ```
 
 use std::fmt;
@@ -21,12 +25,15 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::flushed_v1;
 use super::mark_v1::{Mark, NoMark, decode, encode};
 use crate::store::StoreError;
 use crate::store::folder::sync_folder;
 
 /// The mark's file.
 const MARK: &str = "MARK";
+/// The note of the last flushed write.
+const FLUSHED: &str = "FLUSHED";
 /// The mark while it is being written.
 const MARK_NEW: &str = "MARK.new";
 /// Locked while the store is open. RocksDB's own lock comes too late: the files are compared before it.
@@ -44,6 +51,12 @@ pub(super) struct Guard {
     directory: PathBuf,
     /// The mark on disk.
     mark: Option<Mark>,
+    /// What the note said when the folder was locked.
+    noted: u64,
+    /// The note's file, from the first write on.
+    note: Option<File>,
+    /// The note could not be written: the one on disk stays as it is, which is still true.
+    note_failed: bool,
     /// The digest over the manifest as far as it was read.
     digested: Option<Digested>,
     _lock: File,
@@ -61,7 +74,9 @@ impl Guard {
     pub(super) fn lock(directory: &Path) -> Result<Self, StoreError> {
         let lock = lock_folder(directory)?;
         let mark = read_mark(directory)?;
-        Ok(Self { directory: directory.to_path_buf(), mark, digested: None, _lock: lock })
+        let directory = directory.to_path_buf();
+        let noted = read_note(&directory)?;
+        Ok(Self { directory, mark, noted, note: None, note_failed: false, digested: None, _lock: lock })
     }
 
     /// Says whether the folder has a mark: then it holds a database.
@@ -95,15 +110,40 @@ impl Guard {
         Ok(())
     }
 
-    /// Compares the last sequence number of the database with the mark.
+    /// Compares the last sequence number of the database with the mark and the note.
     pub(super) fn check_sequence(&self, found: u64) -> Result<(), StoreError> {
-        match &self.mark {
-            Some(mark) if found < mark.sequence => {
-                let reason = format!("its last write is {found}, it was {} already: a log was cut off", mark.sequence);
-                Err(damaged(&self.directory, reason))
-            }
-            _ => Ok(()),
+        let reached = self.mark.as_ref().map_or(0, |mark| mark.sequence).max(self.noted);
+        if found < reached {
+            let reason = format!("its last write is {found}, it was {reached} already: a log was cut off");
+            return Err(damaged(&self.directory, reason));
         }
+        Ok(())
+    }
+
+    /// Notes the sequence number of a write that is flushed, for whoever opens the folder after a crash. Blocks, but does
+    /// not wait for the disk.
+    pub(super) fn note_flushed(&mut self, sequence: u64) {
+        if self.note_failed {
+            return;
+        }
+        if let Err(error) = self.write_note(sequence) {
+            tracing::warn!(%error, "the last flushed write cannot be noted, the note stays as it is");
+            self.note_failed = true;
+        }
+    }
+
+    fn write_note(&mut self, sequence: u64) -> io::Result<()> {
+        let mut file = match self.note.take() {
+            Some(file) => file,
+            None => {
+                let path = self.directory.join(FLUSHED);
+                fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?
+            }
+        };
+        file.rewind()?;
+        file.write_all(&flushed_v1::encode(sequence))?;
+        self.note = Some(file);
+        Ok(())
     }
 
     /// Renews the mark if the database has come further. `flushed` is the sequence number of a write that is flushed, if
@@ -206,6 +246,17 @@ fn read_mark(directory: &Path) -> Result<Option<Mark>, StoreError> {
             Err(damaged(directory, format!("its file {MARK} has version {found}: use a newer version of walytis")))
         }
         Err(NoMark::Damaged) => Err(damaged(directory, format!("its file {MARK} is cut off or has other bytes"))),
+    }
+}
+
+/// Returns what the note says, 0 if there is none.
+fn read_note(directory: &Path) -> Result<u64, StoreError> {
+    let mut bytes = Vec::with_capacity(flushed_v1::NOTE_BYTES);
+    let read = File::open(directory.join(FLUSHED)).and_then(|file| file.take(MARK_BYTES_MAX).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(flushed_v1::decode(&bytes).unwrap_or(0)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(io_error(directory, &error)),
     }
 }
 

@@ -12,6 +12,7 @@
 //! The acknowledgement of a commit comes from a thread that tokio does not know, so a runtime with paused time may
 //! advance its timers meanwhile: simulations use [`MemoryStore`](super::MemoryStore).
 
+mod flushed_v1;
 mod guard;
 mod mark_v1;
 mod open;
@@ -118,6 +119,14 @@ impl Shared {
         if let Some(Err(error)) = guard.as_mut().map(|guard| guard.renew(flushed)) {
             // The old mark is still true.
             tracing::warn!(%error, "renewing the mark of the store failed");
+        }
+    }
+
+    /// Notes how far the flushed writes have come. Only the writer thread calls this, after a flush.
+    fn note_flushed(&self, sequence: u64) {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(guard) = guard.as_mut() {
+            guard.note_flushed(sequence);
         }
     }
 

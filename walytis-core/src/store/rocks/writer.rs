@@ -31,6 +31,9 @@ const IDLE_FLUSH_AFTER: Duration = Duration::from_secs(1);
 /// a damaged file can hide at most this much.
 const MARK_AFTER: Duration = Duration::from_secs(1);
 
+/// Bytes that one change takes beside its key and value, about.
+const WRITE_OVERHEAD: usize = 8;
+
 /// A commit on its way to the writer.
 struct Job {
     batch: Batch,
@@ -161,11 +164,18 @@ fn collect(first: Job, queue: &Receiver<Job>) -> Vec<Job> {
 /// Writes the group and answers each commit of it. Says whether it was written.
 fn finish(shared: &Shared, group: Vec<Job>) -> bool {
     let flush = group.iter().any(|job| job.durability == Durability::Flushed);
+    let bytes = group.iter().map(|job| job.batch.bytes() + job.batch.writes().len() * WRITE_OVERHEAD).sum();
     let batches = || group.iter().map(|job| &job.batch);
-    let written = shared.with_db(|db| write(db, batches(), flush));
+    let written = shared.with_db(|db| {
+        write(db, batches(), bytes, flush)?;
+        Ok(db.latest_sequence_number())
+    });
+    if let (Ok(sequence), true) = (&written, flush) {
+        shared.note_flushed(*sequence);
+    }
     for job in group {
         let answer = match &written {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => Err(copy_of(error)),
         };
         // Whoever gave up waiting does not want the answer.
@@ -186,8 +196,13 @@ fn copy_of(error: &StoreError) -> StoreError {
     }
 }
 
-fn write<'a>(db: &DB, batches: impl Iterator<Item = &'a Batch>, flush: bool) -> Result<(), rocksdb::Error> {
-    let mut group = WriteBatch::default();
+fn write<'a>(
+    db: &DB,
+    batches: impl Iterator<Item = &'a Batch>,
+    bytes: usize,
+    flush: bool,
+) -> Result<(), rocksdb::Error> {
+    let mut group = WriteBatch::with_capacity_bytes(bytes);
     let mut highest_put: &[u8] = &[];
     for write in batches.flat_map(Batch::writes) {
         match write {

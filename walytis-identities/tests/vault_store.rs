@@ -9,7 +9,9 @@ use walytis_core::clock::SeededEntropy;
 use walytis_core::secret::{Secret, SecretBytes};
 use walytis_core::store::keys::Space;
 use walytis_core::store::{Batch, Direction, Durability, KeyRange, KvStore, MemoryStore, SecretError, SecretStore};
-use walytis_identities::vault::{Argon2Settings, KeyFile, KeyFileError, KeyVault, Unlock, UnlockMethod, VaultError};
+use walytis_identities::vault::{
+    Argon2Settings, KeyFile, KeyFileError, KeyVault, Unlock, UnlockMethod, VaultCode, VaultError,
+};
 
 /// The cheapest settings that Argon2id takes: tests need the path, not the cost.
 const CHEAP: Argon2Settings = Argon2Settings { memory_kib: 8, passes: 1, lanes: 1 };
@@ -20,6 +22,10 @@ fn passphrase(text: &str) -> Unlock {
 
 fn key_file(byte: u8) -> Unlock {
     Unlock::KeyFile(KeyFile::from_key(Secret::new([byte; 32])))
+}
+
+fn code(seed: u64) -> Unlock {
+    Unlock::RecoveryCode(VaultCode::generate(&SeededEntropy::new(seed)))
 }
 
 fn secret(text: &str) -> SecretBytes {
@@ -244,6 +250,37 @@ async fn a_key_file_without_a_vault_is_used_for_the_new_vault() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
+/// One write: a new passphrase in, the key file out; a wrong proof changes nothing, and nothing unlocks by it.
+#[tokio::test(start_paused = true)]
+async fn methods_change_by_the_proof_of_one_of_them_and_leave_the_lock_as_it_is() {
+    let store: Arc<MemoryStore> = Arc::default();
+    let vault = vault(&store).await;
+    vault.set_method(key_file(7), CHEAP).await.unwrap();
+    vault.set_method(code(5), CHEAP).await.unwrap();
+    vault.put("name", secret("kept")).await.unwrap();
+    vault.lock();
+
+    let before = dump(&store).await;
+    let refused = vault.change_method(code(6), passphrase("new"), &[UnlockMethod::KeyFile], CHEAP).await;
+    assert!(matches!(refused, Err(VaultError::WrongKey)), "{refused:?}");
+    let empty = vault.change_method(code(5), passphrase(""), &[UnlockMethod::KeyFile], CHEAP).await;
+    assert!(matches!(empty, Err(VaultError::Unusable { .. })), "{empty:?}");
+    assert_eq!(dump(&store).await, before);
+
+    vault.change_method(code(5), passphrase("new"), &[UnlockMethod::KeyFile], CHEAP).await.unwrap();
+    assert!(vault.is_locked());
+    assert_eq!(vault.methods().await.unwrap(), [UnlockMethod::Passphrase, UnlockMethod::RecoveryCode]);
+    assert!(matches!(vault.unlock(passphrase("correct horse")).await, Err(VaultError::WrongKey)));
+    assert!(matches!(vault.unlock(key_file(7)).await, Err(VaultError::WrongKey)));
+    vault.check(passphrase("new")).await.unwrap();
+    assert!(vault.is_locked());
+    vault.unlock(passphrase("new")).await.unwrap();
+    assert_eq!(vault.get("name").await.unwrap(), Some(secret("kept")));
+    // The kind that is put is never among those that are removed.
+    vault.change_method(passphrase("new"), passphrase("newer"), &[UnlockMethod::Passphrase], CHEAP).await.unwrap();
+    vault.check(passphrase("newer")).await.unwrap();
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -252,11 +289,12 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Both methods and one record, from a fixed seed.
+/// Every method and one record, from a fixed seed.
 async fn golden_store() -> MemoryStore {
     let store: Arc<MemoryStore> = Arc::default();
     let vault = vault(&store).await;
     vault.set_method(key_file(7), CHEAP).await.unwrap();
+    vault.set_method(code(5), CHEAP).await.unwrap();
     vault.put("golden/name", secret("golden secret")).await.unwrap();
     store.snapshot()
 }
@@ -276,7 +314,7 @@ async fn the_format_of_version_1_stands_still() {
         batch.put(unhex(key), unhex(value));
     }
     store.commit(batch, Durability::Flushed).await.unwrap();
-    for unlock in [passphrase("correct horse"), key_file(7)] {
+    for unlock in [passphrase("correct horse"), key_file(7), code(5)] {
         let vault = KeyVault::new(Arc::clone(&store) as Arc<dyn KvStore>, Arc::new(SeededEntropy::new(9)));
         vault.unlock(unlock).await.unwrap();
         assert_eq!(vault.get("golden/name").await.unwrap(), Some(secret("golden secret")));

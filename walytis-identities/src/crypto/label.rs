@@ -70,6 +70,8 @@ pub enum Label {
     VaultKeyFile,
     /// Wrapping key from what Argon2id returned.
     VaultPassphrase,
+    /// Wrapping key from a vault's recovery code.
+    VaultRecoveryCode,
     /// Sealed data key of a vault.
     VaultWrap,
     /// Sealed name of a record.
@@ -80,7 +82,7 @@ pub enum Label {
 
 impl Label {
     /// Every label.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::DeviceId,
         Self::ReceivingKeyId,
         Self::Op,
@@ -113,6 +115,7 @@ impl Label {
         Self::VaultRecordId,
         Self::VaultKeyFile,
         Self::VaultPassphrase,
+        Self::VaultRecoveryCode,
         Self::VaultWrap,
         Self::VaultName,
         Self::VaultSecret,
@@ -153,6 +156,7 @@ impl Label {
             Self::VaultRecordId => "walytis/identities/vault/record-id/v1",
             Self::VaultKeyFile => "walytis/identities/vault/key-file/v1",
             Self::VaultPassphrase => "walytis/identities/vault/passphrase/v1",
+            Self::VaultRecoveryCode => "walytis/identities/vault/recovery-code/v1",
             Self::VaultWrap => "walytis/identities/vault/wrap/v1",
             Self::VaultName => "walytis/identities/vault/name/v1",
             Self::VaultSecret => "walytis/identities/vault/secret/v1",

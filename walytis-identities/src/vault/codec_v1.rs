@@ -37,6 +37,7 @@ pub(super) struct Slot {
 pub(super) enum Derivation {
     KeyFile,
     Passphrase { salt: [u8; 32], settings: Argon2Settings },
+    RecoveryCode,
 }
 
 /// A slot and the data key sealed under its wrapping key.
@@ -66,6 +67,7 @@ impl Slot {
         entropy.fill(&mut nonce);
         let derivation = match method {
             UnlockMethod::KeyFile => Derivation::KeyFile,
+            UnlockMethod::RecoveryCode => Derivation::RecoveryCode,
             UnlockMethod::Passphrase => {
                 settings.check().map_err(|reason| VaultError::Unusable { reason })?;
                 let mut salt = [0; 32];
@@ -121,7 +123,7 @@ pub(super) fn decode_slot(key: &[u8], value: &[u8]) -> Result<WrappedKey, StoreE
     let wrapped: WrappedKey = postcard::from_bytes(body).map_err(|_| corrupt())?;
     // The settings are read before anything proves them: a damaged value must not make Argon2 take all memory.
     let usable = match wrapped.slot.derivation {
-        Derivation::KeyFile => true,
+        Derivation::KeyFile | Derivation::RecoveryCode => true,
         Derivation::Passphrase { settings, .. } => settings.check().is_ok(),
     };
     let canonical = encode_slot(&wrapped) == value;

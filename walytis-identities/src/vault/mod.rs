@@ -1,6 +1,6 @@
 //! The key vault: secrets of a node, sealed in its store.
 //!
-//! A random data key, made once, seals every secret; each *unlock method* (a key file, a passphrase) wraps that data
+//! A random data key, made once, seals every secret; each *unlock method* (a key file, a passphrase, a recovery code) wraps that data
 //! key. So adding a secret costs one record, and changing a passphrase re-wraps one key.
 //!
 //! ```text
@@ -19,10 +19,12 @@
 mod attempts;
 mod codec_v1;
 mod key_file;
+mod recovery_code;
 mod seal;
 mod unlock;
 
 pub use key_file::{KeyFile, KeyFileError};
+pub use recovery_code::VaultCode;
 pub use unlock::{Argon2Settings, PASSPHRASE_MAX, Unlock, UnlockMethod};
 
 use std::fmt;
@@ -193,6 +195,20 @@ impl KeyVault {
     /// [`VaultError::WrongKey`] for any passphrase or key file that does not fit, also for one of a method that the
     /// vault does not have; [`VaultError::TooManyAttempts`], [`VaultError::Missing`], [`VaultError::Store`].
     pub async fn unlock(&self, unlock: Unlock) -> Result<(), VaultError> {
+        let key = self.try_unlock(unlock).await?;
+        self.set_key(Some(key));
+        Ok(())
+    }
+
+    /// Checks that a method opens the vault, which stays as it is, locked or not. Counts as an attempt.
+    ///
+    /// # Errors
+    /// As [`Self::unlock`].
+    pub async fn check(&self, unlock: Unlock) -> Result<(), VaultError> {
+        self.try_unlock(unlock).await.map(drop)
+    }
+
+    async fn try_unlock(&self, unlock: Unlock) -> Result<Arc<DataKey>, VaultError> {
         let id = self.id().await?;
         self.lock_state()
             .attempts
@@ -203,8 +219,7 @@ impl KeyVault {
         let slot = codec_v1::decode_slot(&slot_key, &value)?;
         let key = unlock::unwrap(id, unlock, slot).await?;
         self.lock_state().attempts.succeed();
-        self.set_key(Some(Arc::new(DataKey::new(id, &key))));
-        Ok(())
+        Ok(Arc::new(DataKey::new(id, &key)))
     }
 
     /// Locks the vault: the keys are wiped as soon as the last operation under way has ended. Idempotent.
@@ -218,12 +233,34 @@ impl KeyVault {
     /// [`VaultError::Store`].
     pub async fn methods(&self) -> Result<Vec<UnlockMethod>, VaultError> {
         let mut methods = Vec::new();
-        for method in [UnlockMethod::KeyFile, UnlockMethod::Passphrase] {
+        for method in UnlockMethod::ALL {
             if self.store.get(&codec_v1::slot_key(method)).await?.is_some() {
                 methods.push(method);
             }
         }
         Ok(methods)
+    }
+
+    /// Changes the unlock methods with the proof of one of them, in one write, whether the vault is locked or not, and
+    /// leaves it so: puts `new` in the place of the one of its kind, and removes the kinds in `remove`.
+    ///
+    /// # Errors
+    /// As [`Self::unlock`], and [`VaultError::Unusable`].
+    pub async fn change_method(
+        &self,
+        proof: Unlock,
+        new: Unlock,
+        remove: &[UnlockMethod],
+        settings: Argon2Settings,
+    ) -> Result<(), VaultError> {
+        let key = self.try_unlock(proof).await?;
+        let kept = new.method();
+        let mut batch = Batch::new();
+        self.wrap_into(&mut batch, &key, new, settings).await?;
+        for method in remove.iter().filter(|method| **method != kept) {
+            batch.delete(codec_v1::slot_key(*method));
+        }
+        Ok(self.store.commit(batch, Durability::Flushed).await?)
     }
 
     /// Adds an unlock method, or replaces the one of the same kind (a change of passphrase). The vault must be

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::VaultError;
 use super::codec_v1::{Derivation, Slot, WrappedKey};
 use super::key_file::KeyFile;
+use super::recovery_code::VaultCode;
 use super::seal::{self, DataKey};
 use crate::crypto::Label;
 use crate::crypto::provider::{Argon2Cost, CryptoProvider as _, Provider};
@@ -21,6 +22,8 @@ pub enum Unlock {
     KeyFile(KeyFile),
     /// A passphrase, 1..=[`PASSPHRASE_MAX`] bytes, taken as it is.
     Passphrase(SecretBytes),
+    /// The recovery code that was handed out.
+    RecoveryCode(VaultCode),
 }
 
 impl Unlock {
@@ -29,6 +32,7 @@ impl Unlock {
         match self {
             Self::KeyFile(_) => UnlockMethod::KeyFile,
             Self::Passphrase(_) => UnlockMethod::Passphrase,
+            Self::RecoveryCode(_) => UnlockMethod::RecoveryCode,
         }
     }
 }
@@ -40,14 +44,20 @@ pub enum UnlockMethod {
     KeyFile,
     /// A passphrase.
     Passphrase,
+    /// A recovery code, kept on paper.
+    RecoveryCode,
 }
 
 impl UnlockMethod {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::KeyFile, Self::Passphrase, Self::RecoveryCode];
+
     /// Last byte of the method's key in the store.
     pub(super) const fn tag(self) -> u8 {
         match self {
             Self::KeyFile => 0x01,
             Self::Passphrase => 0x02,
+            Self::RecoveryCode => 0x03,
         }
     }
 }
@@ -71,6 +81,9 @@ impl Default for Argon2Settings {
 }
 
 impl Argon2Settings {
+    /// For machines with memory to spare: 256 MiB, 3 passes, 1 lane.
+    pub const STRONG: Self = Self { memory_kib: 256 * 1024, passes: 3, lanes: 1 };
+
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let memory = (8 * self.lanes.clamp(1, 4)..=1024 * 1024).contains(&self.memory_kib);
         let fits = memory && (1..=16).contains(&self.passes) && (1..=4).contains(&self.lanes);
@@ -114,6 +127,9 @@ async fn wrapping_key(vault: [u8; 32], unlock: Unlock, derivation: Derivation) -
             let stretched = tokio::task::spawn_blocking(move || stretch(&passphrase, &salt, settings));
             let stretched = stretched.await.map_err(|_| VaultError::Derivation)??;
             Ok(seal::derive(stretched.expose(), &vault, Label::VaultPassphrase, &[]))
+        }
+        (Unlock::RecoveryCode(code), Derivation::RecoveryCode) => {
+            Ok(seal::derive(code.key().expose(), &vault, Label::VaultRecoveryCode, &[]))
         }
         _ => Err(VaultError::WrongKey),
     }

@@ -1,12 +1,13 @@
 //! The handle that applications and overlays work with.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use thiserror::Error;
 
+use super::author::AuthorSlot;
 use super::core::ChainCore;
 use super::intake::{self, Nonce};
 use super::schema::{Tag, id_at_end};
@@ -99,18 +100,18 @@ pub(crate) trait ChainOwner: Send + Sync + fmt::Debug {
 pub struct Chain {
     core: ChainCore,
     /// Signs what `add` adds; empty while the vault is locked.
-    author: Arc<OnceLock<Arc<dyn Signer>>>,
+    author: AuthorSlot,
     owner: Option<Weak<dyn ChainOwner>>,
 }
 
 impl Chain {
-    pub(crate) fn new(core: ChainCore, author: Arc<OnceLock<Arc<dyn Signer>>>, owner: Weak<dyn ChainOwner>) -> Self {
+    pub(crate) fn new(core: ChainCore, author: AuthorSlot, owner: Weak<dyn ChainOwner>) -> Self {
         Self { core, author, owner: Some(owner) }
     }
 
     /// Returns the handle of an open chain that no node owns.
     pub fn detached(core: ChainCore, author: Arc<dyn Signer>) -> Self {
-        Self { core, author: Arc::new(OnceLock::from(author)), owner: None }
+        Self { core, author: author.into(), owner: None }
     }
 
     /// Returns what replication works on.
@@ -211,7 +212,7 @@ impl Chain {
     }
 
     fn signer(&self) -> Result<Arc<dyn Signer>, LedgerError> {
-        self.author.get().map(Arc::clone).ok_or(LedgerError::Locked)
+        self.author.get().ok_or(LedgerError::Locked)
     }
 
     async fn write(

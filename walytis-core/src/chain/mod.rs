@@ -16,6 +16,7 @@
 //! nothing, they are asked for again.
 
 mod admit;
+mod author;
 mod cache;
 mod content;
 mod core;
@@ -36,6 +37,7 @@ pub use content::BlobFetcher;
 pub use core::{Admitted, ChainCore, ChainParts, ChainSettings, FetchMode, Node, Offered, Summary, WantedBlob};
 pub use handle::{Append, Chain, LookupError};
 
+pub(crate) use author::AuthorSlot;
 pub(crate) use core::remove_chain;
 pub(crate) use handle::ChainOwner;
 pub(crate) use write::{genesis_batch, sign};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::names::{check_name, find};
 use super::opening::secret_name;
 use super::records::{self, ChainRecord};
 use crate::block::{Block, GenesisV1, UnverifiedBlock, Visibility};
-use crate::chain::{Chain, ChainCore, ChainOwner, ChainSettings};
+use crate::chain::{AuthorSlot, Chain, ChainCore, ChainOwner, ChainSettings};
 use crate::clock::{Clock, Entropy};
 use crate::id::ChainId;
 use crate::key::Signer;
@@ -75,7 +75,7 @@ pub struct Node {
 #[derive(Debug)]
 struct Inner {
     parts: NodeParts,
-    author: Arc<OnceLock<Arc<dyn Signer>>>,
+    author: AuthorSlot,
     slots: Mutex<BTreeMap<ChainId, Slot>>,
     /// One change of the list of chains, or of an invitation, at a time: they read, decide and write.
     turn: Semaphore,
@@ -157,12 +157,8 @@ impl Node {
     /// [`NodeError::Store`]; the failure of one chain is no error but stands in its entry.
     pub async fn open(parts: NodeParts) -> NodeResult<Self> {
         open_schema(&*parts.store).await?;
-        let inner = Inner {
-            parts,
-            author: Arc::new(OnceLock::new()),
-            slots: Mutex::new(BTreeMap::new()),
-            turn: Semaphore::new(1),
-        };
+        let inner =
+            Inner { parts, author: AuthorSlot::default(), slots: Mutex::new(BTreeMap::new()), turn: Semaphore::new(1) };
         let node = Self { inner: Arc::new(inner) };
         node.load_author().await?;
         let mut range = records::chains();
@@ -198,12 +194,17 @@ impl Node {
         Ok(())
     }
 
+    /// Forgets the author key: call it after locking the vault. What members write still arrives and is passed on.
+    pub fn locked(&self) {
+        self.inner.author.clear();
+    }
+
     /// Returns the key that signs blocks on plain chains.
     ///
     /// # Errors
     /// [`NodeError::Locked`].
     pub fn author(&self) -> NodeResult<Arc<dyn Signer>> {
-        self.inner.author.get().map(Arc::clone).ok_or(NodeError::Locked)
+        self.inner.author.get().ok_or(NodeError::Locked)
     }
 
     /// Returns the chains, by id.
@@ -334,7 +335,7 @@ impl Node {
         self.inner.turn.acquire().await.map_err(|_| NodeError::Closed)
     }
 
-    pub(super) fn author_slot(&self) -> &Arc<OnceLock<Arc<dyn Signer>>> {
+    pub(super) fn author_slot(&self) -> &AuthorSlot {
         &self.inner.author
     }
 

@@ -1,6 +1,6 @@
 //! Chains of a node coming and going: author key, opening, storing, removing.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tracing::warn;
 
@@ -10,7 +10,7 @@ use super::lifecycle::{Node, Seat, Slot};
 use super::records::{self, ChainRecord};
 use crate::access::{AdmitAll, SecretAccess};
 use crate::block::{Block, Visibility};
-use crate::chain::{Chain, ChainCore, ChainParts, genesis_batch, remove_chain};
+use crate::chain::{AuthorSlot, Chain, ChainCore, ChainParts, genesis_batch, remove_chain};
 use crate::id::ChainId;
 use crate::key::SigningKey;
 use crate::secret::{Secret, SecretBytes};
@@ -44,8 +44,7 @@ impl Node {
                 SigningKey::from_seed(&Secret::new(*seed))
             }
         };
-        // Whoever was first set the same key.
-        drop(self.author_slot().set(Arc::new(key)));
+        self.author_slot().set(Arc::new(key));
         Ok(())
     }
 
@@ -128,9 +127,9 @@ impl Node {
         })
         .await?;
         let author = match (visibility, governance.signer) {
-            (_, Some(signer)) => Arc::new(OnceLock::from(signer)),
-            (Visibility::Governed, None) => Arc::new(OnceLock::new()),
-            _ => Arc::clone(self.author_slot()),
+            (_, Some(signer)) => signer.into(),
+            (Visibility::Governed, None) => AuthorSlot::default(),
+            _ => self.author_slot().clone(),
         };
         let chain = Chain::new(core.clone(), author, self.owner());
         if let Some(slot) = self.slots().get_mut(id) {

@@ -11,6 +11,7 @@ mod offchain;
 mod problem;
 mod stream;
 mod upload;
+mod vault;
 
 use std::sync::Arc;
 
@@ -38,7 +39,14 @@ pub(crate) struct Shared {
 /// Returns the routes over `app`, behind `guard`.
 pub fn router(app: Arc<App>, guard: Guard) -> Router {
     Router::new()
-        .nest("/v1", node::routes().merge(chains::routes()).merge(identities::routes()).merge(offchain::routes()))
+        .nest(
+            "/v1",
+            node::routes()
+                .merge(vault::routes())
+                .merge(chains::routes())
+                .merge(identities::routes())
+                .merge(offchain::routes()),
+        )
         .fallback(problem::no_route)
         .layer(DefaultBodyLimit::max(JSON_BODY_MAX))
         .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))

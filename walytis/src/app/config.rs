@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use walytis_core::secret::SecretBytes;
+
 use crate::cli::{DaemonArgs, Global};
 use crate::failure::Failure;
 
@@ -12,6 +14,10 @@ pub struct AppConfig {
     pub data_dir: PathBuf,
     /// File with the passphrase; without it the vault has a key file.
     pub passphrase_file: Option<PathBuf>,
+    /// The passphrase itself, where a person typed it.
+    pub passphrase: Option<SecretBytes>,
+    /// Whether the vault must not exist yet.
+    pub fresh: bool,
     /// What to listen on; nothing: no sockets at all.
     pub network: Option<NetworkConfig>,
 }
@@ -39,7 +45,13 @@ impl AppConfig {
                 .map(|dir| dir.join("walytis"))
                 .ok_or_else(|| Failure::usage("this system names no data folder", "give one with --data-dir"))?,
         };
-        Ok(Self { data_dir, passphrase_file: global.passphrase_file.clone(), network: None })
+        Ok(Self {
+            data_dir,
+            passphrase_file: global.passphrase_file.clone(),
+            passphrase: None,
+            fresh: false,
+            network: None,
+        })
     }
 
     /// The same node as a daemon.

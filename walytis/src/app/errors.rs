@@ -7,6 +7,7 @@ use walytis_core::node::{InvitationError, NodeError};
 use walytis_core::store::StoreError;
 use walytis_identities::node::{IdentitiesError, JoinError as IdentityJoinError};
 
+use super::vault::UNLOCK_HINT;
 use crate::failure::{Failure, Kind, causes};
 
 /// A text that is no usable invitation.
@@ -40,7 +41,7 @@ impl From<NodeError> for Failure {
                 (Kind::Refused, "use walytis identity and walytis offchain for identities, walytis chain for chains")
             }
             NodeError::Damaged { .. } => (Kind::Failed, "delete it with walytis chain delete and join it again"),
-            NodeError::Locked => (Kind::Locked, "start the daemon with --passphrase-file"),
+            NodeError::Locked => (Kind::Locked, UNLOCK_HINT),
             NodeError::WrongChain { .. } | NodeError::Genesis(_) => (Kind::Refused, "ask for another invitation"),
             _ => (Kind::Failed, "check the disk, its free space and permissions"),
         };
@@ -112,7 +113,7 @@ impl From<IdentitiesError> for Failure {
             IdentitiesError::AlreadyHere { .. } => (Kind::Refused, "see walytis identity list"),
             IdentitiesError::Refused { .. } => (Kind::Refused, ""),
             IdentitiesError::BadSignature { .. } | IdentitiesError::CannotOpen { .. } => (Kind::Refused, ""),
-            IdentitiesError::Locked => (Kind::Locked, "start the daemon with --passphrase-file"),
+            IdentitiesError::Locked => (Kind::Locked, UNLOCK_HINT),
             IdentitiesError::Unresolved { .. } => (
                 Kind::TimedOut,
                 "a controller of the identity must be online; connect to one with walytis peers connect",

@@ -11,6 +11,7 @@ mod private;
 mod vault;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,6 +30,7 @@ use walytis_offchain::OffchainExchange;
 
 pub use config::{AppConfig, NetworkConfig};
 pub use entropy::SystemEntropy;
+pub(crate) use vault::read_passphrase;
 
 use crate::failure::{Failure, Kind};
 use crate::view;
@@ -36,6 +38,7 @@ use crate::view;
 /// A node with everything on it. One per data folder; whoever opens it holds the folder's lock.
 #[derive(Debug)]
 pub struct App {
+    data_dir: PathBuf,
     started: Instant,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -84,7 +87,7 @@ impl App {
         let network = network(&config, &store, &clock, &entropy).await?;
         let parts = Parts { clock, entropy, store, blobs, vault, network };
         // Whatever was started before something failed must end again.
-        match Self::assemble(&parts, config.network.is_some()).await {
+        match Self::assemble(&parts, &config.data_dir, config.network.is_some()).await {
             Ok(app) => Ok(app),
             Err(failure) => {
                 parts.network.shutdown().await;
@@ -96,7 +99,7 @@ impl App {
         }
     }
 
-    async fn assemble(parts: &Parts, networked: bool) -> Result<Self, Failure> {
+    async fn assemble(parts: &Parts, data_dir: &Path, networked: bool) -> Result<Self, Failure> {
         let Parts { clock, entropy, store, blobs, vault, network } = parts;
         let replicator = Replicator::start(Arc::clone(network), Arc::clone(entropy))?;
         let node = Node::open(NodeParts {
@@ -129,6 +132,7 @@ impl App {
         });
         ledgers.open_all(&identities).await;
         Ok(Self {
+            data_dir: data_dir.to_owned(),
             started: Instant::now(),
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),

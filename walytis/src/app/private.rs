@@ -3,7 +3,7 @@
 //! The ledger `main` of every identity is open from the start. Other layers are opened when a record of theirs stands on
 //! the chain, so that this node fetches and serves their contents whether or not anybody here looks at them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::stream::{BoxStream, TryStreamExt as _};
@@ -38,6 +38,8 @@ pub(super) struct Ledgers {
     parts: Arc<LedgerParts>,
     open: Arc<Mutex<BTreeMap<(Did, String), PrivateLedger>>>,
     watchers: Arc<Mutex<JoinSet<()>>>,
+    /// Whose chain is watched.
+    watched: Arc<Mutex<BTreeSet<Did>>>,
     stop: CancellationToken,
 }
 
@@ -52,10 +54,17 @@ pub(super) struct LedgerParts {
 
 impl Ledgers {
     pub(super) fn new(parts: LedgerParts) -> Self {
-        Self { parts: Arc::new(parts), open: Arc::default(), watchers: Arc::default(), stop: CancellationToken::new() }
+        Self {
+            parts: Arc::new(parts),
+            open: Arc::default(),
+            watchers: Arc::default(),
+            watched: Arc::default(),
+            stop: CancellationToken::new(),
+        }
     }
 
-    /// Opens what each identity has, and watches for new layers. One identity's failure does not harm another.
+    /// Opens what each identity has, and watches for new layers. One identity's failure does not harm another. May be
+    /// called again: what is open stays as it is.
     pub(super) async fn open_all(&self, identities: &Identities) {
         for info in identities.list() {
             if let Err(failure) = self.watch(identities, info.did).await {
@@ -68,13 +77,17 @@ impl Ledgers {
     pub(super) async fn watch(&self, identities: &Identities, did: Did) -> Result<(), Failure> {
         let handle = identities.identity(&did)?;
         self.ledger(&handle, did, MAIN_LAYER).await?;
+        if !self.watched.lock().await.insert(did) {
+            return Ok(());
+        }
         let (ledgers, stop) = (self.clone(), self.stop.clone());
         self.watchers.lock().await.spawn(async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = ledgers.open_new_layers(handle, did) => {}
+                () = ledgers.clone().open_new_layers(handle, did) => {}
             }
+            ledgers.watched.lock().await.remove(&did);
         });
         Ok(())
     }
@@ -83,7 +96,7 @@ impl Ledgers {
         let subscribed = handle.chain().subscribe(SubscribeFrom::Name(LAYER_WATCH.into())).await;
         let Ok(mut events) = subscribed else { return };
         // Layers seen before the last start: cheap, for the topic index knows them.
-        let mut known = std::collections::BTreeSet::new();
+        let mut known = BTreeSet::new();
         for layer in self.stored_layers(&did).await {
             self.open_quietly(&handle, did, &layer).await;
             known.insert(layer);

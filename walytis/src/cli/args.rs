@@ -41,8 +41,17 @@ pub struct Global {
 pub enum Command {
     /// Run the node until it is told to stop
     Daemon(Daemon),
+    /// Make the data folder with its keys, and nothing else
+    Init(Init),
     /// Show how the node is
     Status,
+    /// Lock the key vault of the running daemon
+    Lock,
+    /// Unlock the key vault of the running daemon
+    Unlock(Unlock),
+    /// Change how the key vault is unlocked
+    #[command(subcommand)]
+    Passphrase(Passphrase),
     /// List connected peers, or connect to one
     Peers {
         /// What to do instead of listing.
@@ -58,6 +67,45 @@ pub enum Command {
     /// Private content of an identity
     #[command(subcommand)]
     Offchain(Offchain),
+}
+
+/// `walytis init`.
+#[derive(Clone, Debug, Args)]
+pub struct Init {
+    /// Ask for a passphrase of the key vault; without it (and --passphrase-file) the vault has a key file
+    #[arg(long)]
+    pub passphrase: bool,
+}
+
+/// `walytis unlock`.
+#[derive(Clone, Debug, Args)]
+pub struct Unlock {
+    /// Ask for the recovery code instead of the passphrase
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub recovery_code: bool,
+}
+
+/// `walytis passphrase …`.
+#[derive(Debug, Subcommand)]
+pub enum Passphrase {
+    /// Set a new passphrase; it replaces the old one, or the key file
+    Change {
+        /// Prove it by the recovery code instead of the old passphrase
+        #[arg(long, conflicts_with = "passphrase_file")]
+        recovery_code: bool,
+        /// Leave the key file, which unlocks without the passphrase
+        #[arg(long)]
+        keep_key_file: bool,
+        /// File with the new passphrase (its first line)
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
+    /// Make a recovery code of the vault, shown once; it replaces the one before
+    RecoveryCode {
+        /// Prove it by the recovery code instead of the passphrase
+        #[arg(long, conflicts_with = "passphrase_file")]
+        recovery_code: bool,
+    },
 }
 
 /// `walytis daemon`.

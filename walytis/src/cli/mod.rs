@@ -7,6 +7,8 @@ mod identity;
 mod input;
 mod offchain;
 mod output;
+mod secret;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -78,18 +80,22 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
     let config = AppConfig::from_global(&cli.global)?;
     match cli.command {
         Command::Daemon(args) => crate::daemon::run(config, args, output.is_json()).await.map(|()| 0),
+        Command::Init(args) => vault::init(config, &args, output).await.map(|()| 0),
         command => {
             let client = Client::connect(config).await?;
-            let result = Box::pin(dispatch(command, &client, output)).await;
+            let result = Box::pin(dispatch(command, &cli.global, &client, output)).await;
             client.close().await;
             result
         }
     }
 }
 
-async fn dispatch(command: Command, client: &Client, output: &Output) -> Result<u8, Failure> {
+async fn dispatch(command: Command, global: &Global, client: &Client, output: &Output) -> Result<u8, Failure> {
     match command {
-        Command::Daemon(Daemon { .. }) => Ok(0),
+        Command::Daemon(Daemon { .. }) | Command::Init(_) => Ok(0),
+        Command::Lock => vault::lock(client, output).await.map(|()| 0),
+        Command::Unlock(args) => vault::unlock(&args, global, client, output).await.map(|()| 0),
+        Command::Passphrase(command) => vault::passphrase(command, global, client, output).await.map(|()| 0),
         Command::Status => {
             let status: view::Status = client.call(ApiRequest::get(&["status"])).await?;
             output.status(&status, client.is_embedded());

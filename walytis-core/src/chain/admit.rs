@@ -12,11 +12,11 @@ use super::stage::{Entry, Stage, Tip};
 use crate::access::Admission;
 use crate::block::{Block, ContentRef, Rule, RuleViolation, UnverifiedBlock};
 use crate::graph::{
-    Antichain, AntichainCheck, GraphNode, PendingBlock, PendingBlocks, PendingLimits, check_generation,
+    Antichain, AntichainCheck, ChosenParents, GraphNode, ParentChoice, PendingBlock, PendingBlocks, PendingLimits,
+    WaitingBlock, WaitingBlocks, check_generation,
 };
 use crate::id::{BlockId, PeerId};
 use crate::ledger::LedgerError;
-use crate::limits::{PENDING_BLOCKS_MAX, PENDING_BYTES_MAX};
 use crate::store::{BlobKey, BlobSpace, BlobStatus, StoreError};
 
 /// Unknown ancestors named at once. Chosen: one request's worth.
@@ -30,17 +30,10 @@ const PENDING_AGE_MAX: Duration = Duration::from_secs(15 * 60);
 pub(super) struct Admissions {
     pub(super) pending: PendingBlocks,
     /// Blocks whose rules hold and whose ancestors are admitted or waiting; the policy says "not yet".
-    waiting: BTreeMap<BlockId, Waiting>,
-    waiting_bytes: usize,
+    waiting: WaitingBlocks,
     /// What the blocks at hand name and the store does not have; while they are dealt with nothing else is committed.
     absent: BTreeSet<BlockId>,
     started: Instant,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    block: Block,
-    node: Node,
 }
 
 /// Why the graph does not take a block.
@@ -65,8 +58,7 @@ impl Admissions {
     pub(super) fn new() -> Self {
         Self {
             pending: PendingBlocks::new(PendingLimits::default()),
-            waiting: BTreeMap::new(),
-            waiting_bytes: 0,
+            waiting: WaitingBlocks::new(PendingLimits::default()),
             absent: BTreeSet::new(),
             started: Instant::now(),
         }
@@ -111,10 +103,11 @@ impl Admissions {
         from: Option<&PeerId>,
     ) -> Result<Offered, LedgerError> {
         let mut offered = Offered::default();
-        let mut queue: VecDeque<Block> = blocks.into();
-        while let Some(block) = queue.pop_front() {
-            let id = block.id();
-            if self.waiting.contains_key(&id) || self.pending.contains(&id) {
+        let mut queue: VecDeque<WaitingBlock> =
+            blocks.into_iter().map(|block| WaitingBlock { block, from: from.cloned() }).collect();
+        while let Some(offer) = queue.pop_front() {
+            let id = offer.block.id();
+            if self.waiting.contains(&id) || self.pending.contains(&id) {
                 offered.pending.push(id);
                 continue;
             }
@@ -122,24 +115,30 @@ impl Admissions {
                 offered.known.push(id);
                 continue;
             }
-            let missing = self.unknown_parents(core, stage, &block).await?;
+            let missing = self.unknown_parents(core, stage, &offer.block).await?;
             if !missing.is_empty() {
+                let WaitingBlock { block, from } = offer;
                 // A slice of a large frame would keep the whole frame in memory.
                 if let Some(block) = copy(&block) {
                     let since = self.started.elapsed();
-                    self.pending.insert(PendingBlock { block, from: from.cloned(), since }, missing);
+                    self.pending.insert(PendingBlock { block, from, since }, missing);
                     offered.pending.push(id);
                 }
                 continue;
             }
-            match self.place(core, tip, stage, block, &mut offered).await {
-                Ok(()) => queue.extend(self.pending.resolve(&id).into_iter().map(|held| held.block)),
+            match self.place(core, tip, stage, offer, &mut offered).await {
+                Ok(()) => {}
                 Err(Misplaced::Rule(violation)) => {
                     offered.rejected.push(violation);
                     // What descends from a refused block can never enter.
                     self.pending.discard(&id);
                 }
                 Err(Misplaced::Ledger(error)) => return Err(error),
+            }
+            // One that was dropped at once to make room is an unknown ancestor as before.
+            if stage.node(&id).is_some() || self.waiting.contains(&id) {
+                let released = self.pending.resolve(&id).into_iter();
+                queue.extend(released.map(|PendingBlock { block, from, .. }| WaitingBlock { block, from }));
             }
         }
         offered.missing = self.missing();
@@ -154,17 +153,14 @@ impl Admissions {
         stage: &mut Stage,
     ) -> Result<Offered, LedgerError> {
         let mut offered = Offered::default();
-        let mut order: Vec<_> = self.waiting.iter().map(|(id, held)| (held.node.generation, *id)).collect();
-        order.sort_unstable();
-        for (_, id) in order {
-            let Some(held) = self.waiting.get(&id) else { continue };
-            match core.policy.judge(&held.block).await {
+        for id in self.waiting.canonical() {
+            let Some(block) = self.waiting.get(&id).cloned() else { continue };
+            match core.policy.judge(&block).await {
                 Admission::Wait => {}
-                Admission::Admit => self.admit_waiting(core, tip, stage, id, &mut offered).await?,
+                Admission::Admit => self.admit(core, tip, stage, &block, &mut offered).await?,
                 Admission::Refuse(rule) => {
                     debug!(chain = ?core.id, block = ?id, rule, "policy refuses a waiting block");
-                    self.take_waiting(&id);
-                    self.forget_waiting_descendants(&id);
+                    self.waiting.discard(&id);
                     self.pending.discard(&id);
                     offered.rejected.push(RuleViolation { rule: Rule::Policy, block: id });
                 }
@@ -173,19 +169,25 @@ impl Admissions {
         Ok(offered)
     }
 
-    async fn admit_waiting(
+    /// Stages an admissible block, and before it its waiting ancestors as skeletons, parents first.
+    async fn admit(
         &mut self,
         core: &Inner,
         tip: &mut Tip,
         stage: &mut Stage,
-        id: BlockId,
+        block: &Block,
         offered: &mut Offered,
     ) -> Result<(), LedgerError> {
-        let Some(held) = self.take_waiting(&id) else { return Ok(()) };
-        self.admit_ancestors(core, tip, stage, &held.block, offered);
-        let entry = entry(core, &held.block).await?;
-        stage.insert(&core.table.keys, tip, &held.block, entry);
-        offered.admitted.push(id);
+        let entry = entry(core, block).await?;
+        self.waiting.remove(&block.id());
+        for id in self.waiting.closure(&block.header().parents) {
+            if let Some(held) = self.waiting.remove(&id) {
+                stage.insert(&core.table.keys, tip, &held.block, Entry::Skeleton);
+                offered.admitted.push(id);
+            }
+        }
+        stage.insert(&core.table.keys, tip, block, entry);
+        offered.admitted.push(block.id());
         Ok(())
     }
 
@@ -195,86 +197,24 @@ impl Admissions {
         core: &Inner,
         tip: &mut Tip,
         stage: &mut Stage,
-        block: Block,
+        offer: WaitingBlock,
         offered: &mut Offered,
     ) -> Result<(), Misplaced> {
-        let id = block.id();
-        self.check(core, stage, &block).await?;
-        match core.policy.judge(&block).await {
-            Admission::Admit => {
-                self.admit_ancestors(core, tip, stage, &block, offered);
-                let entry = entry(core, &block).await?;
-                stage.insert(&core.table.keys, tip, &block, entry);
-                offered.admitted.push(id);
-                Ok(())
-            }
+        let id = offer.block.id();
+        self.check(core, stage, &offer.block).await?;
+        match core.policy.judge(&offer.block).await {
+            Admission::Admit => Ok(self.admit(core, tip, stage, &offer.block, offered).await?),
             Admission::Wait => {
-                self.hold(block);
+                if let Some(block) = copy(&offer.block) {
+                    let dropped = self.waiting.insert(WaitingBlock { block, from: offer.from });
+                    debug!(chain = ?core.id, block = ?id, dropped = dropped.len(), "a block waits for the policy");
+                }
                 offered.pending.push(id);
                 Ok(())
             }
             Admission::Refuse(rule) => {
                 debug!(chain = ?core.id, block = ?id, rule, "policy refuses a block");
                 Err(RuleViolation { rule: Rule::Policy, block: id }.into())
-            }
-        }
-    }
-
-    /// Admits waiting ancestors of an admissible block as skeletons, parents first.
-    fn admit_ancestors(
-        &mut self,
-        core: &Inner,
-        tip: &mut Tip,
-        stage: &mut Stage,
-        block: &Block,
-        offered: &mut Offered,
-    ) {
-        let mut found: BTreeSet<(u64, BlockId)> = BTreeSet::new();
-        let mut walk: Vec<BlockId> = block.header().parents.clone();
-        while let Some(id) = walk.pop() {
-            if let Some(held) = self.waiting.get(&id)
-                && found.insert((held.node.generation, id))
-            {
-                walk.extend(held.node.parents.iter());
-            }
-        }
-        for (_, id) in found {
-            if let Some(held) = self.take_waiting(&id) {
-                stage.insert(&core.table.keys, tip, &held.block, Entry::Skeleton);
-                offered.admitted.push(id);
-            }
-        }
-    }
-
-    /// Holds a block that the policy does not admit yet; over the bound the youngest generation goes first, since
-    /// nothing that is held rests on it.
-    fn hold(&mut self, block: Block) {
-        let Some(block) = copy(&block) else { return };
-        let node = Node::of(block.header(), 0);
-        self.waiting_bytes += block.file().len();
-        self.waiting.insert(block.id(), Waiting { block, node });
-        while self.waiting.len() > PENDING_BLOCKS_MAX || self.waiting_bytes > PENDING_BYTES_MAX {
-            let youngest = self.waiting.iter().max_by_key(|(id, held)| (held.node.generation, **id));
-            let Some(id) = youngest.map(|(id, _)| *id) else { return };
-            self.take_waiting(&id);
-        }
-    }
-
-    fn take_waiting(&mut self, id: &BlockId) -> Option<Waiting> {
-        let held = self.waiting.remove(id)?;
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(held.block.file().len());
-        Some(held)
-    }
-
-    fn forget_waiting_descendants(&mut self, id: &BlockId) {
-        let mut gone = BTreeSet::from([*id]);
-        let mut order: Vec<_> = self.waiting.iter().map(|(id, held)| (held.node.generation, *id)).collect();
-        order.sort_unstable();
-        for (_, id) in order {
-            let rests = self.waiting.get(&id).is_some_and(|held| held.node.parents.iter().any(|p| gone.contains(p)));
-            if rests {
-                self.take_waiting(&id);
-                gone.insert(id);
             }
         }
     }
@@ -309,7 +249,7 @@ impl Admissions {
     }
 
     /// Checks rule V-BLOCK-15.
-    pub(super) async fn check_antichain(
+    async fn check_antichain(
         &self,
         core: &Inner,
         stage: &Stage,
@@ -320,13 +260,37 @@ impl Admissions {
             if let Some(outcome) = check.outcome() {
                 return Ok(outcome);
             }
-            let needs = check.needs();
-            for id in &needs {
-                let Some(node) = self.node(core, stage, id).await? else {
-                    let key = core.table.keys.of_block(Tag::Node, id);
-                    return core.table.note(Err(StoreError::corrupt(&key, "an ancestor is not here")));
-                };
-                check.supply(id, &node.graph());
+            for id in check.needs() {
+                check.supply(&id, &self.ancestor(core, stage, &id).await?);
+            }
+        }
+    }
+
+    /// Returns the node of an ancestor of what is here; that it is not here itself is damage.
+    async fn ancestor(&self, core: &Inner, stage: &Stage, id: &BlockId) -> Result<GraphNode, LedgerError> {
+        match self.node(core, stage, id).await? {
+            Some(node) => Ok(node.graph()),
+            None => {
+                let key = core.table.keys.of_block(Tag::Node, id);
+                core.table.note(Err(StoreError::corrupt(&key, "an ancestor is not here")))
+            }
+        }
+    }
+
+    /// Chooses parents among heads, see [`ParentChoice`].
+    pub(super) async fn choose_parents(
+        &self,
+        core: &Inner,
+        stage: &Stage,
+        heads: &BTreeMap<BlockId, GraphNode>,
+    ) -> Result<ChosenParents, LedgerError> {
+        let mut choice = ParentChoice::new(heads);
+        loop {
+            if let Some(chosen) = choice.outcome() {
+                return Ok(chosen);
+            }
+            for id in choice.needs() {
+                choice.supply(&id, &self.ancestor(core, stage, &id).await?);
             }
         }
     }
@@ -351,8 +315,8 @@ impl Admissions {
         if let Some(node) = stage.node(id) {
             return Ok(Some(node.clone()));
         }
-        if let Some(held) = self.waiting.get(id) {
-            return Ok(Some(held.node.clone()));
+        if let Some(block) = self.waiting.get(id) {
+            return Ok(Some(Node::of(block.header(), 0)));
         }
         if self.absent.contains(id) {
             return Ok(None);
@@ -370,7 +334,7 @@ async fn absent(core: &Inner, blocks: &[Block]) -> Result<BTreeSet<BlockId>, Led
 }
 
 /// Says how a peer's block enters.
-async fn entry(core: &Inner, block: &Block) -> Result<Entry, LedgerError> {
+pub(super) async fn entry(core: &Inner, block: &Block) -> Result<Entry, LedgerError> {
     let ContentRef::Blob { root, .. } = &block.header().content else { return Ok(Entry::PeerComplete) };
     let key = BlobKey { space: BlobSpace::Blob, chain: core.id, digest: *root.digest() };
     let complete = matches!(core.blobs.status(key).await?, BlobStatus::Complete { .. });

@@ -94,6 +94,10 @@ pub(super) async fn open(core: &Arc<Inner>, id: &BlockId) -> Result<ContentReade
             let bytes = block.inline().cloned().unwrap_or_default();
             return Ok(Box::new(io::Cursor::new(bytes)));
         }
+        // Nothing of a skeleton is fetched.
+        ContentRef::Blob { .. } if record.skeleton => {
+            return Err(LedgerError::Unavailable { id: *id, reason: "the block does not count (V-BLOCK-17)" });
+        }
         ContentRef::Blob { root, len } => (root, len),
     };
     let complete = matches!(core.blobs.status(key(core.id, &root)).await?, BlobStatus::Complete { .. });

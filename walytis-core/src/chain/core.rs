@@ -179,6 +179,8 @@ pub(super) struct Inner {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) settings: ChainSettings,
     pub(super) summary: watch::Sender<Summary>,
+    /// The arrival number given out last.
+    pub(super) arrivals: watch::Sender<u64>,
     pub(super) held: watch::Sender<Held>,
     pub(super) admissions: broadcast::Sender<Admitted>,
     pub(super) fetch_mode: watch::Sender<FetchMode>,
@@ -215,7 +217,7 @@ impl ChainCore {
     pub async fn open(parts: ChainParts) -> Result<Self, LedgerError> {
         let table = Table::new(parts.id, parts.store);
         table.load_mark().await?;
-        let (meta, heads) = match table.open().await {
+        let tip = match table.open().await {
             Ok(Some(opened)) => opened,
             Ok(None) => {
                 let reason = "its counters are missing".to_owned();
@@ -241,7 +243,7 @@ impl ChainCore {
         }
         let fetch_mode = table.fetch_mode().await?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let summary = Summary { count: meta.count, generation: meta.generation, heads: heads.ids() };
+        let summary = tip.summary();
         let inner = Arc::new(Inner {
             id: parts.id,
             visibility: parts.visibility,
@@ -253,6 +255,7 @@ impl ChainCore {
             entropy: parts.entropy,
             settings: parts.settings,
             summary: watch::Sender::new(summary),
+            arrivals: watch::Sender::new(tip.arrival),
             held: watch::Sender::default(),
             admissions: broadcast::Sender::new(ADMISSIONS),
             fetch_mode: watch::Sender::new(fetch_mode),
@@ -263,7 +266,7 @@ impl ChainCore {
             commands,
             task: tokio::sync::Mutex::new(None),
         });
-        let task = tokio::spawn(task::run(Arc::clone(&inner), meta, heads, receiver));
+        let task = tokio::spawn(task::run(Arc::clone(&inner), tip, receiver));
         *inner.task.lock().await = Some(task);
         Ok(Self { inner })
     }

@@ -26,6 +26,7 @@ mod heads;
 mod intake;
 mod query;
 mod schema;
+mod skeletons;
 mod stage;
 mod subscribe;
 mod table;

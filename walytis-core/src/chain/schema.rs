@@ -287,6 +287,13 @@ pub(super) fn id_at_end(key: &[u8]) -> Result<BlockId, StoreError> {
     key.last_chunk::<32>().map(|id| BlockId::from_digest(*id)).ok_or_else(|| StoreError::corrupt(key, "a short key"))
 }
 
+/// Decodes the number that stands at the end of a key.
+pub(super) fn number_at_end(key: &[u8]) -> Result<u64, StoreError> {
+    key.last_chunk::<8>()
+        .map(|number| u64::from_be_bytes(*number))
+        .ok_or_else(|| StoreError::corrupt(key, "a short key"))
+}
+
 /// Decodes a value that is a block id.
 pub(super) fn read_id(key: &[u8], bytes: &[u8]) -> Result<BlockId, StoreError> {
     bytes.try_into().map(BlockId::from_digest).map_err(|_| StoreError::corrupt(key, "not a block id"))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::{Inner, Node};
+use super::core::{Inner, Node, Summary};
 use super::heads::Heads;
 use super::schema::{self, Keys, Meta, NodeRecord, Tag};
 use crate::block::{Block, ContentRef};
@@ -15,6 +15,15 @@ use crate::store::{Batch, Durability};
 pub(super) struct Tip {
     pub(super) meta: Meta,
     pub(super) heads: Heads,
+    /// The arrival number given out last. Larger than the count once a skeleton became an ordinary block.
+    pub(super) arrival: u64,
+}
+
+impl Tip {
+    /// Returns what is told of it.
+    pub(super) fn summary(&self) -> Summary {
+        Summary { count: self.meta.count, generation: self.meta.generation, heads: self.heads.ids() }
+    }
 }
 
 /// How a block enters.
@@ -33,7 +42,7 @@ pub(super) enum Entry {
 /// Everything that one commit will change. Dropped without [`Stage::commit`] it must be undone with [`Stage::undo`].
 #[derive(Debug)]
 pub(super) struct Stage {
-    before: Meta,
+    before: (Meta, u64),
     batch: Batch,
     nodes: BTreeMap<BlockId, Node>,
     heads_added: BTreeSet<BlockId>,
@@ -43,7 +52,7 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(tip: &Tip) -> Self {
         Self {
-            before: tip.meta,
+            before: (tip.meta, tip.arrival),
             batch: Batch::new(),
             nodes: BTreeMap::new(),
             heads_added: BTreeSet::new(),
@@ -74,13 +83,38 @@ impl Stage {
         let (id, header) = (block.id(), block.header());
         tip.meta.count += 1;
         tip.meta.generation = tip.meta.generation.max(header.generation);
-        let arrival = tip.meta.count;
+        tip.arrival += 1;
+        let arrival = tip.arrival;
         self.move_heads(tip, block, arrival);
+        self.batch.put(keys.of_block(Tag::File, &id), block.file().clone());
+        self.index(keys, block, arrival, entry);
+        self.nodes.insert(id, Node::of(header, arrival));
+        arrival
+    }
+
+    /// Makes a skeleton an ordinary block, which arrives now: subscribers did not see it before. `skeleton`: its arrival
+    /// number as a skeleton. It stays where it is in the graph; a skeleton is never a head.
+    pub(super) fn promote(&mut self, keys: &Keys, tip: &mut Tip, block: &Block, skeleton: u64, entry: Entry) {
+        let (id, header) = (block.id(), block.header());
+        tip.arrival += 1;
+        let batch = &mut self.batch;
+        batch.delete(keys.of_block(Tag::Skeleton, &id));
+        batch.delete(keys.arrival(skeleton));
+        batch.delete(keys.creator_arrival(&header.creator, skeleton));
+        for topic in &header.topics {
+            batch.delete(keys.topic_arrival(topic, skeleton));
+        }
+        self.index(keys, block, tip.arrival, entry);
+        self.nodes.insert(id, Node::of(header, tip.arrival));
+    }
+
+    /// Writes everything by which a block is found.
+    fn index(&mut self, keys: &Keys, block: &Block, arrival: u64, entry: Entry) {
+        let (id, header) = (block.id(), block.header());
         let batch = &mut self.batch;
         let number = schema::number(arrival);
         let place = bytes::Bytes::copy_from_slice(id.digest());
         let skeleton = entry == Entry::Skeleton;
-        batch.put(keys.of_block(Tag::File, &id), block.file().clone());
         batch.put(keys.of_block(Tag::Node, &id), NodeRecord::encode(arrival, skeleton, block.header_bytes()));
         batch.put(keys.canonical(header.generation, &id), number.clone());
         batch.put(keys.arrival(arrival), place.clone());
@@ -100,8 +134,6 @@ impl Stage {
         if skeleton {
             batch.put(keys.of_block(Tag::Skeleton, &id), bytes::Bytes::new());
         }
-        self.nodes.insert(id, Node::of(header, arrival));
-        arrival
     }
 
     fn move_heads(&mut self, tip: &mut Tip, block: &Block, arrival: u64) {
@@ -162,6 +194,6 @@ impl Stage {
         for (id, (generation, arrival)) in self.heads_removed {
             tip.heads.insert(id, generation, arrival);
         }
-        tip.meta = self.before;
+        (tip.meta, tip.arrival) = self.before;
     }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::core::{Inner, Summary};
+use super::core::Inner;
 use super::query;
-use super::schema::{Tag, number, read_id, read_number};
+use super::schema::{Tag, number, number_at_end, read_id, read_number};
 use super::table::behind;
-use crate::ledger::{BlockInfo, Cursor, LedgerError, LedgerEvent, SubscribeFrom, Subscription};
+use crate::ledger::{BlockInfo, BlockState, Cursor, LedgerError, LedgerEvent, SubscribeFrom, Subscription};
 use crate::store::{Batch, Direction, Durability, KeyRange};
 
 /// Blocks read at once. Chosen: a page of headers of some ten kilobytes.
@@ -21,9 +21,9 @@ const NAME_MAX: usize = 64;
 
 /// Begins a subscription.
 pub(super) async fn subscribe(core: &Arc<Inner>, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
-    let commits = core.summary.subscribe();
+    let commits = core.arrivals.subscribe();
     let (name, position) = match from {
-        SubscribeFrom::Now => (None, commits.borrow().count),
+        SubscribeFrom::Now => (None, *commits.borrow()),
         SubscribeFrom::Cursor(cursor) => (None, cursor.0),
         SubscribeFrom::Name(name) => {
             if name.is_empty() || name.len() > NAME_MAX {
@@ -47,7 +47,7 @@ async fn stored(core: &Inner, name: &str) -> Result<u64, LedgerError> {
 /// One subscriber. It pulls: however slow, it delays nobody.
 struct Follower {
     core: Arc<Inner>,
-    commits: watch::Receiver<Summary>,
+    commits: watch::Receiver<u64>,
     name: Option<String>,
     /// Arrival number of the last block that was read into `page`.
     position: u64,
@@ -63,17 +63,19 @@ impl fmt::Debug for Follower {
 
 impl Follower {
     /// Reads the next page; `page` and `position` change together, so that a dropped call skips nothing.
-    async fn read(&mut self) -> Result<(), LedgerError> {
+    async fn read(&mut self, published: u64) -> Result<(), LedgerError> {
         let table = &self.core.table;
         let start = behind(&table.keys.arrival(self.position));
         let range = KeyRange { start, end: table.keys.all(Tag::Arrival).end };
         let page = table.scan(range, Direction::Forward, PAGE).await?;
         let ids: Result<Vec<_>, _> = page.iter().map(|(key, value)| read_id(key, value)).collect();
-        let infos = query::infos(&self.core, &table.note(ids)?).await?;
-        if let Some(last) = infos.last() {
-            self.position = last.cursor.0;
-        }
-        self.page = infos.into();
+        let places: Result<Vec<_>, _> = page.iter().map(|(key, _)| number_at_end(key)).collect();
+        let (ids, places) = (table.note(ids)?, table.note(places)?);
+        let infos = query::infos(&self.core, &ids).await?;
+        self.position = places.last().copied().unwrap_or(published);
+        // A skeleton is told of once the policy admits it by itself; then it arrives again, at another place.
+        let here = infos.into_iter().zip(places).filter(|(info, place)| info.cursor.0 == *place);
+        self.page = here.map(|(info, _)| info).filter(|info| !matches!(info.state, BlockState::Void { .. })).collect();
         Ok(())
     }
 }
@@ -88,8 +90,9 @@ impl Subscription for Follower {
             if let Some(info) = self.page.pop_front() {
                 return Ok(Some(LedgerEvent::Block(info)));
             }
-            if self.commits.borrow_and_update().count > self.position {
-                self.read().await?;
+            let published = *self.commits.borrow_and_update();
+            if published > self.position {
+                self.read(published).await?;
                 continue;
             }
             tokio::select! {

@@ -10,7 +10,8 @@ use super::cache::{LastAuthor, NodeCache};
 use super::core::{FetchMode, Node};
 use super::damage::{self, Damage};
 use super::heads::Heads;
-use super::schema::{Keys, Meta, NodeRecord, Tag, id_at_end, read_fetch_mode, read_head};
+use super::schema::{Keys, Meta, NodeRecord, Tag, id_at_end, number_at_end, read_fetch_mode, read_head};
+use super::stage::Tip;
 use crate::block::{Block, UnverifiedBlock};
 use crate::id::{BlockId, ChainId};
 use crate::key::PublicKey;
@@ -119,7 +120,7 @@ impl Table {
     }
 
     /// Returns counters and heads: all that opening a chain reads.
-    pub(super) async fn open(&self) -> Result<Option<(Meta, Heads)>, LedgerError> {
+    pub(super) async fn open(&self) -> Result<Option<Tip>, LedgerError> {
         let key = self.keys.meta();
         let Some(bytes) = self.get(&key).await? else { return Ok(None) };
         let meta = self.note(Meta::decode(&key, &bytes))?;
@@ -137,10 +138,12 @@ impl Table {
                 _ => break,
             }
         }
-        if heads.is_empty() || meta.count == 0 {
+        let last = self.scan(self.keys.all(Tag::Arrival), Direction::Reverse, 1).await?;
+        let arrival = last.first().map(|(key, _)| self.note(number_at_end(key))).transpose()?.unwrap_or(0);
+        if heads.is_empty() || meta.count == 0 || arrival < meta.count {
             return self.note(Err(StoreError::corrupt(&key, "a chain without heads")));
         }
-        Ok(Some((meta, heads)))
+        Ok(Some(Tip { meta, heads, arrival }))
     }
 
     /// Returns which blobs are fetched.

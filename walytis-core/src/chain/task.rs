@@ -8,9 +8,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tracing::warn;
 
 use super::admit::Admissions;
-use super::core::{Admitted, Held, Inner, Offered, Summary};
-use super::heads::Heads;
-use super::schema::Meta;
+use super::core::{Admitted, Held, Inner, Offered};
+use super::skeletons::SkeletonWalk;
 use super::stage::{Stage, Tip};
 use super::write::{self, Prepared, Written};
 use crate::block::Block;
@@ -66,12 +65,13 @@ pub(super) struct Task {
     pub(super) core: Arc<Inner>,
     pub(super) tip: Tip,
     pub(super) admissions: Admissions,
+    skeletons: SkeletonWalk,
     /// When the last unflushed commit must be flushed.
     flush_at: Option<Instant>,
 }
 
 /// Runs until the chain is shut down.
-pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands: mpsc::Receiver<Command>) {
+pub(super) async fn run(core: Arc<Inner>, tip: Tip, mut commands: mpsc::Receiver<Command>) {
     let stop = core.stop.clone();
     let mut changes = core.policy.changes();
     let mut policy_lives = true;
@@ -79,7 +79,8 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
     if core.table.damage.is_set() {
         damage.mark_changed();
     }
-    let mut task = Task { core, tip: Tip { meta, heads }, admissions: Admissions::new(), flush_at: None };
+    let skeletons = SkeletonWalk::begin(&core);
+    let mut task = Task { core, tip, admissions: Admissions::new(), skeletons, flush_at: None };
     let mut sweep = interval_at(Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -89,7 +90,11 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
             () = stop.cancelled() => break,
             Ok(()) = damage.changed() => task.core.table.keep_mark().await,
             command = commands.recv() => match command {
-                Some(command) => task.handle_group(command, &mut commands).await,
+                Some(command) => {
+                    task.handle_group(command, &mut commands).await;
+                    // However busy the chain is.
+                    task.judge_skeletons().await;
+                }
                 None => break,
             },
             () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => task.flush().await,
@@ -98,6 +103,8 @@ pub(super) async fn run(core: Arc<Inner>, meta: Meta, heads: Heads, mut commands
                 Ok(()) => task.judge_again().await,
                 Err(_) => policy_lives = false,
             },
+            // One page, then whatever else there is to do.
+            () = std::future::ready(()), if !task.skeletons.is_done() => task.judge_skeletons().await,
         }
     }
     commands.close();
@@ -185,9 +192,8 @@ impl Task {
                 Durability::Flushed => None,
                 Durability::Buffered => self.flush_at.or_else(|| Some(Instant::now() + FLUSH_DELAY)),
             };
-            let Tip { meta, heads } = &self.tip;
-            let summary = Summary { count: meta.count, generation: meta.generation, heads: heads.ids() };
-            self.core.summary.send_replace(summary);
+            self.core.summary.send_replace(self.tip.summary());
+            self.core.arrivals.send_replace(self.tip.arrival);
         }
         self.publish_held();
         Ok(())
@@ -217,26 +223,40 @@ impl Task {
     fn announce(&self, ids: Vec<(BlockId, u64)>, origin: Option<PeerId>) {
         if !ids.is_empty() {
             // Nobody listens: nobody needs to know.
-            let _listeners = self.core.admissions.send(Admitted { ids, origin, cursor: self.tip.meta.count });
+            let _listeners = self.core.admissions.send(Admitted { ids, origin, cursor: self.tip.arrival });
         }
     }
 
+    /// The policy has changed: judges what waits, and begins to judge the skeletons.
     async fn judge_again(&mut self) {
+        self.skeletons.request(&self.core);
         let mut stage = Stage::new(&self.tip);
         let Self { core, tip, admissions, .. } = self;
-        let judged = admissions.judge_again(core, tip, &mut stage).await;
-        match judged {
-            Ok(offered) => {
-                let admitted = stage.generations(&offered.admitted);
-                match self.commit(stage, Durability::Buffered).await {
-                    Ok(()) => self.announce(admitted, None),
-                    Err(error) => warn!(chain = ?self.core.id, %error, "waiting blocks could not be committed"),
-                }
-            }
+        let judged = admissions.judge_again(core, tip, &mut stage).await.map(|offered| offered.admitted);
+        self.admit_judged(judged, stage).await;
+    }
+
+    async fn judge_skeletons(&mut self) {
+        if self.skeletons.is_done() {
+            return;
+        }
+        let mut stage = Stage::new(&self.tip);
+        let Self { core, tip, skeletons, .. } = self;
+        let judged = skeletons.step(core, tip, &mut stage).await;
+        self.admit_judged(judged, stage).await;
+    }
+
+    async fn admit_judged(&mut self, judged: Result<Vec<BlockId>, LedgerError>, stage: Stage) {
+        let admitted = match judged {
+            Ok(ids) => stage.generations(&ids),
             Err(error) => {
                 warn!(chain = ?self.core.id, %error, "waiting blocks could not be judged");
-                stage.undo(&mut self.tip);
+                return stage.undo(&mut self.tip);
             }
+        };
+        match self.commit(stage, Durability::Buffered).await {
+            Ok(()) => self.announce(admitted, None),
+            Err(error) => warn!(chain = ?self.core.id, %error, "waiting blocks could not be committed"),
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tracing::debug;
 
 use super::core::Inner;
 use super::schema::{Keys, Meta};
@@ -12,11 +13,11 @@ use super::task::Task;
 use crate::access::Admission;
 use crate::block::{Block, BlockDraft, DraftContent, Rule, RuleViolation};
 use crate::clock::Clock;
-use crate::graph::Antichain;
+use crate::graph::ChosenParents;
 use crate::id::{BlockId, ChainId};
 use crate::key::{SignError, Signer};
 use crate::ledger::LedgerError;
-use crate::limits::{ANTICHAIN_VISITS_MAX, INLINE_CONTENT_MAX, PARENTS_MAX};
+use crate::limits::{INLINE_CONTENT_MAX, PARENTS_MAX};
 use crate::store::Batch;
 use crate::topic::Topic;
 
@@ -110,27 +111,18 @@ fn too_long() -> LedgerError {
     LedgerError::Refused { reason: "the chain has reached its highest generation".to_owned() }
 }
 
-/// Returns the parents of the next block and their highest generation: the oldest heads, less those that cannot stand
-/// beside the others within the visit budget of the antichain rule.
-async fn choose_parents(task: &Task, stage: &Stage) -> Result<(Vec<BlockId>, u64), LedgerError> {
-    let heads: Vec<_> = task.tip.heads.oldest().take(PARENTS_MAX).collect();
-    let highest = heads.iter().map(|(_, generation)| *generation).max().unwrap_or(0);
-    // A walk down from the highest visits at least one block per generation.
-    let reach = highest.saturating_sub(ANTICHAIN_VISITS_MAX as u64);
-    let ids: Vec<_> = heads.iter().filter(|(_, generation)| *generation >= reach).map(|(id, _)| *id).collect();
-    let mut parents = task.admissions.graph_nodes(&task.core, stage, &ids).await?;
-    while parents.len() > 1 {
-        match task.admissions.check_antichain(&task.core, stage, &parents).await? {
-            Antichain::Holds => break,
-            Antichain::Redundant(id) => parents.remove(&id),
-            Antichain::OverBudget => {
-                // The lowest makes the walk long.
-                let lowest = parents.iter().min_by_key(|(id, node)| (node.generation, **id)).map(|(id, _)| *id);
-                lowest.and_then(|id| parents.remove(&id))
-            }
-        };
+/// Returns the parents of the next block and their highest generation: the highest head and the oldest others, less
+/// those that cannot stand beside them within the visit budget of the antichain rule. Those are not tried again.
+async fn choose_parents(task: &mut Task, stage: &Stage) -> Result<(Vec<BlockId>, u64), LedgerError> {
+    let candidates = task.tip.heads.candidates(PARENTS_MAX);
+    let heads = task.admissions.graph_nodes(&task.core, stage, &candidates).await?;
+    let highest = heads.values().map(|node| node.generation).max().unwrap_or(0);
+    let ChosenParents { parents, left_out } = task.admissions.choose_parents(&task.core, stage, &heads).await?;
+    for id in &left_out {
+        debug!(chain = ?task.core.id, head = ?id, "a head is too far below the others to become a parent");
+        task.tip.heads.set_aside(id);
     }
-    Ok((parents.keys().copied().collect(), highest))
+    Ok((parents, highest))
 }
 
 /// Where a series of blocks begins.
@@ -220,7 +212,7 @@ pub(crate) fn sign(draft: BlockDraft, signer: &dyn Signer) -> Result<Block, Ledg
 
 /// Returns the batch that stores a chain of only its genesis block.
 pub(crate) fn genesis_batch(genesis: &Block) -> Batch {
-    let mut tip = Tip { meta: Meta::default(), heads: super::heads::Heads::default() };
+    let mut tip = Tip { meta: Meta::default(), heads: super::heads::Heads::default(), arrival: 0 };
     let mut stage = Stage::new(&tip);
     let keys = Keys::new(&genesis.chain());
     stage.insert(&keys, &mut tip, genesis, Entry::Own);

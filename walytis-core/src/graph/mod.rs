@@ -7,8 +7,10 @@
 //! | type | answers |
 //! |---|---|
 //! | [`Heads`] | which blocks have no children; the parents of the next block |
-//! | [`PendingBlocks`] | which blocks wait for ancestors or for the admission policy; what to ask for |
+//! | [`PendingBlocks`] | which blocks wait for ancestors; what to ask for |
+//! | [`WaitingBlocks`] | which blocks wait for the admission policy |
 //! | [`AntichainCheck`] | rule V-BLOCK-15 |
+//! | [`ParentChoice`] | which heads can be the parents of one block |
 //! | [`Difference`] | which blocks somebody lacks |
 //! | [`BlockGraph`] | all of it in memory: the oracle of tests |
 
@@ -16,7 +18,9 @@ mod antichain;
 mod difference;
 mod heads;
 mod memory;
+mod parents;
 mod pending;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +29,9 @@ pub use antichain::{Antichain, AntichainCheck};
 pub use difference::{Difference, DifferencePage};
 pub use heads::Heads;
 pub use memory::{BlockGraph, Inserted};
+pub use parents::{ChosenParents, ParentChoice};
 pub use pending::{Hold, PendingBlock, PendingBlocks, PendingLimits};
+pub use waiting::{WaitingBlock, WaitingBlocks};
 
 use crate::block::{Block, Rule, RuleViolation};
 use crate::id::BlockId;

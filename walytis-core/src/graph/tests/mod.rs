@@ -1,5 +1,7 @@
 mod convergence;
+mod parents;
 mod pending;
+mod waiting;
 mod walks;
 
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! The joiner's side.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::debug;
 
+use super::finish::{by_member, connect_all};
 use super::member::JOIN;
 use super::token::Invitation;
 use super::wire_v1::{ANSWER_MAX, Denial, JoinMessage, proof, receive, send};
@@ -20,7 +21,7 @@ use crate::id::{Address, BlockId, ChainId, PeerId};
 use crate::key::{Signer as _, SigningKey};
 use crate::ledger::LedgerError;
 use crate::net::Network;
-use crate::node::{GenesisImport, Listing, Node, NodeError, check_name};
+use crate::node::{GenesisImport, JoinRecord, Listing, Node, NodeError, check_name};
 use crate::secret::Secret;
 
 /// How long reaching one member and its answer may take. Chosen: a relayed connection on a bad day.
@@ -92,6 +93,8 @@ pub struct JoinProgress {
     pub blocks: u64,
     /// Blocks that the member had when it let us in; there may be more by now.
     pub blocks_total: u64,
+    /// Bytes that came for the chain since it was opened here.
+    pub bytes: u64,
 }
 
 /// A chain that was joined; replication brings its blocks from now on, also after a restart.
@@ -99,23 +102,34 @@ pub struct JoinProgress {
 pub struct Joined {
     /// The chain.
     pub chain: Chain,
+    /// Whether this join had begun before, and nobody was asked again.
+    pub resumed: bool,
+    node: Node,
     total: u64,
     summary: watch::Receiver<crate::chain::Summary>,
 }
 
 impl Joined {
-    /// Returns how far it is.
-    pub fn progress(&self) -> JoinProgress {
-        JoinProgress { blocks: self.summary.borrow().count, blocks_total: self.total }
+    fn new(node: &Node, chain: Chain, total: u64, resumed: bool) -> Self {
+        let summary = chain.core().watch();
+        Self { chain, resumed, node: node.clone(), total, summary }
     }
 
-    /// Waits for more blocks and returns how far it is; nothing when everything that the member had is here.
-    /// Cancel-safe.
+    /// Returns how far it is.
+    pub fn progress(&self) -> JoinProgress {
+        let bytes = self.node.bytes_received(&self.chain.core().id());
+        JoinProgress { blocks: self.summary.borrow().count, blocks_total: self.total, bytes }
+    }
+
+    /// Waits for more blocks and returns how far it is; nothing when everything that the member had is here: the join is
+    /// finished then. Cancel-safe.
     ///
     /// # Errors
     /// [`LedgerError::Closed`] when the chain was shut down meanwhile.
     pub async fn next(&mut self) -> Result<Option<JoinProgress>, LedgerError> {
         if self.summary.borrow_and_update().count >= self.total {
+            // If it cannot be noted now, it is when somebody looks again.
+            let _noted = self.node.finish_join(&self.chain.core().id()).await;
             return Ok(None);
         }
         self.summary.changed().await.map_err(|_| LedgerError::Closed)?;
@@ -124,7 +138,8 @@ impl Joined {
 }
 
 /// Joins the chain of an invitation under a local name: asks all its members in parallel, takes in what the first one
-/// hands over. Not cancel-safe in one respect: cancelled late, the chain may have been taken in.
+/// hands over. A join that was interrupted behind that point goes on: nobody is asked again, no use is spent, and the
+/// chain keeps the name that it has. Not cancel-safe in one respect: cancelled late, the chain may have been taken in.
 ///
 /// # Errors
 /// [`JoinError`]; then nothing is left behind.
@@ -135,11 +150,11 @@ pub async fn join(
     invitation: &Invitation,
     name: &str,
 ) -> Result<Joined, JoinError> {
-    check_local(node, invitation, name)?;
-    let mut members: BTreeMap<PeerId, Vec<Address>> = BTreeMap::new();
-    for (peer, address) in &invitation.members {
-        members.entry(peer.clone()).or_default().push(address.clone());
+    if let Some(joined) = resume(node, network, invitation).await? {
+        return Ok(joined);
     }
+    check_local(node, invitation, name)?;
+    let mut members = by_member(invitation.members.clone());
     members.remove(&network.local_peer());
     let mut tasks = JoinSet::new();
     for (peer, addresses) in members {
@@ -164,13 +179,24 @@ pub async fn join(
     let total = granted.count;
     let Grant { file, secret, .. } = granted;
     let import = GenesisImport { expected: invitation.chain, file, secret, name: name.to_owned() };
-    let chain = node.import_genesis(import).await.map_err(|error| match error {
+    let record = JoinRecord { blocks_total: total, members: invitation.members.clone() };
+    let chain = node.import_join(import, &record).await.map_err(|error| match error {
         NodeError::WrongChain { expected, .. } => JoinError::WrongChain { expected },
         NodeError::Genesis(_) => JoinError::WrongChain { expected: invitation.chain },
         error => JoinError::Node(error),
     })?;
-    let summary = chain.core().watch();
-    Ok(Joined { chain, total, summary })
+    Ok(Joined::new(node, chain, total, false))
+}
+
+/// Goes on with a join that had begun: connects to the members that this invitation names, perhaps at newer addresses.
+async fn resume(node: &Node, network: &Arc<dyn Network>, invitation: &Invitation) -> Result<Option<Joined>, JoinError> {
+    let Some(record) = node.unfinished_join(&invitation.chain).await? else { return Ok(None) };
+    let chain = node.chain_by_id(&invitation.chain)?;
+    if chain.core().summary().count < record.blocks_total {
+        let connected = timeout(ASK_WITHIN, connect_all(network, invitation.members.clone())).await;
+        debug!(chain = ?invitation.chain, in_time = connected.is_ok(), "a join goes on");
+    }
+    Ok(Some(Joined::new(node, chain, record.blocks_total, true)))
 }
 
 /// Finds out what would fail here before a use is spent.

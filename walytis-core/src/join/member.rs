@@ -29,7 +29,7 @@ const SERVED_PER_PEER_MAX: usize = 2;
 /// How long one joiner may take.
 const SERVE_WITHIN: Duration = Duration::from_secs(20);
 
-/// Honours the invitations of a node until it is shut down; cheap to clone.
+/// Honours the invitations of a node, and goes on with the joins that it began, until it is shut down; cheap to clone.
 #[derive(Clone)]
 pub struct JoinService {
     stop: CancellationToken,
@@ -51,7 +51,7 @@ impl JoinService {
         let incoming = network.accept(JOIN)?;
         let stop = CancellationToken::new();
         let member = Member { node, network, entropy };
-        let task = tokio::spawn(accept(member, incoming, stop.clone()));
+        let task = tokio::spawn(serve_and_finish(member, incoming, stop.clone()));
         Ok(Self { stop, task: Arc::new(tokio::sync::Mutex::new(Some(task))) })
     }
 
@@ -70,6 +70,12 @@ struct Member {
     node: Node,
     network: Arc<dyn Network>,
     entropy: Arc<dyn Entropy>,
+}
+
+/// Honours the invitations of this node, and finishes its own joins.
+async fn serve_and_finish(member: Member, incoming: mpsc::Receiver<IncomingStream>, stop: CancellationToken) {
+    let finish = super::finish::run(member.node.clone(), Arc::clone(&member.network), stop.clone());
+    futures::future::join(finish, accept(member, incoming, stop)).await;
 }
 
 async fn accept(member: Member, mut incoming: mpsc::Receiver<IncomingStream>, stop: CancellationToken) {

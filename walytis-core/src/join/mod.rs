@@ -15,6 +15,7 @@
 //!
 //! Without the seed there is one answer to everything, `refused`: it does not say whether the chain is known.
 
+mod finish;
 mod joiner;
 mod member;
 mod members;

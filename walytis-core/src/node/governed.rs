@@ -82,7 +82,7 @@ impl Node {
             Some(GenesisV1 { visibility: Visibility::Governed, .. }) if genesis.header().chain.is_none() => {}
             _ => return Err(NodeError::NotGoverned { id }),
         }
-        self.store_chain(genesis, name, Visibility::Governed).await?;
+        self.store_chain(genesis, name, Visibility::Governed, None).await?;
         self.open_governed(&id, governance).await
     }
 

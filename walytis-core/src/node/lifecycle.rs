@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tracing::info;
 
 use super::error::{NodeError, NodeResult};
+use super::join_record::JoinRecord;
 use super::names::{check_name, find};
 use super::opening::secret_name;
 use super::records::{self, ChainRecord};
@@ -35,6 +36,16 @@ pub trait Replication: Send + Sync + fmt::Debug {
 
     /// Ends it; nothing of it runs any more when this returns. Unknown chains are ignored.
     async fn detach(&self, chain: &ChainId);
+
+    /// Returns the bytes of blocks and blobs that came for a chain since it was attached.
+    fn received(&self, _chain: &ChainId) -> u64 {
+        0
+    }
+
+    /// Returns how many peers are in session about a chain.
+    fn in_session(&self, _chain: &ChainId) -> usize {
+        0
+    }
 
     /// Ends everything. Idempotent.
     async fn shutdown(&self);
@@ -79,6 +90,8 @@ struct Inner {
     slots: Mutex<BTreeMap<ChainId, Slot>>,
     /// One change of the list of chains, or of an invitation, at a time: they read, decide and write.
     turn: Semaphore,
+    /// Moves when a join begins.
+    joins: watch::Sender<u64>,
 }
 
 /// A chain of the node as its list shows it.
@@ -157,8 +170,13 @@ impl Node {
     /// [`NodeError::Store`]; the failure of one chain is no error but stands in its entry.
     pub async fn open(parts: NodeParts) -> NodeResult<Self> {
         open_schema(&*parts.store).await?;
-        let inner =
-            Inner { parts, author: AuthorSlot::default(), slots: Mutex::new(BTreeMap::new()), turn: Semaphore::new(1) };
+        let inner = Inner {
+            parts,
+            author: AuthorSlot::default(),
+            slots: Mutex::new(BTreeMap::new()),
+            turn: Semaphore::new(1),
+            joins: watch::Sender::default(),
+        };
         let node = Self { inner: Arc::new(inner) };
         node.load_author().await?;
         let mut range = records::chains();
@@ -260,7 +278,7 @@ impl Node {
                 Some(Secret::new(*bytes))
             }
         };
-        self.take_in(&genesis, name, visibility, secret).await
+        self.take_in(&genesis, name, visibility, secret, None).await
     }
 
     /// Takes in a chain of others: verifies its genesis block, stores it under `name`, opens it. Its blocks come by
@@ -269,6 +287,17 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; then nothing is left behind.
     pub async fn import_genesis(&self, import: GenesisImport) -> NodeResult<Chain> {
+        self.import(import, None).await
+    }
+
+    /// As [`Self::import_genesis`], as the beginning of a join: a restart goes on with it.
+    pub(crate) async fn import_join(&self, import: GenesisImport, join: &JoinRecord) -> NodeResult<Chain> {
+        let chain = self.import(import, Some(join)).await?;
+        self.inner.joins.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(chain)
+    }
+
+    async fn import(&self, import: GenesisImport, join: Option<&JoinRecord>) -> NodeResult<Chain> {
         let GenesisImport { expected, file, secret, name } = import;
         check_name(&name)?;
         let genesis = UnverifiedBlock::decode(file)?;
@@ -283,7 +312,9 @@ impl Node {
             (Visibility::Invited, None) => {
                 Err(NodeError::Ledger(LedgerError::Refused { reason: "the chain secret is missing".to_owned() }))
             }
-            (Visibility::Public | Visibility::Invited, _) => self.take_in(&genesis, &name, visibility, secret).await,
+            (Visibility::Public | Visibility::Invited, _) => {
+                self.take_in(&genesis, &name, visibility, secret, join).await
+            }
         }
     }
 
@@ -325,6 +356,10 @@ impl Node {
         };
         let chains: Vec<_> = self.slots().values().filter_map(open).collect();
         futures::future::join_all(chains.iter().map(|chain| chain.core().shutdown())).await;
+    }
+
+    pub(super) fn joins_begun(&self) -> &watch::Sender<u64> {
+        &self.inner.joins
     }
 
     pub(super) fn parts(&self) -> &NodeParts {

@@ -11,6 +11,7 @@ mod error;
 mod governed;
 mod invitation;
 mod invitation_v1;
+mod join_record;
 mod lifecycle;
 mod names;
 mod opening;
@@ -19,6 +20,7 @@ mod shared;
 
 pub use error::{NodeError, NodeResult};
 pub use governed::{Governance, GovernedGenesis};
+pub(crate) use join_record::JoinRecord;
 pub(crate) use names::check_name;
 
 pub use invitation::{Honoured, InvitationError, InvitationRecord, InviteOptions, NewInvitation};

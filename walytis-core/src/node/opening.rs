@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::error::{NodeError, NodeResult};
 use super::governed::Governance;
+use super::join_record::JoinRecord;
 use super::lifecycle::{Node, Seat, Slot};
 use super::records::{self, ChainRecord};
 use crate::access::{AdmitAll, SecretAccess};
@@ -147,6 +148,7 @@ impl Node {
         name: &str,
         visibility: Visibility,
         secret: Option<Secret<32>>,
+        join: Option<&JoinRecord>,
     ) -> NodeResult<Chain> {
         let id = genesis.chain();
         if self.slots().contains_key(&id) {
@@ -156,7 +158,7 @@ impl Node {
             // Before the record: a chain without its secret would be useless, a secret without a chain is swept away.
             self.parts().secrets.put(&secret_name(&id), SecretBytes::new(secret.expose().to_vec())).await?;
         }
-        if let Err(error) = self.store_chain(genesis, name, visibility).await {
+        if let Err(error) = self.store_chain(genesis, name, visibility, join).await {
             // A failed commit may have been applied after all: then the chain needs its secret. If it was not, the next
             // start sweeps the secret away.
             if !matches!(error, NodeError::Store(_)) && !self.slots().contains_key(&id) {
@@ -168,8 +170,14 @@ impl Node {
         self.open_chain(&id, visibility, governance).await
     }
 
-    /// Stores genesis block, record and name in one commit, and lists the chain.
-    pub(super) async fn store_chain(&self, genesis: &Block, name: &str, visibility: Visibility) -> NodeResult<()> {
+    /// Stores genesis block, record, name and what is to come in one commit, and lists the chain.
+    pub(super) async fn store_chain(
+        &self,
+        genesis: &Block,
+        name: &str,
+        visibility: Visibility,
+        join: Option<&JoinRecord>,
+    ) -> NodeResult<()> {
         let id = genesis.chain();
         let _turn = self.turn().await?;
         {
@@ -184,6 +192,9 @@ impl Node {
         let record = ChainRecord { deleting: false, name: name.to_owned(), visibility };
         let mut batch = genesis_batch(genesis);
         batch.put(records::chain(&id), record.encode());
+        if let Some(join) = join {
+            batch.put(records::join(&id), join.encode());
+        }
         self.parts().store.commit(batch, Durability::Flushed).await?;
         self.slots().insert(id, Slot { name: name.to_owned(), visibility, seat: Seat::Waiting });
         Ok(())
@@ -198,6 +209,7 @@ impl Node {
             Err(error) => return Err(error.into()),
         }
         batch.delete_range(records::invitations(id));
+        batch.delete(records::join(id));
         batch.delete(records::chain(id));
         Ok(parts.store.commit(batch, Durability::Flushed).await?)
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0x00, chain id | version, state, name, visibility |
 //! | 0x01, chain id, invitation key | invitation |
+//! | 0x02, chain id | a join that is not finished |
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ use crate::store::{KeyRange, StoreError};
 const VERSION: u8 = 1;
 const CHAIN: u8 = 0x00;
 const INVITATION: u8 = 0x01;
+const JOIN: u8 = 0x02;
 
 /// A chain of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,14 @@ pub(super) fn invitations(id: &ChainId) -> KeyRange {
 
 pub(super) fn invitation(id: &ChainId, key: &PublicKey) -> Vec<u8> {
     Space::Node.key(&[&[INVITATION], id.digest(), key.as_bytes()])
+}
+
+pub(super) fn joins() -> KeyRange {
+    KeyRange::prefix(&Space::Node.key(&[&[JOIN]]))
+}
+
+pub(super) fn join(id: &ChainId) -> Vec<u8> {
+    Space::Node.key(&[&[JOIN], id.digest()])
 }
 
 /// Returns the chain that a key names at its end.

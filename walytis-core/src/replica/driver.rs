@@ -177,6 +177,14 @@ impl Replication for Replicator {
         Self::detach(self, chain).await;
     }
 
+    fn received(&self, chain: &ChainId) -> u64 {
+        self.status(chain).map_or(0, |status| status.bytes_received)
+    }
+
+    fn in_session(&self, chain: &ChainId) -> usize {
+        self.status(chain).map_or(0, |status| status.peers.len())
+    }
+
     async fn shutdown(&self) {
         Self::shutdown(self).await;
     }

@@ -118,6 +118,40 @@ pub struct SecretAccess {
     changes: watch::Sender<u64>,
 }
 
+/// No access: the chain's secret is not here, so nobody can be recognised, and nobody may sync.
+#[derive(Debug)]
+pub struct NoAccess(watch::Sender<u64>);
+
+impl Default for NoAccess {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+#[async_trait]
+impl ChainAccess for NoAccess {
+    fn session_secret(&self) -> Secret<32> {
+        // Never used: a chain without access is not handed to replication.
+        Secret::new([0; 32])
+    }
+
+    fn gossip_keys(&self) -> Vec<GossipKey> {
+        Vec::new()
+    }
+
+    async fn prepare(&self, _peer: &PeerId) -> Result<(), AccessError> {
+        Err(AccessError::Exchange { reason: "this node has no access to the chain".to_owned() })
+    }
+
+    async fn may_sync(&self, _peer: &PeerId) -> Access {
+        Access::Refused
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
 /// Label of the secret by which sessions about a chain are recognised.
 const SESSION_LABEL: &[u8] = b"walytis/core/session/v1";
 /// Label of the secret under which a chain's gossip travels.

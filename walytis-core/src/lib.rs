@@ -49,6 +49,7 @@
 
 pub mod access;
 pub mod block;
+pub mod carrier;
 pub mod chain;
 pub mod clock;
 pub mod fault;

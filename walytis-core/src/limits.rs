@@ -46,3 +46,8 @@ pub const GENESIS_OVERLAY_MAX: usize = 256 * 1024;
 pub const BLOB_CHUNK_MAX: u32 = 4 * 1024 * 1024;
 /// Most chunks of a stored object. Chosen: [`CONTENT_MAX`] in chunks of 64 KiB; bounds the flags kept per object to 1 MiB.
 pub const BLOB_CHUNKS_MAX: u32 = 1024 * 1024;
+
+/// Heads that the header of an export names. Chosen: half a megabyte; of a chain with more the lowest.
+pub const EXPORT_HEADS_MAX: usize = 8_192;
+/// Largest header of an export in bytes. Chosen: [`EXPORT_HEADS_MAX`] links of 41 bytes, and room.
+pub const EXPORT_HEADER_MAX: usize = 512 * 1024;

@@ -74,6 +74,41 @@ pub struct ChainDetail {
     pub damaged: Option<String>,
 }
 
+/// `chain export`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The file.
+    pub path: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Blocks in it.
+    pub blocks: u64,
+    /// Contents in it that stand beside their blocks.
+    pub contents: u64,
+    /// Such contents that are not in it.
+    pub missing_contents: u64,
+}
+
+/// `chain import`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// The fields of `chain list`.
+    #[serde(flatten)]
+    pub chain: Chain,
+    /// Blocks that were not here before.
+    pub new_blocks: u64,
+    /// Blocks that the identity of the chain does not admit yet; they were not kept.
+    pub waiting: u64,
+    /// Contents that were not here before.
+    pub new_contents: u64,
+    /// Contents that the file does not have.
+    pub missing_contents: u64,
+    /// The chain was here before.
+    pub merged: bool,
+    /// This node can take part in the chain.
+    pub access: bool,
+}
+
 /// An invitation; `invitation` (the secret text) only when it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {
@@ -234,8 +269,8 @@ pub struct ContentStatus {
     pub bytes_total: u64,
 }
 
-/// Progress of a join.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Progress of a join, an export, an import or a repair.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// What is being done.
     pub step: String,
@@ -243,6 +278,17 @@ pub struct Progress {
     pub blocks_done: u64,
     /// Blocks in all, as far as known.
     pub blocks_total: u64,
+    /// Bytes read or written, where the work is about a file.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes_done: u64,
+    /// Bytes in all, as far as known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes_total: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A request to create a chain.

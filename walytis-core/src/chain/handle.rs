@@ -102,16 +102,23 @@ pub struct Chain {
     /// Signs what `add` adds; empty while the vault is locked.
     author: AuthorSlot,
     owner: Option<Weak<dyn ChainOwner>>,
+    /// Why nothing can be added, where that does not change while the chain is open.
+    refusal: Option<&'static str>,
 }
 
 impl Chain {
     pub(crate) fn new(core: ChainCore, author: AuthorSlot, owner: Weak<dyn ChainOwner>) -> Self {
-        Self { core, author, owner: Some(owner) }
+        Self { core, author, owner: Some(owner), refusal: None }
+    }
+
+    /// Returns the same chain for reading only.
+    pub(crate) fn read_only(self, reason: &'static str) -> Self {
+        Self { refusal: Some(reason), ..self }
     }
 
     /// Returns the handle of an open chain that no node owns.
     pub fn detached(core: ChainCore, author: Arc<dyn Signer>) -> Self {
-        Self { core, author: author.into(), owner: None }
+        Self { core, author: author.into(), owner: None, refusal: None }
     }
 
     /// Returns what replication works on.
@@ -224,6 +231,9 @@ impl Chain {
         let inner = &self.core.inner;
         // Everything that can be refused is refused before any content is read or written.
         blocks.iter().try_for_each(|block| check_topics(&block.topics))?;
+        if let Some(reason) = self.refusal {
+            return Err(LedgerError::Refused { reason: reason.to_owned() });
+        }
         if let Some(reason) = self.core.damage() {
             return Err(LedgerError::Damaged { reason });
         }

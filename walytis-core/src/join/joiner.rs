@@ -21,7 +21,7 @@ use crate::id::{Address, BlockId, ChainId, PeerId};
 use crate::key::{Signer as _, SigningKey};
 use crate::ledger::LedgerError;
 use crate::net::Network;
-use crate::node::{GenesisImport, JoinRecord, Listing, Node, NodeError, check_name};
+use crate::node::{ChainState, GenesisImport, JoinRecord, Listing, Node, NodeError, check_name};
 use crate::secret::Secret;
 
 /// How long reaching one member and its answer may take. Chosen: a relayed connection on a bad day.
@@ -203,6 +203,10 @@ async fn resume(node: &Node, network: &Arc<dyn Network>, invitation: &Invitation
 fn check_local(node: &Node, invitation: &Invitation, name: &str) -> Result<(), JoinError> {
     check_name(name)?;
     for entry in node.chains(Listing::All) {
+        if entry.id == invitation.chain && entry.state == ChainState::Offline {
+            // A copy without access gets it, and keeps its name.
+            return Ok(());
+        }
         if entry.id == invitation.chain {
             return Err(NodeError::AlreadyHere { id: entry.id }.into());
         }

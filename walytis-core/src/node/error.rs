@@ -78,6 +78,20 @@ pub enum NodeError {
         /// What was found.
         reason: String,
     },
+    /// Something else is being done with the chain.
+    #[error("chain {id} is being {what}")]
+    Busy {
+        /// The chain.
+        id: ChainId,
+        /// What is being done.
+        what: &'static str,
+    },
+    /// The secret of an invited chain is not here: the chain can be read, and no more.
+    #[error("this node has no access to chain {id}: its secret is not here")]
+    NoAccess {
+        /// The chain.
+        id: ChainId,
+    },
     /// Keys are needed and the vault is locked.
     #[error("the key vault is locked")]
     Locked,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::error::{NodeError, NodeResult};
-use super::lifecycle::{INVITATION_USES_MAX, Node};
+use super::lifecycle::{INVITATION_USES_MAX, Node, Seat};
 use super::records;
 use crate::fault::Fault;
 use crate::id::{ChainId, PeerId};
@@ -134,6 +134,9 @@ impl Node {
     /// [`NodeError`]; [`NodeError::Governed`] if an overlay decides who may join.
     pub async fn invite(&self, chain: &ChainId, options: InviteOptions) -> NodeResult<NewInvitation> {
         self.plain_chain(chain)?;
+        if matches!(self.seat(chain)?, Seat::Offline(_)) {
+            return Err(NodeError::NoAccess { id: *chain });
+        }
         let uses_left = options.uses.clamp(1, INVITATION_USES_MAX);
         let mut seed = zeroize::Zeroizing::new([0u8; 32]);
         self.parts().entropy.fill(seed.as_mut());
@@ -216,6 +219,9 @@ impl Node {
         self.plain_chain(chain)?;
         // The secret first: a locked vault must not cost a use.
         let secret = self.chain_secret(chain).await?;
+        if matches!(self.seat(chain)?, Seat::Offline(_)) {
+            return Err(NodeError::NoAccess { id: *chain }.into());
+        }
         let _turn = self.turn().await?;
         let Some(mut record) = self.invitation(chain, key).await? else {
             return self.honour_shared(chain, key, peer, secret).await;

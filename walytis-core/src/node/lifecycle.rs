@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::error::{NodeError, NodeResult};
@@ -92,6 +94,9 @@ struct Inner {
     turn: Semaphore,
     /// Moves when a join begins.
     joins: watch::Sender<u64>,
+    /// Long work, such as imports; ended by `stop`.
+    work: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// A chain of the node as its list shows it.
@@ -117,6 +122,10 @@ pub enum ChainState {
     Waiting,
     /// The locked vault keeps its secret back.
     Locked,
+    /// Open for reading: its secret is not here, as after an import without it.
+    Offline,
+    /// It is being imported.
+    Importing,
     /// It cannot be opened.
     Damaged {
         /// What was found.
@@ -157,6 +166,10 @@ pub(super) struct Slot {
 #[derive(Clone, Debug)]
 pub(super) enum Seat {
     Open(Chain),
+    /// Open without access.
+    Offline(Chain),
+    /// Being imported.
+    Importing,
     Waiting,
     Locked,
     Damaged(String),
@@ -176,6 +189,8 @@ impl Node {
             slots: Mutex::new(BTreeMap::new()),
             turn: Semaphore::new(1),
             joins: watch::Sender::default(),
+            work: TaskTracker::new(),
+            stop: CancellationToken::new(),
         };
         let node = Self { inner: Arc::new(inner) };
         node.load_author().await?;
@@ -253,7 +268,8 @@ impl Node {
     /// [`NodeError`]; also why a chain that exists is not open.
     pub fn chain_by_id(&self, id: &ChainId) -> NodeResult<Chain> {
         match self.seat(id)? {
-            Seat::Open(chain) => Ok(chain),
+            Seat::Open(chain) | Seat::Offline(chain) => Ok(chain),
+            Seat::Importing => Err(NodeError::Busy { id: *id, what: "imported" }),
             Seat::Waiting => Err(NodeError::Governed { id: *id }),
             Seat::Locked => Err(NodeError::Locked),
             Seat::Damaged(reason) => Err(NodeError::Damaged { id: *id, reason }),
@@ -325,6 +341,9 @@ impl Node {
     /// [`NodeError`].
     pub async fn delete_chain(&self, id: &ChainId) -> NodeResult<()> {
         let _turn = self.turn().await?;
+        if matches!(self.seat(id)?, Seat::Importing) {
+            return Err(NodeError::Busy { id: *id, what: "imported" });
+        }
         let entry = self.entry(id)?;
         let record = ChainRecord { deleting: true, name: entry.name, visibility: entry.visibility };
         let mut batch = Batch::new();
@@ -334,7 +353,7 @@ impl Node {
         if let Some(replication) = &self.parts().replication {
             replication.detach(id).await;
         }
-        if let Seat::Open(chain) = seat {
+        if let Seat::Open(chain) | Seat::Offline(chain) = seat {
             chain.core().shutdown().await;
         }
         self.finish_removal(id).await?;
@@ -346,12 +365,15 @@ impl Node {
     /// Ends everything in order: replication, then each chain with what it has begun; no task is left when it returns.
     /// Idempotent. Store, secrets and network belong to whoever opened them.
     pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.work.close();
+        self.inner.work.wait().await;
         self.inner.turn.close();
         if let Some(replication) = &self.parts().replication {
             replication.shutdown().await;
         }
         let open = |slot: &Slot| match &slot.seat {
-            Seat::Open(chain) => Some(chain.clone()),
+            Seat::Open(chain) | Seat::Offline(chain) => Some(chain.clone()),
             _ => None,
         };
         let chains: Vec<_> = self.slots().values().filter_map(open).collect();
@@ -360,6 +382,10 @@ impl Node {
 
     pub(super) fn joins_begun(&self) -> &watch::Sender<u64> {
         &self.inner.joins
+    }
+
+    pub(super) fn work(&self) -> (&TaskTracker, &CancellationToken) {
+        (&self.inner.work, &self.inner.stop)
     }
 
     pub(super) fn parts(&self) -> &NodeParts {
@@ -435,6 +461,11 @@ impl Slot {
                 Some(reason) => ChainState::Damaged { reason },
                 None => ChainState::Open,
             },
+            Seat::Offline(chain) => match chain.core().damage() {
+                Some(reason) => ChainState::Damaged { reason },
+                None => ChainState::Offline,
+            },
+            Seat::Importing => ChainState::Importing,
             Seat::Waiting => ChainState::Waiting,
             Seat::Locked => ChainState::Locked,
             Seat::Damaged(reason) => ChainState::Damaged { reason: reason.clone() },

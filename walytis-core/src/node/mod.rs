@@ -17,6 +17,7 @@ mod names;
 mod opening;
 mod records;
 mod shared;
+mod transfer;
 
 pub use error::{NodeError, NodeResult};
 pub use governed::{Governance, GovernedGenesis};
@@ -27,3 +28,4 @@ pub use invitation::{Honoured, InvitationError, InvitationRecord, InviteOptions,
 pub use lifecycle::{
     ChainEntry, ChainState, GenesisImport, INVITATION_USES_MAX, Listing, Node, NodeConfig, NodeParts, Replication,
 };
+pub use transfer::{ImportRequest, Imported};

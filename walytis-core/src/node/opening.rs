@@ -9,16 +9,19 @@ use super::governed::Governance;
 use super::join_record::JoinRecord;
 use super::lifecycle::{Node, Seat, Slot};
 use super::records::{self, ChainRecord};
-use crate::access::{AdmitAll, SecretAccess};
+use crate::access::{AdmissionPolicy, AdmitAll, ChainAccess, NoAccess, SecretAccess};
 use crate::block::{Block, Visibility};
 use crate::chain::{AuthorSlot, Chain, ChainCore, ChainParts, genesis_batch, remove_chain};
 use crate::id::ChainId;
 use crate::key::SigningKey;
 use crate::secret::{Secret, SecretBytes};
-use crate::store::{Durability, SecretError, StoreError};
+use crate::store::keys::Space;
+use crate::store::{Batch, Durability, KeyRange, SecretError, StoreError};
 
 /// Name of the author key's seed in the secret store.
 const AUTHOR: &str = "core/author";
+/// Why nothing can be added to a chain without its secret.
+const NO_ACCESS: &str = "this copy is for reading: its secret is not here; join the chain to take part";
 /// What the names of chain secrets begin with.
 const CHAIN_SECRETS: &str = "core/chain/";
 
@@ -79,11 +82,7 @@ impl Node {
 
     /// Opens a plain chain; what prevents it is noted in its slot.
     pub(super) async fn try_open(&self, id: ChainId, visibility: Visibility) {
-        let opened = match self.plain_governance(&id, visibility).await {
-            Ok(governance) => self.open_chain(&id, visibility, governance).await,
-            Err(error) => Err(error),
-        };
-        let seat = match opened {
+        let seat = match self.open_plain(&id, visibility).await {
             Ok(_) => return,
             Err(NodeError::Locked) => Seat::Locked,
             Err(error) => {
@@ -96,15 +95,45 @@ impl Node {
         }
     }
 
-    pub(super) async fn plain_governance(&self, id: &ChainId, visibility: Visibility) -> NodeResult<Governance> {
+    /// Opens a stored plain chain: without its secret for reading only.
+    pub(super) async fn open_plain(&self, id: &ChainId, visibility: Visibility) -> NodeResult<Chain> {
         let access = match visibility {
-            Visibility::Public => SecretAccess::public(id),
-            _ => {
-                let missing = || NodeError::Damaged { id: *id, reason: "its secret is missing".to_owned() };
-                SecretAccess::invited(id, &self.chain_secret(id).await?.ok_or_else(missing)?)
-            }
+            Visibility::Public => Some(SecretAccess::public(id)),
+            _ => self.chain_secret(id).await?.map(|secret| SecretAccess::invited(id, &secret)),
         };
-        Ok(Governance { access: Arc::new(access), policy: Arc::new(AdmitAll::default()), signer: None })
+        let policy = Arc::new(AdmitAll::default());
+        if let Some(access) = access {
+            let governance = Governance { access: Arc::new(access), policy, signer: None };
+            return self.open_chain(id, visibility, governance).await;
+        }
+        let core = ChainCore::open(self.chain_parts(id, visibility, Arc::new(NoAccess::default()), policy)).await?;
+        let chain = Chain::new(core, self.author_slot().clone(), self.owner()).read_only(NO_ACCESS);
+        if let Some(slot) = self.slots().get_mut(id) {
+            slot.seat = Seat::Offline(chain.clone());
+        }
+        Ok(chain)
+    }
+
+    /// Returns what a chain is opened with.
+    pub(super) fn chain_parts(
+        &self,
+        id: &ChainId,
+        visibility: Visibility,
+        access: Arc<dyn ChainAccess>,
+        policy: Arc<dyn AdmissionPolicy>,
+    ) -> ChainParts {
+        let parts = self.parts();
+        ChainParts {
+            id: *id,
+            visibility,
+            store: Arc::clone(&parts.store),
+            blobs: Arc::clone(&parts.blobs),
+            access,
+            policy,
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            settings: parts.config.chain,
+        }
     }
 
     /// Opens a stored chain, sets its slot and attaches it.
@@ -114,20 +143,9 @@ impl Node {
         visibility: Visibility,
         governance: Governance,
     ) -> NodeResult<Chain> {
-        let parts = self.parts();
-        let core = ChainCore::open(ChainParts {
-            id: *id,
-            visibility,
-            store: Arc::clone(&parts.store),
-            blobs: Arc::clone(&parts.blobs),
-            access: governance.access,
-            policy: governance.policy,
-            clock: Arc::clone(&parts.clock),
-            entropy: Arc::clone(&parts.entropy),
-            settings: parts.config.chain,
-        })
-        .await?;
-        let author = match (visibility, governance.signer) {
+        let Governance { access, policy, signer } = governance;
+        let core = ChainCore::open(self.chain_parts(id, visibility, access, policy)).await?;
+        let author = match (visibility, signer) {
             (_, Some(signer)) => signer.into(),
             (Visibility::Governed, None) => AuthorSlot::default(),
             _ => self.author_slot().clone(),
@@ -136,10 +154,19 @@ impl Node {
         if let Some(slot) = self.slots().get_mut(id) {
             slot.seat = Seat::Open(chain.clone());
         }
-        if let Some(replication) = &parts.replication {
+        if let Some(replication) = &self.parts().replication {
             replication.attach(core).await;
         }
         Ok(chain)
+    }
+
+    /// Gives a chain that is here for reading only its secret, and opens it anew.
+    pub(super) async fn grant(&self, id: &ChainId, secret: &Secret<32>) -> NodeResult<Chain> {
+        let _turn = self.turn().await?;
+        let Seat::Offline(chain) = self.seat(id)? else { return Err(NodeError::AlreadyHere { id: *id }) };
+        self.parts().secrets.put(&secret_name(id), SecretBytes::new(secret.expose().to_vec())).await?;
+        chain.core().shutdown().await;
+        self.open_plain(id, Visibility::Invited).await
     }
 
     pub(super) async fn take_in(
@@ -152,7 +179,10 @@ impl Node {
     ) -> NodeResult<Chain> {
         let id = genesis.chain();
         if self.slots().contains_key(&id) {
-            return Err(NodeError::AlreadyHere { id });
+            return match (self.seat(&id)?, &secret) {
+                (Seat::Offline(_), Some(secret)) => self.grant(&id, secret).await,
+                _ => Err(NodeError::AlreadyHere { id }),
+            };
         }
         if let (Visibility::Invited, Some(secret)) = (visibility, &secret) {
             // Before the record: a chain without its secret would be useless, a secret without a chain is swept away.
@@ -166,8 +196,7 @@ impl Node {
             }
             return Err(error);
         }
-        let governance = self.plain_governance(&id, visibility).await?;
-        self.open_chain(&id, visibility, governance).await
+        self.open_plain(&id, visibility).await
     }
 
     /// Stores genesis block, record, name and what is to come in one commit, and lists the chain.
@@ -210,6 +239,15 @@ impl Node {
         }
         batch.delete_range(records::invitations(id));
         batch.delete(records::join(id));
+        parts.store.commit(batch, Durability::Flushed).await?;
+        // The record goes last: a crash before that makes the next start do all of this again.
+        let rows = KeyRange::prefix(&Space::Chain.key(&[id.digest()]));
+        for range in [rows, records::invitations(id)] {
+            if let Err(error) = parts.store.reclaim(range).await {
+                warn!(chain = ?id, %error, "the space of a removed chain could not be given back");
+            }
+        }
+        let mut batch = Batch::new();
         batch.delete(records::chain(id));
         Ok(parts.store.commit(batch, Durability::Flushed).await?)
     }
@@ -237,7 +275,7 @@ pub(super) fn secret_name(id: &ChainId) -> String {
 }
 
 /// Returns an error with its causes in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
+pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -234,6 +234,15 @@ pub trait KvStore: Send + Sync + fmt::Debug {
     /// [`StoreError`].
     async fn size_bytes(&self) -> Result<u64, StoreError>;
 
+    /// Gives the space of removed keys of `range` back, and destroys what they held, as far as the store can. Takes as long
+    /// as rewriting the range; other calls go on meanwhile. May do nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is lost.
+    async fn reclaim(&self, _range: KeyRange) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Flushes and closes; every later call fails with [`StoreError::Closed`]. Idempotent.
     ///
     /// # Errors

@@ -11,13 +11,13 @@ use crate::limits::BLOB_LINKS;
 
 /// A subtree, as its parent sees it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Child {
+pub(crate) struct Child {
     /// Its CID.
-    pub(super) id: BlobId,
+    pub(crate) id: BlobId,
     /// Bytes of content below it.
-    pub(super) content_len: u64,
+    pub(crate) content_len: u64,
     /// Bytes of all its nodes, leaves included (`Tsize`).
-    pub(super) dag_len: u64,
+    pub(crate) dag_len: u64,
 }
 
 /// Returns the root of the balanced tree over these leaves, in order; nothing when there is none.
@@ -30,7 +30,8 @@ pub(super) fn root(leaves: Vec<Child>) -> Option<Child> {
     level.pop()
 }
 
-fn parent_of(children: &[Child]) -> Child {
+/// Returns the inner node over these children, at most [`BLOB_LINKS`].
+pub(crate) fn parent_of(children: &[Child]) -> Child {
     let node = encode_node(children);
     let sum = |part: fn(&Child) -> u64| children.iter().map(part).sum::<u64>();
     Child {
@@ -41,7 +42,7 @@ fn parent_of(children: &[Child]) -> Child {
 }
 
 /// Encodes a dag-pb node whose data is a UnixFS file without own bytes.
-pub(super) fn encode_node(children: &[Child]) -> Vec<u8> {
+pub(crate) fn encode_node(children: &[Child]) -> Vec<u8> {
     let mut node = Vec::new();
     for child in children {
         // PBNode.Links = 2 { Hash = 1, Name = 2, Tsize = 3 }

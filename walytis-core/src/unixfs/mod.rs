@@ -12,4 +12,5 @@ mod manifest;
 mod tests;
 
 pub use builder::ManifestBuilder;
+pub(crate) use dag_pb::{Child, encode_node, parent_of};
 pub use manifest::{BlobManifest, LeafError, ManifestError};

@@ -10,6 +10,7 @@ mod node;
 mod offchain;
 mod problem;
 mod stream;
+mod transfer;
 mod upload;
 mod vault;
 
@@ -21,6 +22,7 @@ use axum::middleware;
 
 pub use guard::{Guard, Token};
 pub(crate) use problem::Problem;
+pub(crate) use transfer::COUNTS;
 
 use crate::app::App;
 
@@ -44,6 +46,7 @@ pub fn router(app: Arc<App>, guard: Guard) -> Router {
             node::routes()
                 .merge(vault::routes())
                 .merge(chains::routes())
+                .merge(transfer::routes())
                 .merge(identities::routes())
                 .merge(offchain::routes()),
         )

@@ -126,6 +126,8 @@ impl App {
         self.need_network()?;
         let mut joined = join(&self.node, &self.network, &*self.entropy, &token, &name).await?;
         let report = |now: JoinProgress| view::Progress {
+            bytes_done: 0,
+            bytes_total: 0,
             step: "fetching blocks".into(),
             blocks_done: now.blocks,
             blocks_total: now.blocks_total,
@@ -222,7 +224,7 @@ impl App {
         Ok(OpenContent { id: id.to_string(), size: info.size, reader: chain.content(&id).await? })
     }
 
-    async fn entry_view(&self, entry: &ChainEntry) -> Result<view::Chain, Failure> {
+    pub(super) async fn entry_view(&self, entry: &ChainEntry) -> Result<view::Chain, Failure> {
         match self.node.chain_by_id(&entry.id) {
             Ok(chain) => chain_view(&chain, &entry.name, entry.visibility).await,
             Err(_) => Ok(view::Chain {

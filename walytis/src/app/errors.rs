@@ -41,6 +41,10 @@ impl From<NodeError> for Failure {
                 (Kind::Refused, "use walytis identity and walytis offchain for identities, walytis chain for chains")
             }
             NodeError::Damaged { .. } => (Kind::Failed, "delete it with walytis chain delete and join it again"),
+            NodeError::Busy { .. } => (Kind::Refused, "wait until it is done, or stop it"),
+            NodeError::NoAccess { .. } => {
+                (Kind::Refused, "join the chain by an invitation, or import a file with access")
+            }
             NodeError::Locked => (Kind::Locked, UNLOCK_HINT),
             NodeError::WrongChain { .. } | NodeError::Genesis(_) => (Kind::Refused, "ask for another invitation"),
             _ => (Kind::Failed, "check the disk, its free space and permissions"),

@@ -127,13 +127,18 @@ impl App {
         let parsed: Result<IdentityToken, _> = request.token.parse();
         parsed.map_err(|error| Failure::usage(error, "copy the invitation again, as one argument"))?;
         self.need_network()?;
-        let step = view::Progress { step: "asking a controller".into(), blocks_done: 0, blocks_total: 0 };
+        let step = view::Progress { step: "asking a controller".into(), ..view::Progress::default() };
         // A full queue only means that the reader is slow.
         let _slow = progress.try_send(step);
         let did = self.identities.join(&request.token, request.name.as_deref(), &host_name()).await?;
         self.ledgers.watch(&self.identities, did).await?;
         let blocks_done = self.identities.identity(&did)?.chain().count().await?;
-        let step = view::Progress { step: "joined".into(), blocks_done, blocks_total: blocks_done };
+        let step = view::Progress {
+            step: "joined".into(),
+            blocks_done,
+            blocks_total: blocks_done,
+            ..view::Progress::default()
+        };
         let _slow = progress.try_send(step);
         Ok(identity(&self.identities.show(&did)?))
     }

@@ -8,6 +8,7 @@ mod errors;
 mod identities;
 mod log;
 mod private;
+mod transfer;
 mod vault;
 
 use std::fmt;

@@ -236,12 +236,47 @@ pub enum Chain {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Write a chain to a CAR file, which standard tools read
+    Export(ExportArgs),
+    /// Read a chain from a CAR file, verifying every block
+    Import(ImportArgs),
     /// Show the blocks without children
     Heads {
         /// Name, id or unambiguous prefix
         #[arg(value_name = "C")]
         chain: String,
     },
+}
+
+/// `walytis chain export`.
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// Name, id or unambiguous prefix
+    #[arg(value_name = "C")]
+    pub chain: String,
+    /// The file; - for standard output
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Leave out the contents that stand beside their blocks
+    #[arg(long)]
+    pub no_contents: bool,
+    /// Put the chain's secret into the file: whoever has it can read and write the chain for ever
+    #[arg(long)]
+    pub with_access: bool,
+    /// Write over an existing file
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `walytis chain import`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// The file; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Local name of a new chain [default: the one it was created with]
+    #[arg(long)]
+    pub name: Option<String>,
 }
 
 /// Which blocks `log` shows.

@@ -4,7 +4,7 @@ use walytis_core::clock::{Clock as _, SystemClock};
 
 use super::args::{Chain, Filter};
 use super::client::{ApiRequest, Client, StreamEvent};
-use super::{input, output::Output};
+use super::{input, output::Output, transfer};
 use crate::failure::Failure;
 use crate::view;
 
@@ -56,6 +56,8 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
             let response = client.send(ApiRequest::get(&["chains", &chain, "blocks", &block, "content"])).await?;
             output.content(response, file.as_deref()).await?;
         }
+        Chain::Export(args) => transfer::export(args, client, output).await?,
+        Chain::Import(args) => transfer::import(args, client, output).await?,
         Chain::Heads { chain } => {
             let heads: view::Heads = client.call(ApiRequest::get(&["chains", &chain, "heads"])).await?;
             output.value(&heads, || heads.heads.join("\n"));

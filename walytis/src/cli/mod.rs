@@ -8,6 +8,7 @@ mod input;
 mod offchain;
 mod output;
 mod secret;
+mod transfer;
 mod vault;
 
 use std::process::ExitCode;

@@ -110,12 +110,17 @@ impl Output {
         }
         let mut slot = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let bar = slot.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} blocks");
+            let unit = if progress.blocks_total > 0 { "{pos}/{len} blocks" } else { "{bytes}/{total_bytes}" };
+            let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {unit}"));
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
             if let Ok(style) = style { bar.with_style(style) } else { bar }
         });
-        bar.set_length(progress.blocks_total);
-        bar.set_position(progress.blocks_done);
+        let (done, total) = match progress.blocks_total {
+            0 => (progress.bytes_done, progress.bytes_total),
+            total => (progress.blocks_done, total),
+        };
+        bar.set_length(total);
+        bar.set_position(done);
         bar.set_message(progress.step.clone());
     }
 

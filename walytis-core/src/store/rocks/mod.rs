@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rocksdb::{DB, ErrorKind, IteratorMode, ReadOptions, ReadTier};
+use rocksdb::{BottommostLevelCompaction, CompactOptions, DB, ErrorKind, IteratorMode, ReadOptions, ReadTier};
 
 use super::schema::open_schema;
 use super::{Batch, Direction, Durability, KeyRange, KvStore, StoreError};
@@ -194,6 +194,19 @@ impl KvStore for RocksStore {
         blocking(move || {
             shared.with_db(|_| Ok(()))?;
             open::folder_bytes(&shared.directory)
+        })
+        .await
+    }
+
+    async fn reclaim(&self, range: KeyRange) -> Result<(), StoreError> {
+        self.read(move |db| {
+            // The log and the memtable hold the removed values too; both go with the flush.
+            db.flush()?;
+            let mut options = CompactOptions::default();
+            options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+            options.set_exclusive_manual_compaction(false);
+            db.compact_range_opt(Some(range.start), range.end, &options);
+            Ok(())
         })
         .await
     }

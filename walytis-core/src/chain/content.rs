@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +30,23 @@ pub trait BlobFetcher: Send + Sync + fmt::Debug {
     /// # Errors
     /// Why it cannot be had now, in a few words.
     async fn fetch(&self, chain: ChainId, wanted: WantedBlob) -> Result<(), &'static str>;
+
+    /// Asks connected peers for one part of what `chain` holds: leaf `index` of a blob, or the block file that the raw
+    /// name `blob` is the id of, as its leaf 0. The part has this SHA-256 digest. `patience` is how long to wait for a peer
+    /// that was not asked yet. By default there is nobody to ask.
+    ///
+    /// # Errors
+    /// Why it cannot be had now, in a few words.
+    async fn fetch_part(
+        &self,
+        _chain: ChainId,
+        _blob: BlobId,
+        _index: u32,
+        _digest: [u8; 32],
+        _patience: Duration,
+    ) -> Result<Bytes, &'static str> {
+        Err("there is nobody to ask")
+    }
 }
 
 /// Content that is ready to stand in a block.

@@ -9,9 +9,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::content::BlobFetcher;
+use super::repair::{self, RepairProgress, RepairReport};
 use super::schema::{self, Keys, Tag, id_at_end, read_blob};
 use super::table::{Table, behind};
-use super::task::{self, Command};
+use super::task::{self, Command, RepairJob};
 use super::write::Written;
 use super::{content, intake, verify, write};
 use crate::access::{AdmissionPolicy, ChainAccess};
@@ -191,6 +192,7 @@ pub(super) struct Inner {
     pub(super) intake: Semaphore,
     pub(super) stop: CancellationToken,
     commands: mpsc::Sender<Command>,
+    repairs: mpsc::Sender<RepairJob>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -241,8 +243,16 @@ impl ChainCore {
             }
             table.keep_mark().await;
         }
-        let fetch_mode = table.fetch_mode().await?;
+        let fetch_mode = match table.fetch_mode().await {
+            Ok(mode) => mode,
+            Err(_) if table.damage.is_set() => {
+                table.keep_mark().await;
+                FetchMode::OnDemand
+            }
+            Err(error) => return Err(error),
+        };
         let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (repairs, jobs) = mpsc::channel(1);
         let summary = tip.summary();
         let inner = Arc::new(Inner {
             id: parts.id,
@@ -264,9 +274,10 @@ impl ChainCore {
             intake: Semaphore::new(1),
             stop: CancellationToken::new(),
             commands,
+            repairs,
             task: tokio::sync::Mutex::new(None),
         });
-        let task = tokio::spawn(task::run(Arc::clone(&inner), tip, receiver));
+        let task = tokio::spawn(task::run(Arc::clone(&inner), tip, receiver, jobs));
         *inner.task.lock().await = Some(task);
         Ok(Self { inner })
     }
@@ -530,6 +541,31 @@ impl ChainCore {
         self.inner.commands.send(command).await.map_err(|_| LedgerError::Closed)
     }
 
+    /// Checks everything that is stored of the chain and makes it whole again as far as that is possible: from its own
+    /// blocks, and with what connected peers still have. The chain is read-only meanwhile, and afterwards if it is not
+    /// whole. Cancel-safe: dropped, it goes on in the chain's task.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; the repair can be repeated.
+    pub async fn repair(&self, progress: watch::Sender<RepairProgress>) -> Result<RepairReport, LedgerError> {
+        if self.is_closed() {
+            return Err(LedgerError::Closed);
+        }
+        let (reply, answer) = oneshot::channel();
+        let job = RepairJob { progress, reply };
+        self.inner.repairs.send(job).await.map_err(|_| LedgerError::Closed)?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Repairs what can be repaired of a chain that cannot be opened, from its own blocks; then it opens, read-only, and
+    /// [`Self::repair`] does the rest. Nobody may have the chain open.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; the repair can be repeated.
+    pub async fn repair_rows(parts: &ChainParts) -> Result<RepairReport, LedgerError> {
+        repair_closed(parts, &watch::Sender::default(), &CancellationToken::new()).await
+    }
+
     /// Finishes what was begun, flushes, ends the task. Idempotent.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
@@ -551,6 +587,30 @@ impl ChainCore {
         content::remove_all(&*self.inner.blobs, self.inner.id).await?;
         self.inner.table.clear().await
     }
+}
+
+/// Repairs what can be repaired of a chain that is not open, without peers; its mark stays, so that it opens read-only.
+pub(crate) async fn repair_closed(
+    parts: &ChainParts,
+    progress: &watch::Sender<RepairProgress>,
+    stop: &CancellationToken,
+) -> Result<RepairReport, LedgerError> {
+    let table = Table::new(parts.id, Arc::clone(&parts.store));
+    table.load_mark().await?;
+    if !table.damage.is_set() {
+        table.mark("it could not be opened".to_owned());
+    }
+    table.keep_mark().await;
+    let work = repair::Parts {
+        chain: parts.id,
+        table: &table,
+        blobs: &*parts.blobs,
+        fetcher: None,
+        entropy: &parts.entropy,
+        progress,
+        stop,
+    };
+    Ok(repair::run(work).await?.0)
 }
 
 /// Removes the blobs of a chain that is not open, and returns the batch that removes the rest.

@@ -41,6 +41,16 @@ impl Damage {
         })
     }
 
+    /// The chain is whole again.
+    pub(super) fn clear(&self) {
+        self.0.send_replace(None);
+    }
+
+    /// Says why the chain is not whole yet.
+    pub(super) fn replace(&self, reason: String) {
+        self.0.send_replace(Some(reason));
+    }
+
     /// Returns a view that moves when the mark is set or cleared.
     pub(super) fn watch(&self) -> watch::Receiver<Option<String>> {
         self.0.subscribe()

@@ -51,4 +51,9 @@ impl Heads {
             self.by_arrival.remove(&(*arrival, *id));
         }
     }
+
+    /// Returns the heads with their generations and arrival numbers, ascending.
+    pub(super) fn places(&self) -> impl Iterator<Item = (BlockId, u64, u64)> + '_ {
+        self.by_id.iter().map(|(id, (generation, arrival))| (*id, *generation, *arrival))
+    }
 }

@@ -44,6 +44,16 @@ impl Table {
         }
     }
 
+    /// Returns the store itself, for a repair: what is read is not noted, what is written not refused.
+    pub(super) const fn store(&self) -> &Arc<dyn KvStore> {
+        &self.store
+    }
+
+    /// Forgets the nodes in memory.
+    pub(super) fn forget(&self) {
+        *self.cache() = NodeCache::default();
+    }
+
     /// Returns why the chain is damaged, if it is.
     pub(super) fn damage(&self) -> Option<String> {
         self.damage.reason()

@@ -1,14 +1,15 @@
 //! The task that owns what changes of a chain.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tracing::warn;
 
 use super::admit::Admissions;
 use super::core::{Admitted, Held, Inner, Offered};
+use super::repair::{self, RepairProgress, RepairReport};
 use super::skeletons::SkeletonWalk;
 use super::stage::{Stage, Tip};
 use super::write::{self, Prepared, Written};
@@ -60,6 +61,15 @@ enum Staged {
     },
 }
 
+/// A wish for a repair.
+#[derive(Debug)]
+pub(super) struct RepairJob {
+    /// Told how far it is.
+    pub(super) progress: watch::Sender<RepairProgress>,
+    /// Gets what came of it.
+    pub(super) reply: oneshot::Sender<Result<RepairReport, LedgerError>>,
+}
+
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) core: Arc<Inner>,
@@ -71,7 +81,12 @@ pub(super) struct Task {
 }
 
 /// Runs until the chain is shut down.
-pub(super) async fn run(core: Arc<Inner>, tip: Tip, mut commands: mpsc::Receiver<Command>) {
+pub(super) async fn run(
+    core: Arc<Inner>,
+    tip: Tip,
+    mut commands: mpsc::Receiver<Command>,
+    mut repairs: mpsc::Receiver<RepairJob>,
+) {
     let stop = core.stop.clone();
     let mut changes = core.policy.changes();
     let mut policy_lives = true;
@@ -88,6 +103,7 @@ pub(super) async fn run(core: Arc<Inner>, tip: Tip, mut commands: mpsc::Receiver
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
+            Some(job) = repairs.recv() => task.repair(job, &mut commands).await,
             Ok(()) = damage.changed() => task.core.table.keep_mark().await,
             command = commands.recv() => match command {
                 Some(command) => {
@@ -118,6 +134,69 @@ pub(super) async fn run(core: Arc<Inner>, tip: Tip, mut commands: mpsc::Receiver
 }
 
 impl Task {
+    /// Repairs the chain; nothing else is done with it meanwhile.
+    async fn repair(&mut self, job: RepairJob, commands: &mut mpsc::Receiver<Command>) {
+        self.flush().await;
+        let core = Arc::clone(&self.core);
+        core.table.mark("a repair of it was begun".to_owned());
+        // Stored before anything is changed: a crash leaves a chain that is read-only until the next repair.
+        core.table.keep_mark().await;
+        let fetcher = core.fetcher.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let parts = repair::Parts {
+            chain: core.id,
+            table: &core.table,
+            blobs: &*core.blobs,
+            fetcher,
+            entropy: &core.entropy,
+            progress: &job.progress,
+            stop: &core.stop,
+        };
+        let mut work = Box::pin(repair::run(parts));
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut work => break done,
+                // The mark refuses what comes now; this came in the same moment.
+                Some(command) = commands.recv() => refuse(command),
+            }
+        };
+        drop(work);
+        let done = match done {
+            Ok((report, tip)) => {
+                self.take_over(tip);
+                self.settle(&report).await;
+                Ok(report)
+            }
+            Err(error) => Err(error),
+        };
+        // Whoever asked may have gone.
+        let _gone = job.reply.send(done);
+    }
+
+    /// Works on with what the repair found.
+    fn take_over(&mut self, tip: Option<Tip>) {
+        self.core.table.forget();
+        if let Some(tip) = tip {
+            self.tip = tip;
+            self.core.arrivals.send_replace(self.tip.arrival);
+            self.core.summary.send_replace(self.tip.summary());
+        }
+    }
+
+    /// Removes the mark of a whole chain, or says what it lacks.
+    async fn settle(&self, report: &RepairReport) {
+        let damage = &self.core.table.damage;
+        if report.whole {
+            damage.clear();
+        } else if let Some(problem) = &report.problem {
+            damage.replace(problem.clone());
+        } else {
+            let (blocks, contents) = (report.missing_blocks, report.missing_contents);
+            damage.replace(format!("{blocks} blocks are missing and {contents} contents are damaged"));
+        }
+        self.core.table.keep_mark().await;
+    }
+
     /// Stages this command and those that wait behind it, commits once, answers all.
     async fn handle_group(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) {
         let mut next = Some(first);
@@ -279,6 +358,15 @@ impl Task {
         if let Err(error) = self.core.table.commit(batch, Durability::Flushed).await {
             warn!(chain = ?self.core.id, %error, "flush failed");
         }
+    }
+}
+
+/// Answers a command that came while the chain is being repaired.
+fn refuse(command: Command) {
+    let error = || LedgerError::Damaged { reason: "it is being repaired".to_owned() };
+    match command {
+        Command::Append { reply, .. } => drop(reply.send(Err(error()))),
+        Command::Offer { reply, .. } => drop(reply.send(Err(error()))),
     }
 }
 

@@ -16,6 +16,7 @@ mod lifecycle;
 mod names;
 mod opening;
 mod records;
+mod repairing;
 mod shared;
 mod transfer;
 

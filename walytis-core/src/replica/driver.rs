@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -20,11 +21,12 @@ use tracing::debug;
 use super::blobs::BlobInput;
 use super::catch_up::backoff;
 use super::chain::{ChainInput, ChainTask};
+use super::desk::Desk;
 use super::line::Traffic;
 use super::link;
 use crate::chain::{BlobFetcher, ChainCore, WantedBlob};
 use crate::clock::Entropy;
-use crate::id::{ChainId, PeerId};
+use crate::id::{BlobId, ChainId, PeerId};
 use crate::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol};
 use crate::node::Replication;
 
@@ -117,13 +119,14 @@ impl Replicator {
             core: core.clone(),
             inbox,
             blobs: blobs.clone(),
+            desk: Arc::default(),
             traffic: Arc::default(),
             status: watch::Sender::default(),
             epoch: Arc::new(AtomicU64::new(0)),
             stop: self.shared.stop.child_token(),
             task: Arc::default(),
         };
-        core.set_fetcher(Some(Arc::new(Fetcher { chain: core.id(), blobs })));
+        core.set_fetcher(Some(Arc::new(Fetcher { chain: core.id(), blobs, desk: Arc::clone(&entry.desk) })));
         let chain = ChainTask::new(Arc::clone(&self.shared), &entry);
         let task = tokio::spawn(chain.run(inputs, blob_inputs));
         *entry.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -230,6 +233,7 @@ pub(crate) struct ChainEntry {
     pub(crate) core: ChainCore,
     pub(crate) inbox: mpsc::Sender<ChainInput>,
     pub(crate) blobs: mpsc::Sender<BlobInput>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) status: watch::Sender<SyncStatus>,
     /// Counts changes of rights.
@@ -255,6 +259,7 @@ impl ChainEntry {
 struct Fetcher {
     chain: ChainId,
     blobs: mpsc::Sender<BlobInput>,
+    desk: Arc<Desk>,
 }
 
 #[async_trait]
@@ -266,6 +271,20 @@ impl BlobFetcher for Fetcher {
         let (reply, done) = oneshot::channel();
         self.blobs.send(BlobInput::Fetch { wanted, reply }).await.map_err(|_| "the chain is closed")?;
         done.await.map_err(|_| "the chain is closed")?
+    }
+
+    async fn fetch_part(
+        &self,
+        chain: ChainId,
+        blob: BlobId,
+        index: u32,
+        digest: [u8; 32],
+        patience: Duration,
+    ) -> Result<Bytes, &'static str> {
+        if chain != self.chain {
+            return Err("it belongs to another chain");
+        }
+        self.desk.fetch(blob, index, digest, patience).await
     }
 }
 

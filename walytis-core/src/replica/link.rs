@@ -426,6 +426,7 @@ impl Link {
         let up = ChainInput::Up { line: line.clone(), serve: serve.clone() };
         // A chain whose task is gone is being detached; the next change closes the channel.
         drop(entry.inbox.send(up).await);
+        entry.desk.up(line.clone());
         drop(entry.blobs.send(BlobInput::Up(line)).await);
         self.by_chain.insert(chain, channel);
         self.channels.insert(channel, Open { entry, serve, serve_blobs, stop });
@@ -445,6 +446,7 @@ impl Link {
         let peer = self.peer.clone();
         // As in `establish`: a chain without a task needs not be told.
         drop(open.entry.inbox.send(ChainInput::Down { peer: peer.clone(), channel }).await);
+        open.entry.desk.down(&peer, channel);
         drop(open.entry.blobs.send(BlobInput::Down { peer, channel }).await);
     }
 
@@ -460,6 +462,7 @@ impl Link {
             Message::ManifestAsk { blob, from } => return open.ask(BlobRequest::Manifest { blob, from }),
             Message::LeafAsk { blob, index } => return open.ask(BlobRequest::Leaf { blob, index }),
             Message::Manifest { .. } | Message::Leaf { .. } | Message::NoBlob { .. } => {
+                let Some(message) = open.entry.desk.take(&peer, message) else { return Ok(()) };
                 drop(open.entry.blobs.send(BlobInput::Message { peer, channel, message }).await);
                 return Ok(());
             }

@@ -10,12 +10,14 @@
 //! - `codec_v1`, `gossip_v1`: what travels; `docs/formats/sync.md` has the byte tables.
 //! - `keys`: what is derived from a chain's secrets.
 //! - `catch_up`: from whom to fetch next; retries and back-off. `quiet`: when to repeat the heads.
+//! - `desk`: single parts asked for by name, for repair.
 //! - `driver`, `link`, `line`, `chain`, `serve`, `blobs`, `gossip`: the tasks that own the machines and do the I/O.
 
 mod blobs;
 mod catch_up;
 mod chain;
 mod codec_v1;
+mod desk;
 mod driver;
 mod gossip;
 mod gossip_v1;

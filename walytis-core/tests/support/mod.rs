@@ -57,6 +57,16 @@ pub struct Peer {
     pub clock: Arc<ManualClock>,
 }
 
+impl Disk {
+    pub fn store(&self) -> &Arc<MemoryStore> {
+        &self.store
+    }
+
+    pub fn blobs(&self) -> &Arc<MemoryBlobs> {
+        &self.blobs
+    }
+}
+
 impl World {
     pub fn new() -> Self {
         Self { hub: MemoryHub::new(), clock: Arc::new(ManualClock::new(1_000_000)) }

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::access::Access;
 use crate::chain::ChainCore;
-use crate::id::BlobId;
+use crate::id::{BlobId, BlockId};
 use crate::ledger::LedgerError;
 use crate::limits::BLOB_LEAF;
 use crate::replica::codec_v1::{MANIFEST_PART, Message};
@@ -100,6 +100,12 @@ impl BlobServeTask {
         } else {
             Err(BlobStoreError::Missing)
         };
+        if let (Err(BlobStoreError::Missing), BlobId::Raw(digest), 0) = (&read, blob, index)
+            && let Some(bytes) = self.core.file(&BlockId::from_digest(digest)).await?
+        {
+            // A block file is the raw block of its id: somebody repairs the chain.
+            return Ok(Message::Leaf { blob, index, bytes });
+        }
         match read {
             Ok(bytes) => Ok(Message::Leaf { blob, index, bytes }),
             Err(BlobStoreError::Missing) => Ok(Message::NoBlob { blob, index }),

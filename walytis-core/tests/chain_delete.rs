@@ -88,7 +88,6 @@ async fn a_deleted_chain_gives_its_space_back_and_none_of_its_bytes_stay() {
     drop(follower);
     node.delete_chain(&id).await.unwrap();
     let after = bytes(folder.path());
-    println!("bytes: {before} before, {full} with the chain, {after} after");
     assert!(after < before + 100_000, "{before} before, {full} with the chain, {after} after");
     assert_eq!(store.size_bytes().await.unwrap(), bytes(&folder.path().join("store")));
     for marker in [&inside[..32], &beside[..32], topic.as_str().as_bytes()] {

@@ -72,6 +72,9 @@ pub struct ChainDetail {
     pub store_bytes: u64,
     /// Why the chain is damaged and read-only, if it is.
     pub damaged: Option<String>,
+    /// This node can take part; without access the chain is a copy for reading.
+    #[serde(default)]
+    pub access: bool,
 }
 
 /// `chain export`.
@@ -87,6 +90,37 @@ pub struct Exported {
     pub contents: u64,
     /// Such contents that are not in it.
     pub missing_contents: u64,
+}
+
+/// `chain repair`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// Id.
+    pub id: String,
+    /// Local name.
+    pub name: String,
+    /// Nothing is missing: the chain can be written again.
+    pub whole: bool,
+    /// Blocks that are here and verified.
+    pub blocks: u64,
+    /// Lost blocks that peers sent.
+    pub fetched_blocks: u64,
+    /// Rows that were rewritten or removed.
+    pub rows: u64,
+    /// Contents that were read and verified.
+    pub contents: u64,
+    /// Damaged parts of contents that peers sent.
+    pub fetched_leaves: u64,
+    /// Contents that are still to be fetched, as on a whole chain.
+    pub wanted_contents: u64,
+    /// Blocks that are still lost.
+    pub missing_blocks: u64,
+    /// Contents that are still damaged.
+    pub missing_contents: u64,
+    /// Some of those.
+    pub missing: Vec<String>,
+    /// What else keeps the chain from being whole.
+    pub problem: Option<String>,
 }
 
 /// `chain import`.

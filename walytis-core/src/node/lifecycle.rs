@@ -303,17 +303,17 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; then nothing is left behind.
     pub async fn import_genesis(&self, import: GenesisImport) -> NodeResult<Chain> {
-        self.import(import, None).await
+        self.take_genesis(import, None).await
     }
 
     /// As [`Self::import_genesis`], as the beginning of a join: a restart goes on with it.
     pub(crate) async fn import_join(&self, import: GenesisImport, join: &JoinRecord) -> NodeResult<Chain> {
-        let chain = self.import(import, Some(join)).await?;
+        let chain = self.take_genesis(import, Some(join)).await?;
         self.inner.joins.send_modify(|count| *count = count.wrapping_add(1));
         Ok(chain)
     }
 
-    async fn import(&self, import: GenesisImport, join: Option<&JoinRecord>) -> NodeResult<Chain> {
+    async fn take_genesis(&self, import: GenesisImport, join: Option<&JoinRecord>) -> NodeResult<Chain> {
         let GenesisImport { expected, file, secret, name } = import;
         check_name(&name)?;
         let genesis = UnverifiedBlock::decode(file)?;

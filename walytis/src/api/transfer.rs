@@ -1,4 +1,4 @@
-//! `/v1/chains/…/export` and `/v1/chains/import`: chains as files.
+//! `/v1/chains/…/export`, `/v1/chains/import`, `/v1/chains/…/repair`: chains as files, and their repair.
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -10,7 +10,7 @@ use http::header;
 use tokio_util::io::ReaderStream;
 use walytis_core::carrier::ExportOptions;
 
-use super::Shared;
+use super::{Shared, stream};
 use crate::failure::Failure;
 use crate::view;
 
@@ -22,6 +22,7 @@ pub(crate) const COUNTS: [&str; 3] = ["x-walytis-blocks", "x-walytis-contents", 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/chains/{chain}/export", get(export))
+        .route("/chains/{chain}/repair", post(repair))
         .route("/chains/import", post(import).layer(DefaultBodyLimit::disable()))
 }
 
@@ -51,6 +52,10 @@ async fn export(
         // The client sees only that the body broke off.
         .inspect_err(move |error| tracing::warn!(chain, %error, "an export broke off"));
     Ok((headers, Body::from_stream(bytes)).into_response())
+}
+
+async fn repair(State(shared): State<Shared>, Path(chain): Path<String>) -> Response {
+    stream::work(move |progress| async move { shared.app.chain_repair(chain, progress).await })
 }
 
 async fn import(

@@ -9,7 +9,7 @@ use walytis_core::chain::Chain;
 use walytis_core::id::{Address, ChainId, PeerId};
 use walytis_core::join::{Invitation, JoinProgress, TokenError, join, members};
 use walytis_core::ledger::{Content, Ledger as _, LedgerControl as _, LedgerRead as _, NewBlock};
-use walytis_core::node::{ChainEntry, InvitationRecord, InviteOptions, Listing};
+use walytis_core::node::{ChainEntry, ChainState, InvitationRecord, InviteOptions, Listing};
 
 use super::convert::{self, rfc3339};
 use super::errors::token_failure;
@@ -59,6 +59,7 @@ impl App {
                     invitations: 0,
                     store_bytes,
                     damaged,
+                    access: true,
                 });
             }
         };
@@ -75,6 +76,7 @@ impl App {
             invitations,
             store_bytes,
             damaged: status.damaged,
+            access: !matches!(entry.state, ChainState::Offline),
         })
     }
 

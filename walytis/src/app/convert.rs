@@ -118,7 +118,7 @@ impl From<LedgerError> for Failure {
             LedgerError::Locked => (Kind::Locked, "start the daemon with --passphrase-file"),
             LedgerError::Unavailable { .. } => (Kind::Failed, "it arrives when a member who has it is online"),
             LedgerError::Damaged { .. } => {
-                (Kind::Failed, "copy the data folder away, delete the chain and join it again")
+                (Kind::Failed, "try walytis chain repair, with members connected; see walytis chain show")
             }
             LedgerError::Unsupported { .. } => (Kind::Refused, ""),
             _ if error.fault() == Fault::Local => (Kind::Failed, "check the disk and free space"),

@@ -40,7 +40,10 @@ impl From<NodeError> for Failure {
             NodeError::Governed { .. } | NodeError::NotGoverned { .. } => {
                 (Kind::Refused, "use walytis identity and walytis offchain for identities, walytis chain for chains")
             }
-            NodeError::Damaged { .. } => (Kind::Failed, "delete it with walytis chain delete and join it again"),
+            NodeError::Damaged { .. } => (
+                Kind::Failed,
+                "try walytis chain repair, with members connected; otherwise delete it with walytis chain delete and join it again",
+            ),
             NodeError::Busy { .. } => (Kind::Refused, "wait until it is done, or stop it"),
             NodeError::NoAccess { .. } => {
                 (Kind::Refused, "join the chain by an invitation, or import a file with access")

@@ -1,7 +1,8 @@
-//! Chains as files.
+//! Chains as files, and their repair.
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use walytis_core::carrier::{Export, ExportOptions, ImportError};
+use walytis_core::chain::{RepairProgress, RepairReport};
 use walytis_core::ledger::Content;
 use walytis_core::node::{ImportRequest, Imported, NodeError};
 
@@ -46,6 +47,54 @@ impl App {
         let Imported { new_blocks, waiting, new_contents, missing_contents, merged, access, .. } = done;
         let chain = self.entry_view(&entry).await?;
         Ok(view::Imported { chain, new_blocks, waiting, new_contents, missing_contents, merged, access })
+    }
+}
+
+impl App {
+    /// Makes a damaged chain whole again as far as its own blocks and connected peers allow.
+    ///
+    /// # Errors
+    /// [`Failure`]; what is still missing is no failure.
+    pub async fn chain_repair(
+        &self,
+        text: String,
+        progress: mpsc::Sender<view::Progress>,
+    ) -> Result<view::Repaired, Failure> {
+        let entry = self.node.find(&text)?;
+        let (report, mut seen) = watch::channel(RepairProgress::default());
+        let mut work = std::pin::pin!(self.node.repair(&entry.id, report));
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut work => break done?,
+                Ok(()) = seen.changed() => {
+                    let RepairProgress { step, done, total } = *seen.borrow_and_update();
+                    let step = view::Progress { step: step.into(), blocks_done: done, blocks_total: total, ..view::Progress::default() };
+                    // A full queue only means that the reader is slow; the next report says more.
+                    let _full = progress.try_send(step);
+                }
+            }
+        };
+        let name = self.node.find(&entry.id.to_string())?.name;
+        Ok(repaired(entry.id.to_string(), name, done))
+    }
+}
+
+fn repaired(id: String, name: String, report: RepairReport) -> view::Repaired {
+    view::Repaired {
+        id,
+        name,
+        whole: report.whole,
+        blocks: report.blocks,
+        fetched_blocks: report.fetched_blocks,
+        rows: report.rows,
+        contents: report.contents,
+        fetched_leaves: report.fetched_leaves,
+        wanted_contents: report.wanted_contents,
+        missing_blocks: report.missing_blocks,
+        missing_contents: report.missing_contents,
+        missing: report.missing,
+        problem: report.problem,
     }
 }
 

@@ -240,6 +240,12 @@ pub enum Chain {
     Export(ExportArgs),
     /// Read a chain from a CAR file, verifying every block
     Import(ImportArgs),
+    /// Check everything stored of a chain and make it whole again, with the help of connected peers
+    Repair {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+    },
     /// Show the blocks without children
     Heads {
         /// Name, id or unambiguous prefix

@@ -8,7 +8,7 @@ use super::{input, output::Output, transfer};
 use crate::failure::Failure;
 use crate::view;
 
-pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Result<(), Failure> {
+pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Result<u8, Failure> {
     match command {
         Chain::Create { name, public } => {
             let chain = client.call(ApiRequest::post(&["chains"]).json(&view::CreateChain { name, public })).await?;
@@ -58,12 +58,46 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         }
         Chain::Export(args) => transfer::export(args, client, output).await?,
         Chain::Import(args) => transfer::import(args, client, output).await?,
+        Chain::Repair { chain } => return repair(&chain, client, output).await,
         Chain::Heads { chain } => {
             let heads: view::Heads = client.call(ApiRequest::get(&["chains", &chain, "heads"])).await?;
             output.value(&heads, || heads.heads.join("\n"));
         }
     }
-    Ok(())
+    Ok(0)
+}
+
+/// Repairs a chain; exit code 1 if it is not whole afterwards.
+async fn repair(chain: &str, client: &Client, output: &Output) -> Result<u8, Failure> {
+    let request = ApiRequest::post(&["chains", chain, "repair"]);
+    let done: view::Repaired = work(client, request, output).await?;
+    output.value(&done, || {
+        let mut text = format!(
+            "{} ({}): {} blocks and {} contents verified, {} rows set right, {} blocks and {} parts of contents fetched",
+            done.name, done.id, done.blocks, done.contents, done.rows, done.fetched_blocks, done.fetched_leaves
+        );
+        if done.whole {
+            return text + "\nwhole";
+        }
+        text.push_str(&format!(
+            "\nnot whole: {} blocks are missing, {} contents are damaged",
+            done.missing_blocks, done.missing_contents
+        ));
+        if let Some(problem) = &done.problem {
+            text.push_str(&format!("\n{problem}"));
+        }
+        for missing in &done.missing {
+            text.push_str(&format!("\n  {missing}"));
+        }
+        text
+    });
+    if !done.whole {
+        let peers = if client.is_embedded() { "start the daemon, connect" } else { "connect" };
+        output.note(&format!(
+            "hint: {peers} to a member that has the chain and repair again; if nobody has what is missing, delete the chain and join it anew"
+        ));
+    }
+    Ok(u8::from(!done.whole))
 }
 
 fn show(chain: &view::Chain, output: &Output) {

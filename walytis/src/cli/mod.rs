@@ -103,7 +103,7 @@ async fn dispatch(command: Command, global: &Global, client: &Client, output: &O
             Ok(0)
         }
         Command::Peers { command } => peers(command, client, output).await.map(|()| 0),
-        Command::Chain(command) => chain::run(command, client, output).await.map(|()| 0),
+        Command::Chain(command) => chain::run(command, client, output).await,
         Command::Identity(command) => identity::run(command, client, output).await,
         Command::Offchain(command) => offchain::run(command, client, output).await.map(|()| 0),
     }

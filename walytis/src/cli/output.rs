@@ -60,7 +60,9 @@ impl Output {
             let locked = if status.locked { ", vault locked" } else { "" };
             let damaged = match status.damaged.as_slice() {
                 [] => String::new(),
-                names => format!("\ndamaged: {} (see walytis chain show)", names.join(", ")),
+                names => {
+                    format!("\ndamaged: {} (walytis chain show says why, walytis chain repair helps)", names.join(", "))
+                }
             };
             format!(
                 "{}  walytis {}  {daemon}{locked}\npeers {}  chains {}  identities {}  {} bytes on disk{damaged}\n{}",

@@ -114,6 +114,25 @@ async fn costs(bench: &Bench, store: MemoryStore, blocks: u32) -> BTreeMap<&'sta
     costs
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_rests_keeps_no_nodes_in_memory() {
+    let bench = Bench::new();
+    let open = Counted::open(&bench, MemoryStore::new()).await;
+    let added = open.chain.add(block(0)).await.unwrap();
+    open.store.take_cost();
+    let reads = async |want: u64| {
+        assert!(open.core.node(&added.id).await.unwrap().is_some());
+        assert_eq!(open.store.take_cost(), Cost { gets: want, ..Cost::default() });
+    };
+    reads(0).await;
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    // The block was added since the last look.
+    reads(0).await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    reads(1).await;
+    reads(0).await;
+}
+
 #[tokio::test]
 async fn work_on_a_long_chain_asks_of_the_store_what_it_asks_on_a_short_one() {
     let bench = Bench::new();

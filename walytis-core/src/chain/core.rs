@@ -27,8 +27,9 @@ use crate::unixfs::BlobManifest;
 
 /// Commands that wait for the task of a chain; when full, the caller waits.
 const COMMANDS: usize = 64;
-/// Admissions that a slow listener may lag behind; then it is told so and reads on from its cursor.
-const ADMISSIONS: usize = 1_024;
+/// Admissions that a slow listener may lag behind; then it is told so and reads on from its cursor. Their places are
+/// allocated when the chain opens. Chosen: 25 kB, most of what an open chain takes that is not used.
+const ADMISSIONS: usize = 256;
 /// Wanted blobs returned at once. Chosen: some hundred are far more than can be fetched at the same time.
 const WANTED_PAGE: usize = 1_024;
 

@@ -205,6 +205,16 @@ impl Table {
         nodes.into_iter().for_each(|(id, node)| cache.insert(id, node));
     }
 
+    /// Says whether nodes are kept.
+    pub(super) fn remembers(&self) -> bool {
+        !self.cache().is_empty()
+    }
+
+    /// Forgets all nodes; they are read again when they are needed.
+    pub(super) fn forget_nodes(&self) {
+        *self.cache() = NodeCache::default();
+    }
+
     /// Returns block files, in the order of `ids`; each is what its id names.
     pub(super) async fn files(&self, ids: &[BlockId]) -> Result<Vec<Option<Bytes>>, LedgerError> {
         let keys: Vec<_> = ids.iter().map(|id| self.keys.of_block(Tag::File, id)).collect();

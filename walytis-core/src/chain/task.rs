@@ -22,7 +22,7 @@ use crate::store::{Batch, Durability};
 const GROUP_COMMANDS: usize = 64;
 /// How long a peer's blocks may stand unflushed: a power cut then costs asking for them again.
 const FLUSH_DELAY: Duration = Duration::from_millis(200);
-/// How often blocks that wait too long are looked for.
+/// How often blocks that wait too long are looked for, and after how long without work a chain forgets its nodes.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Something for the task to do.
@@ -78,6 +78,8 @@ pub(super) struct Task {
     skeletons: SkeletonWalk,
     /// When the last unflushed commit must be flushed.
     flush_at: Option<Instant>,
+    /// There was work since the last sweep.
+    busy: bool,
 }
 
 /// Runs until the chain is shut down.
@@ -95,7 +97,7 @@ pub(super) async fn run(
         damage.mark_changed();
     }
     let skeletons = SkeletonWalk::begin(&core);
-    let mut task = Task { core, tip, admissions: Admissions::new(), skeletons, flush_at: None };
+    let mut task = Task { core, tip, admissions: Admissions::new(), skeletons, flush_at: None, busy: false };
     let mut sweep = interval_at(Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -114,7 +116,7 @@ pub(super) async fn run(
                 None => break,
             },
             () = sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => task.flush().await,
-            _ = sweep.tick(), if task.admissions.held() > 0 => task.expire(),
+            _ = sweep.tick(), if task.admissions.held() > 0 || task.core.table.remembers() => task.sweep(),
             changed = changes.changed(), if policy_lives => match changed {
                 Ok(()) => task.judge_again().await,
                 Err(_) => policy_lives = false,
@@ -199,6 +201,7 @@ impl Task {
 
     /// Stages this command and those that wait behind it, commits once, answers all.
     async fn handle_group(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) {
+        self.busy = true;
         let mut next = Some(first);
         while let Some(first) = next.take() {
             let mut stage = Stage::new(&self.tip);
@@ -339,9 +342,13 @@ impl Task {
         }
     }
 
-    fn expire(&mut self) {
+    fn sweep(&mut self) {
         if self.admissions.expire() {
             self.publish_held();
+        }
+        if !std::mem::take(&mut self.busy) {
+            // A node may have many chains that rest: what they remember is read again when they wake.
+            self.core.table.forget_nodes();
         }
     }
 

@@ -2,12 +2,14 @@
 # make test   sets everything up and runs all tests
 # make build  builds the release program and prints its path last
 # make planted [AREA=sync]  plants each known bug in a scratch copy and fails if its test does not notice
+# make sim [SCENARIO=churn] [SEEDS=1000 | SEED=7]  runs scenario files in virtual time, each under many seeds
+# make chaos  runs every test that takes long: all crash points, kill -9 rounds on the real program, large contents
 # make bench  measures and prints the figures of docs/performance.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source scripts/env.sh &&
 
-.PHONY: setup build test demo bench lint docs planted
+.PHONY: setup build test demo bench lint docs planted sim chaos
 setup:
 	@scripts/setup.sh
 
@@ -27,6 +29,13 @@ demo: setup
 
 bench: setup
 	@$(ENV) cargo bench --locked -p test-harness --features ipfs,offchain,rocksdb --bench end_to_end --bench growth -- $(BENCH)
+
+sim: setup
+	@$(ENV) cargo run --release --locked -q -p test-harness --bin scenario -- $(SCENARIO) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
+
+chaos: setup
+	@$(ENV) scripts/chaos.sh
 
 planted: setup
 	@scripts/planted.sh $(AREA)

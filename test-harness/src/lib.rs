@@ -6,6 +6,7 @@
 //! | `store` | stores that fail or lose power at a chosen step |
 //! | `sim` | network, clocks and chance of one seed, and a hash of what happened |
 //! | `world` | whole nodes in it: started, killed, restarted, compared |
+//! | `scenario` | scenarios in files, run under many seeds |
 //! | `invariant` | what must hold after every scenario |
 //! | `adversary` | peers that speak the wire formats and keep no rule |
 //! | `outsider` | a hostile peer over real libp2p, and the program `outsider` around it |
@@ -17,6 +18,7 @@ pub mod contract;
 pub mod invariant;
 #[cfg(all(feature = "ipfs", feature = "offchain"))]
 pub mod outsider;
+pub mod scenario;
 pub mod sim;
 pub mod store;
 pub mod world;

@@ -140,11 +140,7 @@ impl SimHub {
 
     /// Heals every cut link.
     pub fn heal_all(&self) {
-        let cut: Vec<_> = {
-            let state = self.lock();
-            state.cut.iter().filter_map(|(a, b)| state.peer(*a).zip(state.peer(*b))).collect()
-        };
-        cut.iter().for_each(|(a, b)| self.heal(a, b));
+        self.cuts().iter().for_each(|(a, b)| self.heal(a, b));
     }
 
     /// Ends the connection of two peers without keeping them apart.
@@ -180,6 +176,17 @@ impl SimHub {
         self.lock().trace.hash()
     }
 
+    /// Returns how many bytes travelled: on streams, and of gossip once for each link that it took.
+    pub fn carried(&self) -> u64 {
+        self.lock().carried
+    }
+
+    /// Returns the links that are cut.
+    pub fn cuts(&self) -> Vec<(PeerId, PeerId)> {
+        let state = self.lock();
+        state.cut.iter().filter_map(|(a, b)| state.peer(*a).zip(state.peer(*b))).collect()
+    }
+
     /// Returns how many events went into the trace.
     pub fn events(&self) -> u64 {
         self.lock().trace.events()
@@ -194,6 +201,7 @@ impl SimHub {
     pub(super) fn chunk_delay(&self, way: Way, stream: u64, chunk: &[u8]) -> Duration {
         let mut state = self.lock();
         state.trace.note("bytes", way.from, way.to, chunk);
+        state.carried += chunk.len() as u64;
         if let Some(tap) = &mut state.tap {
             tap.entry(stream).or_default().extend_from_slice(chunk);
         }

@@ -28,5 +28,5 @@ pub use conditions::LinkConditions;
 pub use dice::Dice;
 pub use hub::SimHub;
 pub use network::SimNetwork;
-pub use run::{rerun_line, seeds, simulate};
+pub use run::{in_virtual_time, rerun_line, seeds, simulate};
 pub use trace::TraceHash;

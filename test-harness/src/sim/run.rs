@@ -32,6 +32,20 @@ pub fn rerun_line(test: &str, seed: u64) -> String {
     format!("{SEED}={seed} cargo test -p test-harness{features} --test {program} {function} -- --nocapture")
 }
 
+/// Runs something in a runtime of its own with one thread and paused time; returns what it gave, or its panic.
+///
+/// # Errors
+/// What it panicked with.
+pub fn in_virtual_time<T>(scenario: impl AsyncFnOnce() -> T) -> std::thread::Result<T> {
+    #[expect(clippy::expect_used, reason = "without a runtime there is nothing to test")]
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O can always be built");
+    catch_unwind(AssertUnwindSafe(|| runtime.block_on(scenario())))
+}
+
 /// Runs `scenario` once for every seed, each in a runtime of its own with one thread and paused time, and returns what
 /// each gave. If one fails, its seed and the command to run it again are printed before the panic goes on.
 ///
@@ -40,13 +54,7 @@ pub fn rerun_line(test: &str, seed: u64) -> String {
 pub fn simulate<T>(test: &str, usual: &[u64], scenario: impl AsyncFn(u64) -> T) -> Vec<T> {
     let run = |seed| {
         eprintln!("{test}: seed {seed}");
-        #[expect(clippy::expect_used, reason = "without a runtime there is nothing to test")]
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime without I/O can always be built");
-        match catch_unwind(AssertUnwindSafe(|| runtime.block_on(scenario(seed)))) {
+        match in_virtual_time(async || scenario(seed).await) {
             Ok(done) => done,
             Err(panic) => {
                 eprintln!("\n{test} failed with seed {seed}; run it again with\n  {}\n", rerun_line(test, seed));

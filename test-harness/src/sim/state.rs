@@ -86,6 +86,8 @@ pub(super) struct State {
     pub(super) conditions: BTreeMap<Pair, LinkConditions>,
     dice: BTreeMap<Way, Dice>,
     messages: u64,
+    /// Bytes that travelled.
+    pub(super) carried: u64,
     pub(super) streams: u64,
     /// Bytes of each direction of each stream, if they are kept, and of each gossip message.
     pub(super) tap: Option<BTreeMap<u64, Vec<u8>>>,
@@ -107,6 +109,7 @@ impl State {
             conditions: BTreeMap::new(),
             dice: BTreeMap::new(),
             messages: 0,
+            carried: 0,
             streams: 0,
             tap: None,
             rejected: BTreeMap::new(),
@@ -267,6 +270,7 @@ impl State {
                 self.trace.note("lost", way.from, way.to, &message.data);
                 continue;
             }
+            self.carried += message.data.len() as u64;
             let wait = self.delay(way) + if late { extra } else { Duration::ZERO };
             let at = Instant::now() + wait;
             self.agenda.note(at, Event::Gossip { to: to.clone(), message: message.clone() });

@@ -1,6 +1,7 @@
 //! The stores of a node whose [`Power`] fails.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use walytis_core::store::{
 };
 
 use super::power::{Power, Step};
+use crate::sim::Dice;
 
 /// What a double says once it fails.
 const REASON: &str = "the simulated disk failed";
@@ -25,12 +27,21 @@ pub struct FailingStore {
     disk: MemoryStore,
     /// What is seen and not yet flushed, in order.
     unflushed: Mutex<Vec<Batch>>,
+    /// How long a commit takes at most, and the chance of it.
+    slow: Option<(Duration, Mutex<Dice>)>,
 }
 
 impl FailingStore {
     /// Returns a double over a copy of `store`, all of which counts as flushed.
     pub fn new(store: &MemoryStore, power: Power) -> Self {
-        Self { power, seen: store.snapshot(), disk: store.snapshot(), unflushed: Mutex::default() }
+        Self { power, seen: store.snapshot(), disk: store.snapshot(), unflushed: Mutex::default(), slow: None }
+    }
+
+    /// Makes every commit take up to so long, in the runtime's time.
+    #[must_use]
+    pub fn slow(mut self, longest: Duration, dice: Dice) -> Self {
+        self.slow = (!longest.is_zero()).then(|| (longest, Mutex::new(dice)));
+        self
     }
 
     /// Returns what a restarted node would open.
@@ -83,6 +94,10 @@ impl KvStore for FailingStore {
     }
 
     async fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        if let Some((longest, dice)) = &self.slow {
+            let time = dice.lock().unwrap_or_else(PoisonError::into_inner).within(*longest);
+            tokio::time::sleep(time).await;
+        }
         match self.power.step() {
             Step::Run => self.apply(batch, durability).await,
             Step::Fail(failure) => {

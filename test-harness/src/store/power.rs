@@ -1,7 +1,7 @@
 //! The switch that decides when the doubles of one node fail.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What happens at the chosen step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Failure {
 /// The power of one node: counts the writing steps of all its stores and fails at the chosen one. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Power {
-    plan: Option<(u64, Failure)>,
+    plan: Arc<Mutex<Option<(u64, Failure)>>>,
     steps: Arc<AtomicU64>,
     off: Arc<AtomicBool>,
     lost: Arc<AtomicBool>,
@@ -66,12 +66,32 @@ pub(crate) enum Step {
 impl Power {
     /// Never fails; counts only.
     pub fn steady() -> Self {
-        Self { plan: None, steps: Arc::default(), off: Arc::default(), lost: Arc::default(), full: Arc::default() }
+        Self {
+            plan: Arc::default(),
+            steps: Arc::default(),
+            off: Arc::default(),
+            lost: Arc::default(),
+            full: Arc::default(),
+        }
     }
 
     /// Fails at step `step`, counted from 0: that many steps succeed before.
     pub fn failing_at(step: u64, failure: Failure) -> Self {
-        Self { plan: Some((step, failure)), ..Self::steady() }
+        Self { plan: Arc::new(Mutex::new(Some((step, failure)))), ..Self::steady() }
+    }
+
+    /// Fails after so many steps from now.
+    pub fn fail_in(&self, steps: u64, failure: Failure) {
+        *self.plan() = Some((self.steps() + steps, failure));
+    }
+
+    /// Takes a planned failure back.
+    pub fn fail_never(&self) {
+        *self.plan() = None;
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Option<(u64, Failure)>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how many writing steps were taken: commits, calls of `begin`, `write` and `delete` of blobs, and of `put` and
@@ -101,6 +121,11 @@ impl Power {
         self.full.store(true, Ordering::SeqCst);
     }
 
+    /// Says whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::SeqCst)
+    }
+
     /// Makes a full disk take writes again.
     pub fn mend(&self) {
         self.full.store(false, Ordering::SeqCst);
@@ -115,7 +140,8 @@ impl Power {
             return Step::Fail(Failure::Full);
         }
         let step = self.steps.fetch_add(1, Ordering::SeqCst);
-        match self.plan {
+        let plan = *self.plan();
+        match plan {
             Some((failing, failure)) if failing == step => {
                 self.off.store(failure.is_end(), Ordering::SeqCst);
                 self.full.store(failure == Failure::Full, Ordering::SeqCst);
@@ -127,7 +153,7 @@ impl Power {
 
     /// Says whether only flushed commits are left.
     pub(super) fn loses_buffered(&self) -> bool {
-        let planned = matches!(self.plan, Some((_, Failure::PowerCut { .. })));
+        let planned = matches!(*self.plan(), Some((_, Failure::PowerCut { .. })));
         self.is_off() && (planned || self.lost.load(Ordering::SeqCst))
     }
 }

@@ -126,19 +126,28 @@ impl World {
     /// # Panics
     /// If that takes longer than [`PATIENCE`] of virtual time, or an invariant is broken.
     pub async fn until_level(&self, nodes: &[&SimNode], chain: &ChainId) {
+        self.until_level_within(nodes, chain, PATIENCE, 0).await;
+    }
+
+    /// The same within a bound of virtual time, with at most so many blocks held as pending: those of an attacker.
+    ///
+    /// # Panics
+    /// If that takes longer, or an invariant is broken.
+    pub async fn until_level_within(&self, nodes: &[&SimNode], chain: &ChainId, within: Duration, held: usize) {
         let level = async {
             loop {
-                let mut shown = nodes.iter().map(|node| (node.summary(chain), node.pending(chain)));
+                let mut shown = nodes.iter().map(|node| node.summary(chain));
                 let first = shown.next();
-                if first.as_ref().is_none_or(|first| first.1 == 0) && shown.all(|other| Some(other) == first) {
+                let same = shown.all(|other| Some(other) == first);
+                if same && nodes.iter().all(|node| node.pending(chain) <= held) {
                     return;
                 }
                 sleep(LOOK_EVERY).await;
             }
         };
-        if timeout(PATIENCE, level).await.is_err() {
+        if timeout(within, level).await.is_err() {
             let shown: Vec<_> = nodes.iter().map(|node| (node.name(), node.summary(chain), node.sync(chain))).collect();
-            panic!("the replicas stay apart: {shown:#?}");
+            panic!("the replicas stay apart for {within:?}: {shown:#?}");
         }
         let chains: Vec<_> = nodes.iter().map(|node| node.chain(chain)).collect();
         let broken = invariant::convergence(&chains).await;

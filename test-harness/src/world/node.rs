@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panicking")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use tokio::io::AsyncReadExt as _;
@@ -39,6 +40,8 @@ pub struct Disk {
     secrets: Arc<MemorySecrets>,
     /// Secrets stand in a vault in the store instead.
     vault: bool,
+    /// How long a write takes at most.
+    slow: Duration,
 }
 
 impl Disk {
@@ -59,7 +62,15 @@ impl Disk {
             blobs: MemoryBlobs::new(),
             secrets: Arc::new(MemorySecrets::new()),
             vault: false,
+            slow: Duration::ZERO,
         }
+    }
+
+    /// Makes it slow: a write takes up to so long.
+    #[must_use]
+    pub fn slow(mut self, longest: Duration) -> Self {
+        self.slow = longest;
+        self
     }
 
     #[cfg(feature = "identities")]
@@ -139,7 +150,8 @@ pub(super) async fn start(hub: &SimHub, beginning: Instant, mut disk: Disk, powe
     let randomness = Dice::new(disk.seed, &format!("run {} of {}", disk.starts, disk.name)).seed();
     let entropy = Arc::new(SeededEntropy::new(randomness));
     let clock = Arc::new(SimClock::new(beginning, disk.skew_ms));
-    let store = Arc::new(FailingStore::new(&disk.store, power.clone()));
+    let dice = Dice::new(disk.seed, &format!("disk {} of {}", disk.starts, disk.name));
+    let store = Arc::new(FailingStore::new(&disk.store, power.clone()).slow(disk.slow, dice));
     let blobs = Arc::new(FailingBlobs::new(&disk.blobs, power.clone()));
     let secrets = disk.secrets(store.clone(), entropy.clone(), &power).await;
     let replicator = Replicator::start(network.clone(), entropy.clone()).expect("a new network is up");
@@ -261,8 +273,13 @@ impl SimNode {
     /// Gets an invitation from a member and joins, as often as bad links make it necessary.
     pub async fn join(&self, member: &Self, chain: &ChainId) {
         let invitation = member.invite(chain, InviteOptions::default()).await.expect("a member can invite");
+        self.join_with(&invitation).await;
+    }
+
+    /// Joins with an invitation, as often as bad links make it necessary.
+    pub async fn join_with(&self, invitation: &Invitation) {
         let joining = async {
-            while let Err(error) = self.accept(&invitation).await {
+            while let Err(error) = self.accept(invitation).await {
                 assert!(matches!(error, JoinError::Unreachable { .. }), "{error:?}");
             }
         };
@@ -340,6 +357,15 @@ impl SimNode {
             Crash::PowerCut => self.power.cut(),
         }
         self.network.vanish();
+    }
+
+    /// Clears up after a node whose power failed as planned.
+    pub async fn crash_as_it_is(self) -> Disk {
+        self.network.vanish();
+        let (store, blobs) = (self.store.what_is_left(), self.blobs.what_is_left());
+        self.joins.shutdown().await;
+        self.node.shutdown().await;
+        Disk { store, blobs, ..self.disk }
     }
 
     /// Lets it die: peers see broken connections, later writes reach no disk.

@@ -159,6 +159,14 @@ pub enum Step {
         #[serde(default)]
         by: Vec<usize>,
     },
+    /// Nodes add in turns, exactly so far apart: what one wrote is flushed at the others in the moment in which the next
+    /// one writes, where the pause is the flush delay of a chain and the latency.
+    Beat {
+        /// Blocks of each.
+        rounds: usize,
+        /// Milliseconds between two of them.
+        every_ms: u64,
+    },
     /// One adds many in one commit.
     AddMany {
         /// Who.

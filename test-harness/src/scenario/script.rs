@@ -33,6 +33,14 @@ impl<'a> Script<'a> {
         let (world, chain) = (self.world, self.cast.chain);
         match step {
             Step::Add { each, bytes, topics, pause_ms, by } => self.add(*each, *bytes, *topics, *pause_ms, by).await,
+            Step::Beat { rounds, every_ms } => {
+                for number in 0..rounds * self.cast.places.len() {
+                    let number = number % self.cast.places.len();
+                    let content = self.content(number, 0);
+                    self.cast.add(world, number, content, vec![]).await;
+                    world.pass(Duration::from_millis(*every_ms)).await;
+                }
+            }
             Step::AddMany { by, count, bytes } => self.add_many(*by, *count, *bytes).await,
             Step::Blob { by, bytes } => {
                 let content =

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use walytis_core::id::ChainId;
 use walytis_core::store::{
     Batch, BlobDraft, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError, Direction, Durability, KeyRange,
-    KvStore, MemoryBlobs, MemoryStore, StoreError,
+    KvStore, MemoryBlobs, MemoryStore, StoreError, Write,
 };
 
 use super::power::{Power, Step};
-use crate::sim::Dice;
+use crate::sim::{Dice, SimHub};
 
 /// What a double says once it fails.
 const REASON: &str = "the simulated disk failed";
@@ -29,12 +30,21 @@ pub struct FailingStore {
     unflushed: Mutex<Vec<Batch>>,
     /// How long a commit takes at most, and the chance of it.
     slow: Option<(Duration, Mutex<Dice>)>,
+    /// Where commits are noted, and whose they are.
+    trace: Option<(SimHub, String)>,
 }
 
 impl FailingStore {
     /// Returns a double over a copy of `store`, all of which counts as flushed.
     pub fn new(store: &MemoryStore, power: Power) -> Self {
-        Self { power, seen: store.snapshot(), disk: store.snapshot(), unflushed: Mutex::default(), slow: None }
+        Self {
+            power,
+            seen: store.snapshot(),
+            disk: store.snapshot(),
+            unflushed: Mutex::default(),
+            slow: None,
+            trace: None,
+        }
     }
 
     /// Makes every commit take up to so long, in the runtime's time.
@@ -42,6 +52,32 @@ impl FailingStore {
     pub fn slow(mut self, longest: Duration, dice: Dice) -> Self {
         self.slow = (!longest.is_zero()).then(|| (longest, Mutex::new(dice)));
         self
+    }
+
+    /// Notes every commit in the trace of a simulation, under this name.
+    #[must_use]
+    pub fn traced(mut self, hub: SimHub, name: &str) -> Self {
+        self.trace = Some((hub, name.to_owned()));
+        self
+    }
+
+    fn note(&self, batch: &Batch, durability: Durability) {
+        let Some((hub, name)) = &self.trace else { return };
+        let mut hash = Sha256::new();
+        hash.update(format!("{name} {durability:?}").as_bytes());
+        for write in batch.writes() {
+            let (what, parts): (_, [&[u8]; 2]) = match write {
+                Write::Put(key, value) => (0_u8, [key, value]),
+                Write::Delete(key) => (1, [key, &[]]),
+                Write::DeleteRange(range) => (2, [&range.start, range.end.as_deref().unwrap_or_default()]),
+            };
+            hash.update([what]);
+            for part in parts {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        hub.note("commit", &hash.finalize());
     }
 
     /// Returns what a restarted node would open.
@@ -59,6 +95,7 @@ impl FailingStore {
     }
 
     async fn apply(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        self.note(&batch, durability);
         // In one go: the store in memory never waits, so that no other commit comes in between.
         self.seen.commit(batch.clone(), durability).await?;
         self.unflushed().push(batch);

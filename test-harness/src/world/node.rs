@@ -151,7 +151,8 @@ pub(super) async fn start(hub: &SimHub, beginning: Instant, mut disk: Disk, powe
     let entropy = Arc::new(SeededEntropy::new(randomness));
     let clock = Arc::new(SimClock::new(beginning, disk.skew_ms));
     let dice = Dice::new(disk.seed, &format!("disk {} of {}", disk.starts, disk.name));
-    let store = Arc::new(FailingStore::new(&disk.store, power.clone()).slow(disk.slow, dice));
+    let store =
+        Arc::new(FailingStore::new(&disk.store, power.clone()).slow(disk.slow, dice).traced(hub.clone(), &disk.name));
     let blobs = Arc::new(FailingBlobs::new(&disk.blobs, power.clone()));
     let secrets = disk.secrets(store.clone(), entropy.clone(), &power).await;
     let replicator = Replicator::start(network.clone(), entropy.clone()).expect("a new network is up");

@@ -57,7 +57,7 @@ async fn add(seed: u64, plan: Plan) -> Range<u64> {
 
 #[test]
 fn no_crash_point_of_large_content_leaves_any_of_it_behind() {
-    at_every_step("crash_points::no_crash_point_of_large_content_leaves_any_of_it_behind", 10, add);
+    at_every_step("crash_points::no_crash_point_of_large_content_leaves_any_of_it_behind", 5, add);
 }
 
 /// `b` fetches what `a` has and fails on the way: it goes on where it was, by itself where its process lives on.

@@ -228,3 +228,71 @@ async fn a_peer_that_opens_many_silent_streams_keeps_nobody_out() {
     drop(streams);
     world.stop(vec![a, b]).await;
 }
+
+/// Killed in the middle, on either side: joining once more goes on, asks nobody and spends nothing; by itself too.
+#[tokio::test(start_paused = true)]
+async fn a_join_goes_on_where_it_was_interrupted_and_spends_no_second_use() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    let texts: Vec<_> = (0..3_000).map(|index| format!("{index} {}", "x".repeat(1_000))).collect();
+    a.add_many(&chain, &texts).await;
+    let invitation = a.invite(&chain, InviteOptions { uses: 2, ..InviteOptions::default() }).await;
+    let joined = b.join(&invitation).await.unwrap();
+    assert!(!joined.resumed);
+    b.until_count(&chain, 2).await;
+    drop(joined);
+    let (a, b) = (a.stop().await, world.start(b.stop().await).await);
+    // The member is away: the join waits, and says how far it is.
+    let mut again = b.join(&invitation).await.unwrap();
+    assert!(again.resumed && again.progress().blocks < 3_001, "{:?}", again.progress());
+    assert_eq!((again.progress().blocks_total, again.chain.core().id()), (3_001, chain));
+    let a = world.start(a).await;
+    let mut last = again.progress();
+    while let Some(now) = again.next().await.unwrap() {
+        assert!(now.blocks >= last.blocks && now.bytes >= last.bytes, "{now:?} after {last:?}");
+        last = now;
+    }
+    assert!(last.blocks >= 3_001 && last.bytes > 0, "{last:?}");
+    assert_eq!(a.node.invitations(&chain).await.unwrap()[0].uses_left, 1, "a second use was spent");
+    // Once it is finished it is an ordinary chain.
+    let here = b.join(&invitation).await.unwrap_err();
+    assert!(matches!(here, JoinError::Node(NodeError::AlreadyHere { .. })), "{here:?}");
+    drop(again);
+    world.stop(vec![a, b]).await;
+}
+
+/// The terms stand with the member: whatever a joiner writes into its copy of the token changes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_joiner_cannot_choose_its_own_terms() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    for shareable in [false, true] {
+        let options = InviteOptions { expires_at_ms: Some(2_000_000), shareable, ..InviteOptions::default() };
+        let invitation = a.invite(&chain, options).await;
+        world.clock.set_ms(2_000_000);
+        for end in [None, Some(i64::MAX)] {
+            let changed = Invitation { expires_at_ms: end, ..invitation.clone() };
+            let text = changed.to_text();
+            assert!(matches!(b.join(&text.parse().unwrap()).await.unwrap_err(), JoinError::Expired));
+        }
+        world.clock.set_ms(1_000_000);
+    }
+    assert!(b.knows_nothing_of(&chain).await);
+    world.stop(vec![a, b]).await;
+}
+
+/// What is removed in the middle of a join is not gone on with.
+#[tokio::test(start_paused = true)]
+async fn a_chain_deleted_in_the_middle_of_its_join_leaves_nothing() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    let chain = a.create("notes", Visibility::Invited).await;
+    a.add_many(&chain, &(0..500).map(|n| n.to_string()).collect::<Vec<_>>()).await;
+    let invitation = a.invite(&chain, InviteOptions::default()).await;
+    drop(b.join(&invitation).await.unwrap());
+    b.node.delete_chain(&chain).await.unwrap();
+    assert!(b.knows_nothing_of(&chain).await);
+    world.stop(vec![a, b]).await;
+}

@@ -173,3 +173,23 @@ async fn shared_uses_survive_a_restart_and_concurrent_joins_do_not_exceed_them()
     assert!(matches!(refused, InvitationError::UsedUp), "{refused:?}");
     world.stop(vec![a, b]).await;
 }
+
+/// One use, three members that hear each other, three joiners at the same moment: one gets in.
+#[tokio::test(start_paused = true)]
+async fn members_that_honour_at_the_same_moment_let_in_as_many_as_stated() {
+    let world = World::new();
+    let (a, b, chain) = two_members(&world).await;
+    let c = world.peer(3).await;
+    c.join(&a.invite(&chain, InviteOptions::default()).await).await.unwrap();
+    world.until_level(&[&a, &b, &c], &chain).await;
+    for uses in [1, 2] {
+        let invitation = a.invite(&chain, InviteOptions { uses, ..SHARED }).await;
+        world.until_level(&[&a, &b, &c], &chain).await;
+        let peers: Vec<_> = (0..3u8).map(|n| walytis_core::id::PeerId::from_bytes(&[n; 38]).unwrap()).collect();
+        let key = invitation.key();
+        let ask = [&a, &b, &c].into_iter().zip(&peers).map(|(member, peer)| member.node.honour(&chain, &key, peer));
+        let honoured = futures::future::join_all(ask).await;
+        assert_eq!(honoured.iter().filter(|one| one.is_ok()).count() as u32, uses, "{honoured:?}");
+    }
+    world.stop(vec![a, b, c]).await;
+}

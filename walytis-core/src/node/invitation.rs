@@ -222,9 +222,12 @@ impl Node {
         if matches!(self.seat(chain)?, Seat::Offline(_)) {
             return Err(NodeError::NoAccess { id: *chain }.into());
         }
-        let _turn = self.turn().await?;
+        let turn = self.turn().await?;
         let Some(mut record) = self.invitation(chain, key).await? else {
-            return self.honour_shared(chain, key, peer, secret).await;
+            let new = self.claim_shared(chain, key, peer).await?;
+            // Others of this node's go on while it waits for other members.
+            drop(turn);
+            return self.honour_shared(chain, key, peer, secret, new).await;
         };
         match record.check(self.parts().clock.now_ms()) {
             Ok(()) => {}

@@ -1,10 +1,12 @@
 //! Shareable invitations: every member honours them from its copy of the chain.
 //!
 //! The chain is their only record. A use is published before the joiner gets anything, and a joiner counts once however
-//! many members it asks; so only members that honour at the same moment, each not yet knowing of the other's use, let in
-//! more peers than stated.
+//! many members it asks. Then the member waits a moment for uses that others publish at the same time: of more uses than
+//! there are, the first in canonical order count, and the others' joiners are told "used up". So only members that
+//! cannot hear each other let in more peers than stated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 
@@ -21,6 +23,8 @@ use crate::topic::Topic;
 
 /// Notes read about one invitation. Chosen: four times the most uses; only a member can write more.
 const NOTES_MAX: usize = 4_096;
+/// How long a member waits for uses that others publish at the same time. Chosen: several round trips between members.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Notes read to list all invitations.
 const LIST_NOTES_MAX: usize = 16_384;
 
@@ -29,7 +33,8 @@ const LIST_NOTES_MAX: usize = 16_384;
 struct Shared {
     issued: Vec<Issue>,
     revoked_by: BTreeSet<PublicKey>,
-    joiners: BTreeSet<[u8; 32]>,
+    /// In canonical order of their first notes.
+    joiners: Vec<[u8; 32]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +51,44 @@ impl Shared {
             Note::Issued { uses, expires_at_ms, .. } => {
                 self.issued.push(Issue { issuer: creator, uses, expires_at_ms, created_at_ms });
             }
-            Note::Used { joiner, .. } => drop(self.joiners.insert(joiner)),
+            Note::Used { joiner, .. } if self.joiners.contains(&joiner) => {}
+            Note::Used { joiner, .. } => self.joiners.push(joiner),
             Note::Revoked { .. } => drop(self.revoked_by.insert(creator)),
         }
     }
 
+    /// Says whether a joiner is among those that count, by an invitation that is neither revoked nor expired; if not,
+    /// why.
+    fn check_joiner(
+        &self,
+        key: &PublicKey,
+        joiner: &[u8; 32],
+        now_ms: i64,
+    ) -> Result<InvitationRecord, InvitationError> {
+        let record = self.record(key, now_ms).ok_or(InvitationError::Unknown)?;
+        let rank = self.joiners.iter().position(|one| one == joiner);
+        let before = rank.and_then(|rank| u32::try_from(rank).ok());
+        let counts = |issue: &&Issue| before.is_some_and(|before| before < issue.uses);
+        // The uses are judged by the rank, the rest as for anybody.
+        let open = self.issued.iter().filter(counts).map(|issue| self.record_of(key, issue));
+        let open = open.map(|record| InvitationRecord { uses_left: record.uses_left.max(1), ..record });
+        if open.into_iter().any(|record| record.check(now_ms).is_ok()) {
+            return Ok(record);
+        }
+        record.check(now_ms)?;
+        Err(InvitationError::UsedUp)
+    }
+
     /// Returns the invitation as it stands: the first issue that still admits somebody, else the first.
     fn record(&self, key: &PublicKey, now_ms: i64) -> Option<InvitationRecord> {
+        let mut records = self.issued.iter().map(|issue| self.record_of(key, issue));
+        let open = records.clone().find(|record| record.check(now_ms).is_ok());
+        open.or_else(|| records.next())
+    }
+
+    fn record_of(&self, key: &PublicKey, issue: &Issue) -> InvitationRecord {
         let used = u32::try_from(self.joiners.len()).unwrap_or(u32::MAX);
-        let record = |issue: &Issue| InvitationRecord {
+        InvitationRecord {
             key: *key,
             uses_left: issue.uses.saturating_sub(used),
             expires_at_ms: issue.expires_at_ms,
@@ -63,10 +97,7 @@ impl Shared {
             revoked: self.revoked_by.contains(&issue.issuer),
             created_at_ms: issue.created_at_ms,
             joined: Vec::new(),
-        };
-        let mut records = self.issued.iter().map(record);
-        let open = records.clone().find(|record| record.check(now_ms).is_ok());
-        open.or_else(|| records.next())
+        }
     }
 }
 
@@ -77,30 +108,42 @@ impl Node {
         self.publish(&self.chain_by_id(chain)?, note).await
     }
 
-    /// Honours an invitation that stands on the chain. The caller holds the node's turn.
+    /// Publishes the use of an invitation that stands on the chain, flushed; says whether it is a new one. The caller
+    /// holds the node's turn.
+    pub(super) async fn claim_shared(
+        &self,
+        chain: &ChainId,
+        key: &PublicKey,
+        peer: &PeerId,
+    ) -> Result<bool, InvitationError> {
+        let handle = self.chain_by_id(chain)?;
+        let shared = read_one(&handle, key).await?;
+        let now_ms = self.parts().clock.now_ms();
+        let joiner = joiner(chain, key, peer);
+        if shared.joiners.contains(&joiner) {
+            return Ok(false);
+        }
+        shared.record(key, now_ms).ok_or(InvitationError::Unknown)?.check(now_ms)?;
+        self.publish(&handle, Note::Used { key: *key, joiner }).await?;
+        Ok(true)
+    }
+
+    /// Honours an invitation for a joiner whose use is published. The caller does not hold the node's turn.
     pub(super) async fn honour_shared(
         &self,
         chain: &ChainId,
         key: &PublicKey,
         peer: &PeerId,
         secret: Option<Secret<32>>,
+        new: bool,
     ) -> Result<Honoured, InvitationError> {
-        let handle = self.chain_by_id(chain)?;
-        let shared = read_one(&handle, key).await?;
-        let now_ms = self.parts().clock.now_ms();
-        let record = shared.record(key, now_ms).ok_or(InvitationError::Unknown)?;
-        let joiner = joiner(chain, key, peer);
-        let again = shared.joiners.contains(&joiner);
-        match record.check(now_ms) {
-            Ok(()) => {}
-            Err(InvitationError::UsedUp) if again => {}
-            Err(error) => return Err(error),
+        let others = self.parts().replication.as_ref().map_or(0, |replication| replication.in_session(chain));
+        if new && others > 0 {
+            tokio::time::sleep(SETTLE).await;
         }
-        if again {
-            return Ok(Honoured { secret, uses_left: record.uses_left });
-        }
-        self.publish(&handle, Note::Used { key: *key, joiner }).await?;
-        Ok(Honoured { secret, uses_left: record.uses_left.saturating_sub(1) })
+        let shared = read_one(&self.chain_by_id(chain)?, key).await?;
+        let record = shared.check_joiner(key, &joiner(chain, key, peer), self.parts().clock.now_ms())?;
+        Ok(Honoured { secret, uses_left: record.uses_left })
     }
 
     /// Publishes that an invitation of this node's is revoked. The caller holds the node's turn.

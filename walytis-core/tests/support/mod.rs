@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub struct World {
     pub hub: MemoryHub,
     pub clock: Arc<ManualClock>,
+    /// Nodes started: no two runs share their randomness.
+    starts: std::sync::atomic::AtomicU64,
 }
 
 /// What survives the end of a node.
@@ -69,7 +71,7 @@ impl Disk {
 
 impl World {
     pub fn new() -> Self {
-        Self { hub: MemoryHub::new(), clock: Arc::new(ManualClock::new(1_000_000)) }
+        Self { hub: MemoryHub::new(), clock: Arc::new(ManualClock::new(1_000_000)), starts: Default::default() }
     }
 
     pub async fn peer(&self, seed: u8) -> Peer {
@@ -84,7 +86,8 @@ impl World {
 
     pub async fn start(&self, disk: Disk) -> Peer {
         let network = Arc::new(self.hub.join(&Secret::new([disk.seed; 32])));
-        let entropy = Arc::new(SeededEntropy::new(u64::from(disk.seed)));
+        let start = self.starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let entropy = Arc::new(SeededEntropy::new(start << 8 | u64::from(disk.seed)));
         let replicator = Replicator::start(network.clone(), entropy.clone()).unwrap();
         let parts = NodeParts {
             store: disk.store.clone(),

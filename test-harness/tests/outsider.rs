@@ -130,7 +130,8 @@ async fn read(ledger: &PrivateLedger, id: &BlockId) -> Vec<u8> {
 /// Every id that stands on the chain: of blocks, and of the envelopes that they name.
 async fn every_id(member: &Member, did: &Did) -> Vec<[u8; 32]> {
     let handle = member.identities.identity(did).unwrap();
-    let blocks: Vec<_> = handle.chain().query(Query::default()).await.unwrap().try_collect().await.unwrap();
+    let all = Query { include_overlays: true, ..Query::default() };
+    let blocks: Vec<_> = handle.chain().query(all).await.unwrap().try_collect().await.unwrap();
     let mut ids = Vec::new();
     for info in blocks {
         let mut content = Vec::new();

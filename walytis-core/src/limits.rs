@@ -51,3 +51,20 @@ pub const BLOB_CHUNKS_MAX: u32 = 1024 * 1024;
 pub const EXPORT_HEADS_MAX: usize = 8_192;
 /// Largest header of an export in bytes. Chosen: [`EXPORT_HEADS_MAX`] links of 41 bytes, and room.
 pub const EXPORT_HEADER_MAX: usize = 512 * 1024;
+
+/// Blocks of a page that names no limit. Chosen: a screen or two.
+pub const PAGE_BLOCKS: usize = 100;
+/// Most blocks of a page. Chosen: bounds the memory of one answer to a few megabytes of headers.
+pub const PAGE_BLOCKS_MAX: usize = 1_000;
+/// Index entries that one page reads at most before it ends early with a cursor. Chosen: some milliseconds of reading.
+pub const PAGE_ROWS_MAX: usize = 4_096;
+/// Events that a live subscriber may lag behind before it is told that it missed them. Chosen: some seconds of a busy
+/// chain.
+pub const LIVE_LAG_MAX: u64 = 1_024;
+/// Events of one durable subscriber that may be handed out, or acknowledged out of order, before an earlier one is
+/// acknowledged. Chosen: its record in the store stays below 16 KiB.
+pub const UNACKNOWLEDGED_MAX: usize = 1_024;
+/// Longest name of a durable subscriber in bytes.
+pub const SUBSCRIBER_NAME_MAX: usize = 64;
+/// Durable subscribers of one ledger. Chosen: far above what applications of one machine need.
+pub const SUBSCRIBERS_MAX: usize = 1_024;

@@ -403,6 +403,8 @@ pub struct LogQuery {
     pub reverse: bool,
     /// Also void blocks.
     pub all: bool,
+    /// Also blocks that overlays added for themselves.
+    pub overlays: bool,
     /// Go on as blocks arrive.
     pub follow: bool,
 }
@@ -422,6 +424,7 @@ impl LogQuery {
         add("limit", self.limit.map(|limit| limit.to_string()));
         add("reverse", self.reverse.then(|| "true".to_owned()));
         add("all", self.all.then(|| "true".to_owned()));
+        add("overlays", self.overlays.then(|| "true".to_owned()));
         add("follow", self.follow.then(|| "true".to_owned()));
         pairs
     }
@@ -441,6 +444,7 @@ impl LogQuery {
                 "limit" => query.limit = Some(value.parse().map_err(|_| bad())?),
                 "reverse" => query.reverse = value.parse().map_err(|_| bad())?,
                 "all" => query.all = value.parse().map_err(|_| bad())?,
+                "overlays" => query.overlays = value.parse().map_err(|_| bad())?,
                 "follow" => query.follow = value.parse().map_err(|_| bad())?,
                 // Other parameters belong to the route, e.g. `layer`.
                 _ => {}
@@ -519,6 +523,7 @@ mod tests {
             limit: Some(3),
             reverse: true,
             all: true,
+            overlays: true,
             follow: false,
         };
         assert_eq!(LogQuery::from_pairs(&query.to_pairs()), Ok(query));

@@ -194,7 +194,7 @@ fn matches(query: &Query, info: &BlockInfo) -> bool {
         && query.until_ms.is_none_or(|until| info.created_at_ms < until)
         && query.generation_from.is_none_or(|from| info.generation >= from)
         && query.generation_to.is_none_or(|to| info.generation < to)
-        && query.after.is_none_or(|after| info.cursor > after)
+        && query.arrived_after.is_none_or(|after| info.cursor > after)
 }
 
 async fn queries_agree_with_a_plain_filter(ledger: &dyn AnyLedger) {
@@ -223,8 +223,8 @@ async fn queries_agree_with_a_plain_filter(ledger: &dyn AnyLedger) {
         Query { generation_from: Some(5), generation_to: Some(5), ..Query::default() },
         Query { since_ms: Some(middle.created_at_ms), ..Query::default() },
         Query { until_ms: Some(middle.created_at_ms), ..Query::default() },
-        Query { after: Some(middle.cursor), topics_any: vec![topic("a")], ..Query::default() },
-        Query { after: Some(Cursor(u64::MAX)), ..Query::default() },
+        Query { arrived_after: Some(middle.cursor), topics_any: vec![topic("a")], ..Query::default() },
+        Query { arrived_after: Some(Cursor(u64::MAX)), ..Query::default() },
     ];
     for query in narrow {
         for (order, blocks) in [(Order::Canonical, &canonical), (Order::Arrival, &arrival)] {

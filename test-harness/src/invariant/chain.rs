@@ -15,7 +15,7 @@ const MISSING_MAX: usize = 1_024;
 
 async fn blocks(ledger: &impl LedgerRead, order: Order) -> Result<Vec<BlockInfo>, Broken> {
     let failed = |error: LedgerError| Broken::new("a chain can be read", format!("{error:?}"));
-    let found = ledger.query(Query { order, ..Query::default() }).await.map_err(failed)?;
+    let found = ledger.query(Query { order, include_overlays: true, ..Query::default() }).await.map_err(failed)?;
     found.try_collect().await.map_err(failed)
 }
 

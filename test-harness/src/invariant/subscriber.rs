@@ -67,7 +67,7 @@ impl SubscriberLog {
         use futures::TryStreamExt as _;
         const INVARIANT: &str = "every block is told at least once";
         let failed = |error| Broken::new(INVARIANT, format!("{error:?}"));
-        let found = ledger.query(Query::default()).await.map_err(failed)?;
+        let found = ledger.query(Query { include_overlays: true, ..Query::default() }).await.map_err(failed)?;
         let all: Vec<_> = found.try_collect().await.map_err(failed)?;
         let untold: Vec<_> = all.iter().map(|info| info.id).filter(|id| !self.seen.contains(id)).collect();
         check(untold.is_empty(), INVARIANT, || format!("{untold:?} were not"))

@@ -317,7 +317,7 @@ impl SimNode {
 
     /// Returns the blocks.
     pub async fn blocks(&self, chain: &ChainId, order: Order) -> Vec<BlockInfo> {
-        let query = Query { order, ..Query::default() };
+        let query = Query { order, include_overlays: true, ..Query::default() };
         let found = self.chain(chain).query(query).await.expect("a query can be run");
         found.try_collect().await.expect("blocks can be read")
     }

@@ -21,6 +21,7 @@ use crate::clock::{Clock, Entropy};
 use crate::graph::GraphNode;
 use crate::id::{BlobId, BlockId, ChainId, PeerId};
 use crate::ledger::LedgerError;
+use crate::ledger::subscriber::Subscribers;
 use crate::limits::{BLOB_FROM, CONTENT_MAX};
 use crate::store::{Batch, BlobKey, BlobSpace, BlobStore, Direction, Durability, KeyRange, KvStore};
 use crate::unixfs::BlobManifest;
@@ -189,6 +190,7 @@ pub(super) struct Inner {
     pub(super) fetcher: Mutex<Option<Arc<dyn BlobFetcher>>>,
     /// Moves whenever bytes of any blob of the chain have arrived.
     pub(super) blob_progress: watch::Sender<u64>,
+    pub(super) subscribers: Subscribers,
     /// One claim or surrender of a blob at a time.
     pub(super) intake: Semaphore,
     pub(super) stop: CancellationToken,
@@ -218,6 +220,7 @@ impl ChainCore {
     /// # Errors
     /// [`LedgerError`]; [`LedgerError::Damaged`] if it is not stored at all.
     pub async fn open(parts: ChainParts) -> Result<Self, LedgerError> {
+        let subscribers = Subscribers::new(Arc::clone(&parts.store), Keys::new(&parts.id).key(Tag::Cursor, &[]));
         let table = Table::new(parts.id, parts.store);
         table.load_mark().await?;
         let tip = match table.open().await {
@@ -272,6 +275,7 @@ impl ChainCore {
             fetch_mode: watch::Sender::new(fetch_mode),
             fetcher: Mutex::new(None),
             blob_progress: watch::Sender::new(0),
+            subscribers,
             intake: Semaphore::new(1),
             stop: CancellationToken::new(),
             commands,

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use thiserror::Error;
 
 use super::author::AuthorSlot;
-use super::core::ChainCore;
+use super::core::{ChainCore, Node};
 use super::intake::{self, Nonce};
 use super::schema::{Tag, id_at_end};
 use super::table::behind;
@@ -16,11 +16,12 @@ use super::write::{Prepared, PreparedBlock, Written};
 use super::{content, query, subscribe};
 use crate::block::Block;
 use crate::fault::Fault;
+use crate::graph::GraphNode;
 use crate::id::{BlockId, ChainId};
 use crate::key::Signer;
 use crate::ledger::{
-    Author, BlockInfo, Content, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock,
-    Query, SubscribeFrom, Subscription,
+    Ack, Author, BlockInfo, Content, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus,
+    NewBlock, Query, SubscribeFrom, Subscriber, Subscription,
 };
 use crate::limits::TOPICS_MAX;
 use crate::store::{Direction, KeyRange};
@@ -346,11 +347,27 @@ impl LedgerRead for Chain {
     }
 
     async fn query(&self, query: Query) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError> {
-        Ok(query::run(Arc::clone(&self.core.inner), query))
+        query::run(Arc::clone(&self.core.inner), query)
     }
 
     async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
         subscribe::subscribe(&self.core.inner, from).await
+    }
+
+    async fn node(&self, id: &BlockId) -> Result<Option<GraphNode>, LedgerError> {
+        Ok(self.core.node(id).await?.as_ref().map(Node::graph))
+    }
+
+    async fn subscribers(&self) -> Result<Vec<Subscriber>, LedgerError> {
+        subscribe::subscribers(&self.core.inner).await
+    }
+
+    async fn acknowledge(&self, name: &str, ack: Ack) -> Result<(), LedgerError> {
+        subscribe::acknowledge(&self.core.inner, name, ack).await
+    }
+
+    async fn unsubscribe(&self, name: &str) -> Result<(), LedgerError> {
+        subscribe::unsubscribe(&self.core.inner, name).await
     }
 }
 

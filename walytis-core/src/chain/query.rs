@@ -12,7 +12,7 @@ use super::schema::{self, Tag, id_at_end, read_id, read_number};
 use super::table::behind;
 use crate::block::Header;
 use crate::id::BlockId;
-use crate::ledger::{BlockInfo, BlockState, Cursor, LedgerError, Order, Query};
+use crate::ledger::{Author, BlockInfo, Cursor, LedgerError, Order, Place, Query};
 use crate::store::{Direction, KeyRange, StoreError};
 
 /// Index entries read at once. Chosen: some kilobytes of keys; the first page is as small as the limit allows.
@@ -55,11 +55,15 @@ pub(super) async fn info(
 }
 
 /// Answers a query as a stream that reads on as it is polled.
-pub(super) fn run(core: Arc<Inner>, query: Query) -> BoxStream<'static, Result<BlockInfo, LedgerError>> {
+pub(super) fn run(
+    core: Arc<Inner>,
+    query: Query,
+) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError> {
+    let after = query.after.map(|cursor| cursor.place(&core.id, "", &query)).transpose()?;
     let sources = sources(&core, &query);
     let left = query.limit.unwrap_or(usize::MAX);
-    let run = Run { core, query, sources, ready: VecDeque::new(), left, failed: false };
-    stream::unfold(run, |mut run| async move { run.next().await.map(|item| (item, run)) }).boxed()
+    let run = Run { core, query, after, sources, ready: VecDeque::new(), left, failed: false };
+    Ok(stream::unfold(run, |mut run| async move { run.next().await.map(|item| (item, run)) }).boxed())
 }
 
 /// Chooses the ranges of index keys that hold every match.
@@ -93,7 +97,7 @@ impl Source {
         let bound = |number: u64| [prefix.as_slice(), &number.to_be_bytes()].concat();
         let (from, to) = match query.order {
             Order::Canonical => (query.generation_from, query.generation_to),
-            Order::Arrival => (query.after.and_then(|cursor| cursor.0.checked_add(1)), None),
+            Order::Arrival => (query.arrived_after.and_then(|cursor| cursor.0.checked_add(1)), None),
         };
         if let Some(from) = from {
             range.start = bound(from);
@@ -132,6 +136,7 @@ impl Source {
 struct Run {
     core: Arc<Inner>,
     query: Query,
+    after: Option<Place>,
     sources: Vec<Source>,
     ready: VecDeque<BlockInfo>,
     left: usize,
@@ -179,7 +184,8 @@ impl Run {
             }
         }
         let infos = infos(&self.core, &ids).await?;
-        self.ready.extend(infos.into_iter().filter(|info| matches(&self.query, info)));
+        let shown = infos.into_iter().filter(|info| self.query.matches(info) && self.is_behind(info));
+        self.ready = shown.collect();
         Ok(!ended || !self.ready.is_empty())
     }
 
@@ -210,23 +216,16 @@ impl Run {
             Order::Arrival => table.note(read_id(key, value)).map(Some),
             Order::Canonical => {
                 let arrival = table.note(read_number(key, value))?;
-                let late = self.query.after.is_none_or(|cursor| arrival > cursor.0);
+                let late = self.query.arrived_after.is_none_or(|cursor| arrival > cursor.0);
                 let id = table.note(id_at_end(key))?;
                 Ok(late.then_some(id))
             }
         }
     }
-}
 
-/// Says whether a block matches what no index checked.
-fn matches(query: &Query, info: &BlockInfo) -> bool {
-    let any = query.topics_any.is_empty() || query.topics_any.iter().any(|topic| info.topics.contains(topic));
-    any && query.topics_all.iter().all(|topic| info.topics.contains(topic))
-        && query.creator.is_none_or(|creator| creator == info.creator)
-        && query.since_ms.is_none_or(|since| info.created_at_ms >= since)
-        && query.until_ms.is_none_or(|until| info.created_at_ms < until)
-        && query.generation_from.is_none_or(|from| info.generation >= from)
-        && query.generation_to.is_none_or(|to| info.generation < to)
-        && query.after.is_none_or(|cursor| info.cursor > cursor)
-        && (query.include_void || !matches!(info.state, BlockState::Void { .. }))
+    /// Says whether a block stands behind the cursor of the query.
+    fn is_behind(&self, info: &BlockInfo) -> bool {
+        let place = Place::of(self.query.order, info);
+        self.after.is_none_or(|after| if self.query.reverse { place < after } else { place > after })
+    }
 }

@@ -15,7 +15,7 @@
 //! | topic and creator by arrival | label, arrival number | block id |
 //! | wanted | block id | blob id, length |
 //! | blob | blob digest, block id | blob id, length |
-//! | cursor | subscriber's name | arrival number |
+//! | cursor | subscriber's name | what it acknowledged |
 //! | staged | nonce | the blob that no block names yet |
 //! | skeleton | block id | nothing |
 //! | manifest | blob digest | manifest of the blob |
@@ -137,10 +137,6 @@ impl Keys {
 
     pub(super) fn fetch(&self) -> Vec<u8> {
         self.key(Tag::Fetch, &[])
-    }
-
-    pub(super) fn cursor(&self, name: &str) -> Vec<u8> {
-        self.key(Tag::Cursor, &[name.as_bytes()])
     }
 
     pub(super) fn staged(&self, nonce: &[u8; 16]) -> Vec<u8> {

@@ -9,55 +9,103 @@ use tokio::sync::watch;
 
 use super::core::Inner;
 use super::query;
-use super::schema::{Tag, number, number_at_end, read_id, read_number};
+use super::schema::{Tag, number_at_end, read_id};
 use super::table::behind;
-use crate::ledger::{BlockInfo, BlockState, Cursor, LedgerError, LedgerEvent, SubscribeFrom, Subscription};
-use crate::store::{Batch, Direction, Durability, KeyRange};
+use crate::ledger::subscriber::Seat;
+use crate::ledger::{
+    Ack, BlockInfo, BlockState, Cursor, LedgerError, LedgerEvent, SubscribeFrom, Subscriber, Subscription,
+};
+use crate::limits::LIVE_LAG_MAX;
+use crate::store::{Direction, KeyRange};
 
 /// Blocks read at once. Chosen: a page of headers of some ten kilobytes.
 const PAGE: usize = 128;
-/// Longest name of a durable subscriber in bytes.
-const NAME_MAX: usize = 64;
 
 /// Begins a subscription.
 pub(super) async fn subscribe(core: &Arc<Inner>, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
     let commits = core.arrivals.subscribe();
-    let (name, position) = match from {
-        SubscribeFrom::Now => (None, *commits.borrow()),
-        SubscribeFrom::Cursor(cursor) => (None, cursor.0),
+    let (role, position) = match from {
+        SubscribeFrom::Now => (Role::Live, *commits.borrow()),
+        SubscribeFrom::Cursor(cursor) => (Role::Reader, cursor.0),
         SubscribeFrom::Name(name) => {
-            if name.is_empty() || name.len() > NAME_MAX {
-                return Err(LedgerError::Refused { reason: format!("a subscriber's name has 1 to {NAME_MAX} bytes") });
-            }
-            let position = stored(core, &name).await?;
-            (Some(name), position)
+            check_open(core)?;
+            let seat = noted(core, core.subscribers.open(&name).await)?;
+            let position = seat.acked();
+            (Role::Durable(seat), position)
         }
     };
-    Ok(Box::new(Follower { core: Arc::clone(core), commits, name, position, acked: position, page: VecDeque::new() }))
+    Ok(Box::new(Follower { core: Arc::clone(core), commits, role, position, page: VecDeque::new() }))
 }
 
-async fn stored(core: &Inner, name: &str) -> Result<u64, LedgerError> {
-    let key = core.table.keys.cursor(name);
-    match core.table.get(&key).await? {
-        Some(value) => core.table.note(read_number(&key, &value)),
-        None => Ok(0),
+/// Returns the durable subscribers.
+pub(super) async fn subscribers(core: &Inner) -> Result<Vec<Subscriber>, LedgerError> {
+    let end = *core.arrivals.borrow();
+    noted(core, core.subscribers.list(end).await)
+}
+
+/// Acknowledges for a durable subscriber.
+pub(super) async fn acknowledge(core: &Inner, name: &str, ack: Ack) -> Result<(), LedgerError> {
+    check_open(core)?;
+    noted(core, core.subscribers.acknowledge(name, ack).await)
+}
+
+/// Removes a durable subscriber.
+pub(super) async fn unsubscribe(core: &Inner, name: &str) -> Result<(), LedgerError> {
+    check_open(core)?;
+    noted(core, core.subscribers.remove(name).await)
+}
+
+/// After its end a chain writes nothing: it may have been deleted.
+fn check_open(core: &Inner) -> Result<(), LedgerError> {
+    if core.stop.is_cancelled() { Err(LedgerError::Closed) } else { Ok(()) }
+}
+
+/// Marks the chain damaged if a subscriber's record is.
+fn noted<T>(core: &Inner, result: Result<T, LedgerError>) -> Result<T, LedgerError> {
+    match result {
+        Err(LedgerError::Store(error)) => core.table.note(Err(error)),
+        other => other,
     }
+}
+
+/// Returns the ranges behind `start`, up to `end`, in which nothing is told.
+fn untold(start: u64, end: u64, told: &VecDeque<BlockInfo>) -> Vec<(u64, u64)> {
+    let (mut ranges, mut before) = (Vec::new(), start);
+    for at in told.iter().map(|info| info.cursor.0).chain([end.saturating_add(1)]) {
+        if at > before.saturating_add(1) {
+            ranges.push((before.saturating_add(1), at - 1));
+        }
+        before = at;
+    }
+    ranges
+}
+
+/// How a subscriber stands to what it missed.
+enum Role {
+    /// Gets what is new; told when it lags.
+    Live,
+    /// Reads everything behind a position.
+    Reader,
+    /// Gets what it did not acknowledge.
+    Durable(Seat),
 }
 
 /// One subscriber. It pulls: however slow, it delays nobody.
 struct Follower {
     core: Arc<Inner>,
     commits: watch::Receiver<u64>,
-    name: Option<String>,
+    role: Role,
     /// Arrival number of the last block that was read into `page`.
     position: u64,
-    acked: u64,
     page: VecDeque<BlockInfo>,
 }
 
 impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Subscription({:?} at {})", self.name, self.position)
+        match &self.role {
+            Role::Durable(seat) => write!(f, "Subscription({seat:?} at {})", self.position),
+            _ => write!(f, "Subscription(at {})", self.position),
+        }
     }
 }
 
@@ -72,11 +120,42 @@ impl Follower {
         let places: Result<Vec<_>, _> = page.iter().map(|(key, _)| number_at_end(key)).collect();
         let (ids, places) = (table.note(ids)?, table.note(places)?);
         let infos = query::infos(&self.core, &ids).await?;
-        self.position = places.last().copied().unwrap_or(published);
+        let end = places.last().copied().unwrap_or(published);
         // A skeleton is told of once the policy admits it by itself; then it arrives again, at another place.
         let here = infos.into_iter().zip(places).filter(|(info, place)| info.cursor.0 == *place);
-        self.page = here.map(|(info, _)| info).filter(|info| !matches!(info.state, BlockState::Void { .. })).collect();
+        let told: VecDeque<_> =
+            here.map(|(info, _)| info).filter(|info| !matches!(info.state, BlockState::Void { .. })).collect();
+        if let Role::Durable(seat) = &self.role {
+            // What will never be told is not left for the subscriber to acknowledge.
+            noted(&self.core, seat.pass(&untold(self.position, end, &told)).await)?;
+        }
+        (self.position, self.page) = (end, told);
         Ok(())
+    }
+
+    /// Returns the next event that is read already.
+    fn pop(&mut self) -> Option<LedgerEvent> {
+        while let Some(info) = self.page.pop_front() {
+            match &self.role {
+                Role::Durable(seat) if seat.is_acked(info.cursor.0) => {}
+                Role::Durable(seat) => {
+                    seat.deliver(info.cursor.0);
+                    return Some(LedgerEvent::Block(info));
+                }
+                Role::Live | Role::Reader => return Some(LedgerEvent::Block(info)),
+            }
+        }
+        None
+    }
+
+    /// Leaves out what a live subscriber is too slow for.
+    fn skip(&mut self, end: u64) -> Option<LedgerEvent> {
+        let missed = end.saturating_sub(self.position);
+        if !matches!(self.role, Role::Live) || missed <= LIVE_LAG_MAX {
+            return None;
+        }
+        let resume = Cursor(std::mem::replace(&mut self.position, end));
+        Some(LedgerEvent::Lagged { missed, resume, cursor: Cursor(end) })
     }
 }
 
@@ -87,36 +166,50 @@ impl Subscription for Follower {
             if self.core.stop.is_cancelled() {
                 return Ok(None);
             }
-            if let Some(info) = self.page.pop_front() {
-                return Ok(Some(LedgerEvent::Block(info)));
+            if let Role::Durable(seat) = &self.role {
+                seat.check()?;
             }
-            let published = *self.commits.borrow_and_update();
-            if published > self.position {
-                self.read(published).await?;
+            if let Some(event) = self.pop() {
+                return Ok(Some(event));
+            }
+            let end = *self.commits.borrow_and_update();
+            if let Some(lagged) = self.skip(end) {
+                return Ok(Some(lagged));
+            }
+            if end > self.position {
+                self.read(end).await?;
                 continue;
             }
+            let replaced = async {
+                match &mut self.role {
+                    Role::Durable(seat) => seat.changed().await,
+                    Role::Live | Role::Reader => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = self.core.stop.cancelled() => return Ok(None),
+                () = replaced => {}
                 changed = self.commits.changed() => if changed.is_err() { return Ok(None) },
             }
         }
     }
 
+    async fn begin(&mut self, cursor: Cursor) -> Result<u32, LedgerError> {
+        let Role::Durable(seat) = &self.role else { return Ok(1) };
+        check_open(&self.core)?;
+        noted(&self.core, seat.begin(cursor).await)
+    }
+
     async fn ack(&mut self, cursor: Cursor) -> Result<(), LedgerError> {
-        // Never beyond what was delivered: a wrong number must not skip blocks.
-        let delivered = self.page.front().map_or(self.position, |next| next.cursor.0.saturating_sub(1));
-        let reached = cursor.0.min(delivered);
-        if reached <= self.acked {
-            return Ok(());
-        }
-        if let Some(name) = &self.name {
-            let mut batch = Batch::new();
-            batch.put(self.core.table.keys.cursor(name), number(reached));
-            // Lost in a power cut, blocks are delivered again.
-            self.core.table.commit(batch, Durability::Buffered).await?;
-        }
-        self.acked = reached;
-        Ok(())
+        let Role::Durable(seat) = &self.role else { return Ok(()) };
+        check_open(&self.core)?;
+        noted(&self.core, seat.acknowledge(Ack::UpTo(cursor)).await)
+    }
+
+    async fn ack_one(&mut self, cursor: Cursor) -> Result<(), LedgerError> {
+        let Role::Durable(seat) = &self.role else { return Ok(()) };
+        check_open(&self.core)?;
+        noted(&self.core, seat.acknowledge(Ack::One(cursor)).await)
     }
 }

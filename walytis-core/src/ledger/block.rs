@@ -82,6 +82,13 @@ pub struct BlockInfo {
     pub state: BlockState,
 }
 
+impl BlockInfo {
+    /// Says whether an overlay added it for itself: it has a reserved topic.
+    pub fn is_overlay(&self) -> bool {
+        self.topics.iter().any(Topic::is_reserved)
+    }
+}
+
 /// Content to be added.
 pub enum Content {
     /// In memory.

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::block::Cursor;
+use super::cursor::CursorError;
 use crate::fault::Fault;
 use crate::id::BlockId;
 use crate::topic::TopicError;
@@ -45,6 +47,30 @@ pub enum LedgerError {
     /// Keys are needed and the vault is locked.
     #[error("the key vault is locked")]
     Locked,
+    /// A page cursor cannot be used.
+    #[error("unusable cursor")]
+    Cursor(#[from] CursorError),
+    /// There is no durable subscriber of this name.
+    #[error("no subscriber \"{name}\" on this ledger")]
+    UnknownSubscriber {
+        /// The name.
+        name: String,
+    },
+    /// Somebody else subscribed under the same name and goes on in its place.
+    #[error("somebody else subscribed as \"{name}\"")]
+    SubscriberReplaced {
+        /// The name.
+        name: String,
+    },
+    /// An event cannot be acknowledged before it was delivered.
+    #[error("position {cursor} was not delivered to this subscriber", cursor = cursor.0)]
+    NotDelivered {
+        /// The position.
+        cursor: Cursor,
+    },
+    /// Too many events are handed out and not acknowledged.
+    #[error("more than {} events wait for their acknowledgement", crate::limits::UNACKNOWLEDGED_MAX)]
+    TooManyUnacknowledged,
     /// This kind of ledger cannot do this.
     #[error("this ledger does not support {what}")]
     Unsupported {

@@ -1,21 +1,25 @@
 //! The interface of every block database: chains, and the overlays on them.
 
 mod block;
+mod cursor;
 mod error;
 mod query;
+pub mod subscriber;
 mod subscription;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt as _};
 
 pub use block::{Author, BlockInfo, BlockState, Content, ContentReader, Cursor, NewBlock};
+pub use cursor::{CursorError, PageCursor, Place};
 pub use error::LedgerError;
-pub use query::{Order, Query};
-pub use subscription::{LedgerEvent, SubscribeFrom, Subscription};
+pub use query::{Order, Page, Query};
+pub use subscription::{Ack, LedgerEvent, SubscribeFrom, Subscriber, Subscription};
 
+use crate::graph::GraphNode;
 use crate::id::{BlockId, ChainId};
 
 /// How a ledger is.
@@ -69,11 +73,63 @@ pub trait LedgerRead: Send + Sync + fmt::Debug {
     /// [`LedgerError`].
     async fn query(&self, query: Query) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError>;
 
+    /// Returns the next page of blocks that match: at most [`Query::page_size`], behind [`Query::after`]. It costs what
+    /// is on it, not what the ledger holds.
+    ///
+    /// # Errors
+    /// [`LedgerError::Cursor`] for a cursor of another ledger or query; [`LedgerError`].
+    async fn page(&self, query: Query) -> Result<Page, LedgerError> {
+        let size = query.page_size();
+        let mut found = self.query(Query { limit: Some(size.saturating_add(1)), ..query.clone() }).await?;
+        let mut blocks: Vec<BlockInfo> = Vec::new();
+        while let Some(info) = found.next().await {
+            let info = info?;
+            if blocks.len() == size {
+                let next = blocks.last().map(|last| self.cursor_behind(&query, last));
+                return Ok(Page { blocks, next });
+            }
+            blocks.push(info);
+        }
+        Ok(Page { blocks, next: None })
+    }
+
+    /// Returns the cursor behind a block of the query's answer.
+    fn cursor_behind(&self, query: &Query, block: &BlockInfo) -> PageCursor {
+        PageCursor::new(&self.id(), "", query, Place::of(query.order, block))
+    }
+
+    /// Returns generation and parents of any admitted block of the chain beneath, shown by this ledger or not.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn node(&self, id: &BlockId) -> Result<Option<GraphNode>, LedgerError> {
+        let info = self.get(id).await?;
+        Ok(info.map(|info| GraphNode { generation: info.generation, parents: info.parents }))
+    }
+
     /// Begins a subscription.
     ///
     /// # Errors
     /// [`LedgerError`].
     async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError>;
+
+    /// Returns the durable subscribers, by name.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn subscribers(&self) -> Result<Vec<Subscriber>, LedgerError>;
+
+    /// Acknowledges for a durable subscriber, whether or not it is being listened to.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownSubscriber`], [`LedgerError::NotDelivered`]; [`LedgerError`].
+    async fn acknowledge(&self, name: &str, ack: Ack) -> Result<(), LedgerError>;
+
+    /// Removes a durable subscriber and its position; one that listens is told.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownSubscriber`]; [`LedgerError`].
+    async fn unsubscribe(&self, name: &str) -> Result<(), LedgerError>;
 }
 
 /// Reading and writing a ledger.
@@ -161,8 +217,32 @@ impl<L: LedgerRead + ?Sized> LedgerRead for Arc<L> {
         (**self).query(query).await
     }
 
+    async fn page(&self, query: Query) -> Result<Page, LedgerError> {
+        (**self).page(query).await
+    }
+
+    fn cursor_behind(&self, query: &Query, block: &BlockInfo) -> PageCursor {
+        (**self).cursor_behind(query, block)
+    }
+
+    async fn node(&self, id: &BlockId) -> Result<Option<GraphNode>, LedgerError> {
+        (**self).node(id).await
+    }
+
     async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
         (**self).subscribe(from).await
+    }
+
+    async fn subscribers(&self) -> Result<Vec<Subscriber>, LedgerError> {
+        (**self).subscribers().await
+    }
+
+    async fn acknowledge(&self, name: &str, ack: Ack) -> Result<(), LedgerError> {
+        (**self).acknowledge(name, ack).await
+    }
+
+    async fn unsubscribe(&self, name: &str) -> Result<(), LedgerError> {
+        (**self).unsubscribe(name).await
     }
 }
 

@@ -28,10 +28,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use walytis_core::chain::{Chain, LookupError};
 use walytis_core::clock::Entropy;
+use walytis_core::graph::GraphNode;
 use walytis_core::id::{BlockId, ChainId};
+use walytis_core::ledger::subscriber::Subscribers;
 use walytis_core::ledger::{
-    Author, BlockInfo, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock, Query,
-    SubscribeFrom, Subscription,
+    Ack, Author, BlockInfo, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock,
+    PageCursor, Place, Query, SubscribeFrom, Subscriber, Subscription,
 };
 use walytis_core::store::{Batch, BlobStore, Durability, KvStore, StoreError};
 use walytis_core::topic::Topic;
@@ -86,6 +88,7 @@ pub(crate) struct Inner {
     layer: String,
     topic: Topic,
     table: Table,
+    subscribers: Subscribers,
     exchange: Option<OffchainExchange>,
     entropy: Arc<dyn Entropy>,
     state: watch::Sender<State>,
@@ -133,6 +136,7 @@ impl PrivateLedger {
         let topic = Topic::overlay(OVERLAY, &layer)?;
         let tag = LedgerTag::new(&chain.id(), &layer);
         let table = Table { store, blobs, chain: chain.id(), tag };
+        let subscribers = Subscribers::new(Arc::clone(&table.store), table.key(b'n', &[]));
         let (pushes, pushed) = mpsc::channel(PUSHES);
         let (inbox_tx, inbox) = mpsc::channel::<Event>(INBOX);
         let state = watch::Sender::new(State { meta: table.meta().await?, ..State::default() });
@@ -142,6 +146,7 @@ impl PrivateLedger {
             layer,
             topic,
             table,
+            subscribers,
             exchange,
             entropy,
             state,
@@ -202,6 +207,11 @@ impl PrivateLedger {
 }
 
 impl Inner {
+    /// What tells this ledger from others on the same chain.
+    fn overlay(&self) -> String {
+        format!("{OVERLAY}/{}", self.layer)
+    }
+
     fn check_open(&self) -> Result<(), LedgerError> {
         if self.stop.is_cancelled() {
             return Err(LedgerError::Closed);
@@ -253,6 +263,29 @@ impl LedgerRead for PrivateLedger {
 
     async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
         subscribe::subscribe(&self.0, from).await
+    }
+
+    fn cursor_behind(&self, query: &Query, block: &BlockInfo) -> PageCursor {
+        PageCursor::new(&self.id(), &self.0.overlay(), query, Place::of(query.order, block))
+    }
+
+    async fn node(&self, id: &BlockId) -> Result<Option<GraphNode>, LedgerError> {
+        self.0.chain.node(id).await
+    }
+
+    async fn subscribers(&self) -> Result<Vec<Subscriber>, LedgerError> {
+        let end = self.0.state.borrow().meta.sequence;
+        self.0.subscribers.list(end).await
+    }
+
+    async fn acknowledge(&self, name: &str, ack: Ack) -> Result<(), LedgerError> {
+        self.0.check_open()?;
+        self.0.subscribers.acknowledge(name, ack).await
+    }
+
+    async fn unsubscribe(&self, name: &str) -> Result<(), LedgerError> {
+        self.0.check_open()?;
+        self.0.subscribers.remove(name).await
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio_util::io::StreamReader;
 use walytis_core::id::BlockId;
-use walytis_core::ledger::{Author, BlockInfo, BlockState, ContentReader, Cursor, LedgerError, Order, Query};
+use walytis_core::ledger::{Author, BlockInfo, BlockState, ContentReader, Cursor, LedgerError, Order, Place, Query};
 use walytis_core::store::{Direction, KeyRange};
 use walytis_core::topic::Topic;
 use walytis_identities::id::OpId;
@@ -163,6 +163,7 @@ enum Source {
 struct Run {
     inner: Arc<Inner>,
     query: Query,
+    after: Option<Place>,
     source: Source,
     ready: VecDeque<(BlockId, Option<u64>)>,
     left: usize,
@@ -172,6 +173,7 @@ pub(super) async fn query(
     inner: Arc<Inner>,
     query: Query,
 ) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError> {
+    let after = query.after.map(|cursor| cursor.place(&inner.table.chain, &inner.overlay(), &query)).transpose()?;
     let left = query.limit.unwrap_or(usize::MAX);
     let by_topic: Vec<Topic> = match query.topics_all.first() {
         Some(first) => vec![first.clone()],
@@ -183,12 +185,12 @@ pub(super) async fn query(
         Order::Canonical => source = Source::Canonical(canonical_range(&inner, &query)),
         Order::Arrival => {
             source = Source::Arrival(arrival_range(&inner, &query));
-            if query.after.is_none() && !query.reverse {
+            if query.arrived_after.is_none() && !query.reverse {
                 ready = not_arrived(&inner, &query).await?;
             }
         }
     }
-    let run = Run { inner, query, source, ready, left };
+    let run = Run { inner, query, after, source, ready, left };
     Ok(stream::try_unfold(run, |mut run| async move { Ok(run.next().await?.map(|info| (info, run))) }).boxed())
 }
 
@@ -205,7 +207,7 @@ fn canonical_range(inner: &Inner, query: &Query) -> KeyRange {
 
 fn arrival_range(inner: &Inner, query: &Query) -> KeyRange {
     let mut range = inner.table.all(b'e');
-    if let Some(Cursor(after)) = query.after {
+    if let Some(Cursor(after)) = query.arrived_after {
         range.start = behind(&inner.table.key(b'e', &[&after.to_be_bytes()]));
     }
     range
@@ -266,12 +268,18 @@ impl Run {
                 continue;
             }
             let info = self.inner.info(&id, &local).await?;
-            if matches(&self.query, &info) {
+            if self.query.matches(&info) && self.is_behind(&info) {
                 self.left -= 1;
                 return Ok(Some(info));
             }
         }
         Ok(None)
+    }
+
+    /// Says whether a block stands behind the cursor of the query.
+    fn is_behind(&self, info: &BlockInfo) -> bool {
+        let place = Place::of(self.query.order, info);
+        self.after.is_none_or(|after| if self.query.reverse { place < after } else { place > after })
     }
 
     fn counts(&self, local: &LocalRecord) -> bool {
@@ -306,7 +314,9 @@ impl Run {
                 (page.len() == PAGE, next.map(Source::Arrival))
             }
         };
-        if let (false, Source::Arrival(_), true, None) = (full, &self.source, self.query.reverse, self.query.after) {
+        if let (false, Source::Arrival(_), true, None) =
+            (full, &self.source, self.query.reverse, self.query.arrived_after)
+        {
             self.ready.extend(not_arrived(&self.inner, &self.query).await?.into_iter().rev());
         }
         self.source = next.filter(|_| full).unwrap_or(Source::Done);
@@ -319,15 +329,4 @@ fn beyond(range: &KeyRange, last: &[u8], direction: Direction) -> KeyRange {
         Direction::Forward => KeyRange { start: behind(last), end: range.end.clone() },
         Direction::Reverse => KeyRange { start: range.start.clone(), end: Some(last.to_vec()) },
     }
-}
-
-fn matches(query: &Query, info: &BlockInfo) -> bool {
-    (query.topics_any.is_empty() || query.topics_any.iter().any(|topic| info.topics.contains(topic)))
-        && query.topics_all.iter().all(|topic| info.topics.contains(topic))
-        && query.creator.is_none_or(|creator| creator == info.creator)
-        && query.since_ms.is_none_or(|since| info.created_at_ms >= since)
-        && query.until_ms.is_none_or(|until| info.created_at_ms < until)
-        && query.generation_from.is_none_or(|from| info.generation >= from)
-        && query.generation_to.is_none_or(|to| info.generation < to)
-        && query.after.is_none_or(|after| info.cursor > after)
 }

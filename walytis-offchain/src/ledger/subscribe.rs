@@ -7,49 +7,58 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use walytis_core::id::BlockId;
-use walytis_core::ledger::{Cursor, LedgerError, LedgerEvent, SubscribeFrom, Subscription};
-use walytis_core::store::{Batch, Direction, Durability};
+use walytis_core::ledger::subscriber::Seat;
+use walytis_core::ledger::{Ack, Cursor, LedgerError, LedgerEvent, SubscribeFrom, Subscription};
+use walytis_core::limits::LIVE_LAG_MAX;
+use walytis_core::store::Direction;
 
 use super::table::{Standing, behind};
 use super::{Inner, State};
 
 /// Events read at once.
 const PAGE: usize = 128;
-/// Longest name of a durable subscriber in bytes.
-const NAME_MAX: usize = 64;
 
 pub(super) async fn subscribe(inner: &Arc<Inner>, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
     let state = inner.state.subscribe();
-    let (name, position) = match from {
-        SubscribeFrom::Now => (None, state.borrow().meta.sequence),
-        SubscribeFrom::Cursor(cursor) => (None, cursor.0),
+    let (role, position) = match from {
+        SubscribeFrom::Now => (Role::Live, state.borrow().meta.sequence),
+        SubscribeFrom::Cursor(cursor) => (Role::Reader, cursor.0),
         SubscribeFrom::Name(name) => {
-            if name.is_empty() || name.len() > NAME_MAX {
-                return Err(LedgerError::Refused { reason: format!("a subscriber's name has 1 to {NAME_MAX} bytes") });
-            }
-            let key = inner.table.key(b'n', &[name.as_bytes()]);
-            let position = inner.table.read::<u64>(&key).await?.unwrap_or(0);
-            (Some(name), position)
+            inner.check_open()?;
+            let seat = inner.subscribers.open(&name).await?;
+            let position = seat.acked();
+            (Role::Durable(seat), position)
         }
     };
-    let inner = Arc::clone(inner);
-    Ok(Box::new(Follower { inner, state, name, position, acked: position, page: VecDeque::new() }))
+    Ok(Box::new(Follower { inner: Arc::clone(inner), state, role, position, page: VecDeque::new() }))
+}
+
+/// How a subscriber stands to what it missed.
+enum Role {
+    /// Gets what is new; told when it lags.
+    Live,
+    /// Reads everything behind a position.
+    Reader,
+    /// Gets what it did not acknowledge.
+    Durable(Seat),
 }
 
 /// One subscriber. It pulls: however slow, it delays nobody.
 struct Follower {
     inner: Arc<Inner>,
     state: watch::Receiver<State>,
-    name: Option<String>,
+    role: Role,
     /// Last event that was read into `page`.
     position: u64,
-    acked: u64,
     page: VecDeque<(u64, bool, BlockId)>,
 }
 
 impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Subscription({:?} at {})", self.name, self.position)
+        match &self.role {
+            Role::Durable(seat) => write!(f, "Subscription({seat:?} at {})", self.position),
+            _ => write!(f, "Subscription(at {})", self.position),
+        }
     }
 }
 
@@ -78,6 +87,38 @@ impl Follower {
             _ => Ok(None),
         }
     }
+
+    /// Returns the next event that is read already. One whose place a later event has taken counts as acknowledged.
+    async fn pop(&mut self) -> Result<Option<LedgerEvent>, LedgerError> {
+        while let Some((sequence, retracted, id)) = self.page.front().copied() {
+            if matches!(&self.role, Role::Durable(seat) if seat.is_acked(sequence)) {
+                self.page.pop_front();
+                continue;
+            }
+            let event = self.event(sequence, retracted, id).await?;
+            if let Role::Durable(seat) = &self.role {
+                seat.deliver(sequence);
+                if event.is_none() {
+                    seat.acknowledge(Ack::One(Cursor(sequence))).await?;
+                }
+            }
+            self.page.pop_front();
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Leaves out what a live subscriber is too slow for.
+    fn skip(&mut self, end: u64) -> Option<LedgerEvent> {
+        let missed = end.saturating_sub(self.position);
+        if !matches!(self.role, Role::Live) || missed <= LIVE_LAG_MAX {
+            return None;
+        }
+        let resume = Cursor(std::mem::replace(&mut self.position, end));
+        Some(LedgerEvent::Lagged { missed, resume, cursor: Cursor(end) })
+    }
 }
 
 #[async_trait]
@@ -87,40 +128,50 @@ impl Subscription for Follower {
             if self.inner.stop.is_cancelled() {
                 return Ok(None);
             }
-            if let Some((sequence, retracted, id)) = self.page.front().copied() {
-                let event = self.event(sequence, retracted, id).await?;
-                self.page.pop_front();
-                match event {
-                    Some(event) => return Ok(Some(event)),
-                    None => continue,
-                }
+            if let Role::Durable(seat) = &self.role {
+                seat.check()?;
             }
-            if self.state.borrow_and_update().meta.sequence > self.position {
+            if let Some(event) = self.pop().await? {
+                return Ok(Some(event));
+            }
+            let end = self.state.borrow_and_update().meta.sequence;
+            if let Some(lagged) = self.skip(end) {
+                return Ok(Some(lagged));
+            }
+            if end > self.position {
                 self.read().await?;
                 continue;
             }
+            let replaced = async {
+                match &mut self.role {
+                    Role::Durable(seat) => seat.changed().await,
+                    Role::Live | Role::Reader => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = self.inner.stop.cancelled() => return Ok(None),
+                () = replaced => {}
                 changed = self.state.changed() => if changed.is_err() { return Ok(None) },
             }
         }
     }
 
+    async fn begin(&mut self, cursor: Cursor) -> Result<u32, LedgerError> {
+        let Role::Durable(seat) = &self.role else { return Ok(1) };
+        self.inner.check_open()?;
+        seat.begin(cursor).await
+    }
+
     async fn ack(&mut self, cursor: Cursor) -> Result<(), LedgerError> {
-        // Never beyond what was delivered: a wrong number must not skip events.
-        let delivered = self.page.front().map_or(self.position, |(next, ..)| next.saturating_sub(1));
-        let reached = cursor.0.min(delivered);
-        if reached <= self.acked {
-            return Ok(());
-        }
-        if let Some(name) = &self.name {
-            let mut batch = Batch::new();
-            batch.put(self.inner.table.key(b'n', &[name.as_bytes()]), crate::record::versioned(&reached));
-            // Lost in a power cut, events are delivered again.
-            self.inner.table.store.commit(batch, Durability::Buffered).await?;
-        }
-        self.acked = reached;
-        Ok(())
+        let Role::Durable(seat) = &self.role else { return Ok(()) };
+        self.inner.check_open()?;
+        seat.acknowledge(Ack::UpTo(cursor)).await
+    }
+
+    async fn ack_one(&mut self, cursor: Cursor) -> Result<(), LedgerError> {
+        let Role::Durable(seat) = &self.role else { return Ok(()) };
+        self.inner.check_open()?;
+        seat.acknowledge(Ack::One(cursor)).await
     }
 }

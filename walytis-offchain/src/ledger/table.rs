@@ -12,7 +12,7 @@
 //!   'm' envelope id                  manifest and place of the chunks
 //!   'v' envelope id, block id        records that name an envelope: epoch
 //!   's' record nonce                 envelopes of own records that are not on the chain yet
-//!   'n' name                         position of a durable subscriber
+//!   'n' name                         what a durable subscriber acknowledged
 //! ```
 
 use std::sync::Arc;

@@ -198,9 +198,11 @@ impl App {
     pub async fn chain_log(
         &self,
         text: &str,
-        query: view::LogQuery,
+        mut query: view::LogQuery,
     ) -> Result<BoxStream<'static, Result<view::Block, Failure>>, Failure> {
         let chain = self.node.chain(text)?;
+        // An identity's chain has nothing but the blocks of overlays.
+        query.overlays |= chain.core().visibility() == Visibility::Governed;
         log::blocks(Arc::new(chain), &query, convert::block).await
     }
 

@@ -96,17 +96,9 @@ pub(crate) fn query(log: &view::LogQuery) -> Result<Query, Failure> {
         reverse: log.reverse,
         order: if log.follow { Order::Arrival } else { Order::Canonical },
         include_void: log.all,
+        include_overlays: log.overlays,
         ..Query::default()
     })
-}
-
-/// Says whether a live block belongs to a followed log.
-pub(crate) fn matches(query: &Query, info: &BlockInfo) -> bool {
-    let topic = query.topics_any.is_empty() || query.topics_any.iter().any(|topic| info.topics.contains(topic));
-    let creator = query.creator.is_none_or(|creator| creator == info.creator);
-    let since = query.since_ms.is_none_or(|since| info.created_at_ms >= since);
-    let counts = query.include_void || !matches!(info.state, BlockState::Void { .. });
-    topic && creator && since && counts
 }
 
 impl From<LedgerError> for Failure {
@@ -121,6 +113,11 @@ impl From<LedgerError> for Failure {
                 (Kind::Failed, "try walytis chain repair, with members connected; see walytis chain show")
             }
             LedgerError::Unsupported { .. } => (Kind::Refused, ""),
+            LedgerError::Cursor(_) => (Kind::Usage, "begin without a cursor, then pass on what the answer says"),
+            LedgerError::UnknownSubscriber { .. } => (Kind::NotFound, "list them with subscribers"),
+            LedgerError::SubscriberReplaced { .. } => (Kind::Refused, "use another name for each reader"),
+            LedgerError::NotDelivered { .. } => (Kind::Usage, "acknowledge positions that were delivered"),
+            LedgerError::TooManyUnacknowledged => (Kind::Refused, "acknowledge the oldest first"),
             _ if error.fault() == Fault::Local => (Kind::Failed, "check the disk and free space"),
             _ => (Kind::Failed, ""),
         };

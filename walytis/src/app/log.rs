@@ -41,7 +41,7 @@ fn follow(
     stream::unfold((subscription, query), move |(mut subscription, query)| async move {
         loop {
             match subscription.next().await {
-                Ok(Some(LedgerEvent::Block(info))) if convert::matches(&query, &info) => {
+                Ok(Some(LedgerEvent::Block(info))) if query.matches(&info) => {
                     return Some((Ok(show(&info)), (subscription, query)));
                 }
                 Ok(Some(_)) => {}

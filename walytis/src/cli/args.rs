@@ -303,6 +303,9 @@ pub struct Filter {
     /// Also blocks that do not count, with the reason
     #[arg(long)]
     pub all: bool,
+    /// Also blocks that overlays added for themselves, e.g. notes about shared invitations
+    #[arg(long)]
+    pub overlays: bool,
     /// Go on as blocks arrive, until interrupted
     #[arg(long, conflicts_with_all = ["reverse", "limit"])]
     pub follow: bool,

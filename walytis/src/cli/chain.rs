@@ -182,6 +182,7 @@ pub(super) fn query_of(filter: Filter, creator: Option<String>) -> Result<view::
         limit: filter.limit,
         reverse: filter.reverse,
         all: filter.all,
+        overlays: filter.overlays,
         follow: filter.follow,
     })
 }

@@ -21,7 +21,7 @@ use crate::id::{BlockId, ChainId};
 use crate::key::Signer;
 use crate::ledger::{
     Ack, Author, BlockInfo, Content, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus,
-    NewBlock, Query, SubscribeFrom, Subscriber, Subscription,
+    NewBlock, Page, Query, SubscribeFrom, Subscriber, Subscription,
 };
 use crate::limits::TOPICS_MAX;
 use crate::store::{Direction, KeyRange};
@@ -352,6 +352,10 @@ impl LedgerRead for Chain {
 
     async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
         subscribe::subscribe(&self.core.inner, from).await
+    }
+
+    async fn page(&self, query: Query) -> Result<Page, LedgerError> {
+        query::page(&self.core.inner, &query, query.page_size()).await
     }
 
     async fn node(&self, id: &BlockId) -> Result<Option<GraphNode>, LedgerError> {

@@ -1,22 +1,31 @@
-//! Queries: pages from the index that narrows most.
+//! Queries: pages from the indices, which are read as one, so that the rarest label decides what a page costs.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use super::content;
 use super::core::Inner;
-use super::schema::{self, Tag, id_at_end, read_id, read_number};
-use super::table::behind;
+use super::schema::{self, NodeRecord, Tag, id_at_end, read_id, read_number};
 use crate::block::Header;
 use crate::id::BlockId;
-use crate::ledger::{Author, BlockInfo, Cursor, LedgerError, Order, Place, Query};
-use crate::store::{Direction, KeyRange, StoreError};
+use crate::ledger::{Author, BlockInfo, Cursor, CursorError, LedgerError, Order, Page, PageCursor, Place, Query};
+use crate::limits::PAGE_ROWS_MAX;
+use crate::store::join::{Join, Row, Step, Window};
+use crate::store::{Direction, StoreError};
 
-/// Index entries read at once. Chosen: some kilobytes of keys; the first page is as small as the limit allows.
-const PAGE: usize = 128;
+/// Blocks that a stream reads at once; its first page is as small as the limit allows. Chosen: some ten kilobytes.
+const STREAM_PAGE: usize = 128;
+/// Headers read at once where an index alone cannot tell what matches.
+const HEADERS_AT_ONCE: usize = 32;
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chain({:?})", self.id)
+    }
+}
 
 /// Returns blocks without their contents, for admitted `ids` in their order.
 pub(super) async fn infos(core: &Inner, ids: &[BlockId]) -> Result<Vec<BlockInfo>, LedgerError> {
@@ -54,178 +63,219 @@ pub(super) async fn info(
     })
 }
 
-/// Answers a query as a stream that reads on as it is polled.
+/// Answers a query as a stream that reads page by page as it is polled.
 pub(super) fn run(
     core: Arc<Inner>,
     query: Query,
 ) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError> {
-    let after = query.after.map(|cursor| cursor.place(&core.id, "", &query)).transpose()?;
-    let sources = sources(&core, &query);
+    check_cursor(&core, &query)?;
     let left = query.limit.unwrap_or(usize::MAX);
-    let run = Run { core, query, after, sources, ready: VecDeque::new(), left, failed: false };
+    let run = Run { core, query, ready: VecDeque::new(), left, done: left == 0 };
     Ok(stream::unfold(run, |mut run| async move { run.next().await.map(|item| (item, run)) }).boxed())
 }
 
-/// Chooses the ranges of index keys that hold every match.
-fn sources(core: &Inner, query: &Query) -> Vec<Source> {
+/// A stream in progress.
+struct Run {
+    core: Arc<Inner>,
+    query: Query,
+    ready: VecDeque<BlockInfo>,
+    left: usize,
+    done: bool,
+}
+
+impl Run {
+    async fn next(&mut self) -> Option<Result<BlockInfo, LedgerError>> {
+        loop {
+            if let Some(info) = self.ready.pop_front() {
+                self.left -= 1;
+                return Some(Ok(info));
+            }
+            if self.done || self.left == 0 {
+                return None;
+            }
+            match page(&self.core, &self.query, self.left.min(STREAM_PAGE)).await {
+                Ok(page) => {
+                    self.done = page.next.is_none();
+                    self.query.after = page.next;
+                    self.ready = page.blocks.into();
+                }
+                Err(error) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+fn check_cursor(core: &Inner, query: &Query) -> Result<Option<Place>, LedgerError> {
+    Ok(query.after.map(|cursor| cursor.place(&core.id, "", query)).transpose()?)
+}
+
+/// Returns the next page of at most `size` blocks. It reads at most about [`PAGE_ROWS_MAX`] index entries and headers;
+/// if these are not enough, the page ends early, with a cursor.
+pub(super) async fn page(core: &Inner, query: &Query, size: usize) -> Result<Page, LedgerError> {
+    let after = check_cursor(core, query)?;
+    check_replica(core, query, after).await?;
+    if size == 0 {
+        return Ok(Page::default());
+    }
+    let mut reading = Reading::new(core, query, after, size);
+    let mut blocks = Vec::new();
+    loop {
+        // One more than there is room for shows whether anything is left.
+        let at_once = (size - blocks.len()).saturating_add(1).min(STREAM_PAGE);
+        let at_once = if by_index_alone(query) { at_once } else { HEADERS_AT_ONCE };
+        let candidates = reading.candidates(at_once).await?;
+        for info in matching(core, query, &candidates).await? {
+            if blocks.len() == size {
+                return Ok(ended(core, query, blocks, None));
+            }
+            blocks.push(info);
+        }
+        match reading.end {
+            Some(End::Of(place)) => return Ok(ended(core, query, blocks, Some(place))),
+            Some(End::All) => return Ok(Page { blocks, next: None }),
+            None if blocks.len() == size => return Ok(ended(core, query, blocks, candidates.last().copied())),
+            None => {}
+        }
+    }
+}
+
+/// Returns a page behind which there may be more: behind `place`, or behind its last block.
+fn ended(core: &Inner, query: &Query, blocks: Vec<BlockInfo>, place: Option<Place>) -> Page {
+    let place = place.or_else(|| blocks.last().map(|last| Place::of(query.order, last)));
+    Page { blocks, next: place.map(|place| PageCursor::new(&core.id, "", query, place)) }
+}
+
+/// A place in arrival order is known by its block: another replica has another one there.
+async fn check_replica(core: &Inner, query: &Query, after: Option<Place>) -> Result<(), LedgerError> {
+    let Some(place) = after.filter(|_| query.order == Order::Arrival) else { return Ok(()) };
+    let key = core.table.keys.arrival(place.number);
+    let here = core.table.get(&key).await?.map(|value| core.table.note(read_id(&key, &value))).transpose()?;
+    if here != Some(place.id) {
+        return Err(CursorError::OtherReplica.into());
+    }
+    Ok(())
+}
+
+/// Says whether every entry that the indices yield is likely to match.
+fn by_index_alone(query: &Query) -> bool {
+    let generations = query.generation_from.or(query.generation_to).is_some();
+    query.since_ms.is_none() && query.until_ms.is_none() && !(generations && query.order == Order::Arrival)
+}
+
+/// Reads the headers of candidates, and returns those that match.
+async fn matching(core: &Inner, query: &Query, candidates: &[Place]) -> Result<Vec<BlockInfo>, LedgerError> {
+    let ids: Vec<_> = candidates.iter().map(|place| place.id).collect();
+    let mut found = Vec::new();
+    for (id, record) in ids.iter().zip(core.table.records(&ids).await?) {
+        let Some(NodeRecord { arrival, skeleton, header }) = record else {
+            let key = core.table.keys.of_block(Tag::Node, id);
+            return core.table.note(Err(StoreError::corrupt(&key, "an index names a block that is not here")));
+        };
+        let matches = query.matches_labels(&header.topics, &header.creator)
+            && query.matches_windows(header.created_at_ms, header.generation, Cursor(arrival))
+            && (query.include_void || !skeleton);
+        if matches {
+            found.push(info(core, *id, header, arrival, skeleton).await?);
+        }
+    }
+    Ok(found)
+}
+
+/// The reading of one page.
+struct Reading<'a> {
+    core: &'a Inner,
+    query: &'a Query,
+    join: Join,
+    /// Entries and headers that may still be read.
+    rows: usize,
+    /// The last place that the indices yielded.
+    last: Option<Place>,
+    end: Option<End>,
+}
+
+/// Why the indices yield nothing more.
+#[derive(Clone, Copy)]
+enum End {
+    /// Nothing is left.
+    All,
+    /// Enough was read for one page; all up to a place is decided.
+    Of(Place),
+}
+
+impl<'a> Reading<'a> {
+    fn new(core: &'a Inner, query: &'a Query, after: Option<Place>, size: usize) -> Self {
+        let direction = if query.reverse { Direction::Reverse } else { Direction::Forward };
+        let (from, to) = match query.order {
+            Order::Canonical => (query.generation_from, query.generation_to),
+            Order::Arrival => (query.arrived_after.map(|cursor| cursor.0.saturating_add(1)), None),
+        };
+        let number = |number: u64| number.to_be_bytes().to_vec();
+        let place = |place: Place| match query.order {
+            Order::Canonical => [&place.number.to_be_bytes(), place.id.digest().as_slice()].concat(),
+            Order::Arrival => number(place.number),
+        };
+        let window = Window { from: from.map(number), to: to.map(number), after: after.map(place) };
+        let join = Join::new(groups(core, query), &window, direction, size);
+        Self { core, query, join, rows: PAGE_ROWS_MAX, last: None, end: None }
+    }
+
+    /// Returns the next places that stand in all indices, at most `max`.
+    async fn candidates(&mut self, max: usize) -> Result<Vec<Place>, LedgerError> {
+        let table = &self.core.table;
+        let mut found = Vec::with_capacity(max);
+        while found.len() < max && self.end.is_none() {
+            match table.note(self.join.next(table.store(), &mut self.rows).await)? {
+                Step::Entry(row) => {
+                    let (place, arrival) = table.note(self.read(&row))?;
+                    self.last = Some(place);
+                    if self.query.arrived_after.is_none_or(|after| arrival > after.0) {
+                        found.push(place);
+                    }
+                }
+                Step::Paused(row) => self.end = Some(End::Of(table.note(self.read(&row))?.0)),
+                Step::End => self.end = Some(End::All),
+            }
+        }
+        // Reading headers costs as well.
+        self.rows = self.rows.saturating_sub(found.len());
+        if let (0, None, Some(last)) = (self.rows, self.end, self.last) {
+            self.end = Some(End::Of(last));
+        }
+        Ok(found)
+    }
+
+    /// Returns the place of an index entry, and its arrival number (`u64::MAX` where the order makes it needless).
+    fn read(&self, row: &Row) -> Result<(Place, u64), StoreError> {
+        let number = row.place.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        let number = number.ok_or_else(|| StoreError::corrupt(&row.place, "a short key of an index"))?;
+        match self.query.order {
+            Order::Arrival => Ok((Place { number, id: read_id(&row.place, &row.value)? }, number)),
+            Order::Canonical => {
+                let arrival = read_number(&row.place, &row.value)?;
+                Ok((Place { number, id: id_at_end(&row.place)? }, arrival))
+            }
+        }
+    }
+}
+
+/// Returns the indices that hold every match: one group for each thing that must hold.
+fn groups(core: &Inner, query: &Query) -> Vec<Vec<Vec<u8>>> {
     let (topic, creator, plain) = match query.order {
         Order::Canonical => (Tag::Topic, Tag::Creator, Tag::Canonical),
         Order::Arrival => (Tag::TopicArrival, Tag::CreatorArrival, Tag::Arrival),
     };
     let keys = &core.table.keys;
-    let prefixes = match (query.topics_all.first(), query.topics_any.as_slice(), &query.creator) {
-        (Some(first), _, _) => vec![keys.key(topic, &[&schema::topic_label(first)])],
-        (None, [], Some(key)) => vec![keys.key(creator, &[&schema::creator_label(key)])],
-        (None, [], None) => vec![keys.key(plain, &[])],
-        (None, any, _) => any.iter().map(|one| keys.key(topic, &[&schema::topic_label(one)])).collect(),
-    };
-    prefixes.into_iter().map(|prefix| Source::new(prefix, query)).collect()
-}
-
-/// One range of an index, read page by page.
-#[derive(Debug)]
-struct Source {
-    prefix: usize,
-    range: KeyRange,
-    page: VecDeque<(Bytes, Bytes)>,
-    done: bool,
-}
-
-impl Source {
-    fn new(prefix: Vec<u8>, query: &Query) -> Self {
-        let mut range = KeyRange::prefix(&prefix);
-        let bound = |number: u64| [prefix.as_slice(), &number.to_be_bytes()].concat();
-        let (from, to) = match query.order {
-            Order::Canonical => (query.generation_from, query.generation_to),
-            Order::Arrival => (query.arrived_after.and_then(|cursor| cursor.0.checked_add(1)), None),
-        };
-        if let Some(from) = from {
-            range.start = bound(from);
-        }
-        if let Some(to) = to {
-            range.end = Some(bound(to));
-        }
-        let done = range.end.as_ref().is_some_and(|end| *end <= range.start);
-        Self { prefix: prefix.len(), range, page: VecDeque::new(), done }
+    let of_topic = |one| keys.key(topic, &[&schema::topic_label(one)]);
+    let mut groups: Vec<Vec<Vec<u8>>> = query.topics_all.iter().map(|one| vec![of_topic(one)]).collect();
+    if !query.topics_any.is_empty() {
+        groups.push(query.topics_any.iter().map(of_topic).collect());
     }
-
-    async fn fill(&mut self, core: &Inner, direction: Direction, size: usize) -> Result<(), LedgerError> {
-        if self.done || !self.page.is_empty() {
-            return Ok(());
-        }
-        let page = core.table.scan(self.range.clone(), direction, size).await?;
-        self.done = page.len() < size;
-        if let Some((last, _)) = page.last() {
-            match direction {
-                Direction::Forward => self.range.start = behind(last),
-                Direction::Reverse => self.range.end = Some(last.to_vec()),
-            }
-        }
-        self.page = page.into();
-        Ok(())
+    groups.extend(query.creator.as_ref().map(|key| vec![keys.key(creator, &[&schema::creator_label(key)])]));
+    if groups.is_empty() {
+        groups.push(vec![keys.key(plain, &[])]);
     }
-
-    /// Returns the place of the next entry in the order of the query.
-    fn place(&self) -> Option<&[u8]> {
-        self.page.front().and_then(|(key, _)| key.get(self.prefix..))
-    }
-}
-
-/// A query in progress.
-#[derive(Debug)]
-struct Run {
-    core: Arc<Inner>,
-    query: Query,
-    after: Option<Place>,
-    sources: Vec<Source>,
-    ready: VecDeque<BlockInfo>,
-    left: usize,
-    failed: bool,
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Chain({:?})", self.id)
-    }
-}
-
-impl Run {
-    async fn next(&mut self) -> Option<Result<BlockInfo, LedgerError>> {
-        while self.left > 0 && !self.failed {
-            if let Some(info) = self.ready.pop_front() {
-                self.left -= 1;
-                return Some(Ok(info));
-            }
-            match self.read().await {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
-    }
-
-    /// Reads the next page of matches; says whether the index may hold more.
-    async fn read(&mut self) -> Result<bool, LedgerError> {
-        let direction = if self.query.reverse { Direction::Reverse } else { Direction::Forward };
-        let size = PAGE.min(self.left);
-        let mut ids = Vec::with_capacity(size);
-        let mut ended = false;
-        while ids.len() < size {
-            let Some((key, value)) = self.merge(direction, size).await? else {
-                ended = true;
-                break;
-            };
-            if let Some(id) = self.admit(&key, &value)? {
-                ids.push(id);
-            }
-        }
-        let infos = infos(&self.core, &ids).await?;
-        let shown = infos.into_iter().filter(|info| self.query.matches(info) && self.is_behind(info));
-        self.ready = shown.collect();
-        Ok(!ended || !self.ready.is_empty())
-    }
-
-    /// Takes the next entry of all sources; one that stands in several comes once.
-    async fn merge(&mut self, direction: Direction, size: usize) -> Result<Option<(Bytes, Bytes)>, LedgerError> {
-        for source in &mut self.sources {
-            source.fill(&self.core, direction, size).await?;
-        }
-        let places = self.sources.iter().filter_map(Source::place);
-        let next = match direction {
-            Direction::Forward => places.min(),
-            Direction::Reverse => places.max(),
-        };
-        let Some(next) = next.map(<[u8]>::to_vec) else { return Ok(None) };
-        let mut entry = None;
-        for source in &mut self.sources {
-            if source.place() == Some(&next) {
-                entry = source.page.pop_front();
-            }
-        }
-        Ok(entry)
-    }
-
-    /// Returns the id of an index entry, or nothing if the entry alone shows that it does not match.
-    fn admit(&self, key: &[u8], value: &[u8]) -> Result<Option<BlockId>, LedgerError> {
-        let table = &self.core.table;
-        match self.query.order {
-            Order::Arrival => table.note(read_id(key, value)).map(Some),
-            Order::Canonical => {
-                let arrival = table.note(read_number(key, value))?;
-                let late = self.query.arrived_after.is_none_or(|cursor| arrival > cursor.0);
-                let id = table.note(id_at_end(key))?;
-                Ok(late.then_some(id))
-            }
-        }
-    }
-
-    /// Says whether a block stands behind the cursor of the query.
-    fn is_behind(&self, info: &BlockInfo) -> bool {
-        let place = Place::of(self.query.order, info);
-        self.after.is_none_or(|after| if self.query.reverse { place < after } else { place > after })
-    }
+    groups
 }

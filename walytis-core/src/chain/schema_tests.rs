@@ -47,7 +47,7 @@ fn samples() -> Vec<Vec<u8>> {
         keys.blob(&raw, &BLOCK),
         value(blob(&raw, 5)),
         value(blob(&dag_pb, 3_000_000)),
-        keys.cursor("mail"),
+        keys.key(Tag::Cursor, &[b"mail"]),
         keys.staged(&[6; 16]),
         keys.of_block(Tag::Skeleton, &BLOCK),
         keys.manifest(&dag_pb),

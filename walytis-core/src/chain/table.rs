@@ -44,7 +44,8 @@ impl Table {
         }
     }
 
-    /// Returns the store itself, for a repair: what is read is not noted, what is written not refused.
+    /// Returns the store itself, whose errors are not noted and whose writes are not refused: for a repair, and for
+    /// readings that note their errors themselves.
     pub(super) const fn store(&self) -> &Arc<dyn KvStore> {
         &self.store
     }

@@ -3,6 +3,7 @@
 mod block;
 mod cursor;
 mod error;
+pub mod handle;
 mod query;
 pub mod subscriber;
 mod subscription;

@@ -8,6 +8,7 @@ mod blob;
 mod chunks;
 mod files;
 mod folder;
+pub mod join;
 mod kv;
 mod memory_blob;
 mod memory_kv;

@@ -9,6 +9,7 @@
 //! One task per ledger owns what changes; everything else is read from the store. Cursors count the events of this
 //! ledger: a block gets its cursor when its content can be read, 0 before.
 
+mod query;
 mod read;
 mod seal;
 mod serve;
@@ -33,7 +34,7 @@ use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::subscriber::Subscribers;
 use walytis_core::ledger::{
     Ack, Author, BlockInfo, ContentReader, Ledger, LedgerControl, LedgerError, LedgerRead, LedgerStatus, NewBlock,
-    PageCursor, Place, Query, SubscribeFrom, Subscriber, Subscription,
+    Page, PageCursor, Place, Query, SubscribeFrom, Subscriber, Subscription,
 };
 use walytis_core::store::{Batch, BlobStore, Durability, KvStore, StoreError};
 use walytis_core::topic::Topic;
@@ -258,11 +259,15 @@ impl LedgerRead for PrivateLedger {
     }
 
     async fn query(&self, query: Query) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError> {
-        read::query(Arc::clone(&self.0), query).await
+        query::run(Arc::clone(&self.0), query)
     }
 
     async fn subscribe(&self, from: SubscribeFrom) -> Result<Box<dyn Subscription>, LedgerError> {
         subscribe::subscribe(&self.0, from).await
+    }
+
+    async fn page(&self, query: Query) -> Result<Page, LedgerError> {
+        self.0.page(&query, query.page_size()).await
     }
 
     fn cursor_behind(&self, query: &Query, block: &BlockInfo) -> PageCursor {

@@ -2,6 +2,9 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a contract suite fails by panicking")]
 
+mod pages;
+mod subscribers;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -46,7 +49,16 @@ pub async fn run(fixture: &dyn LedgerFixture) {
     unknown_blocks_are_unknown(&*fixture.ledger().await).await;
     queries_agree_with_a_plain_filter(&*fixture.ledger().await).await;
     queries_read_on_beyond_one_page(&*fixture.ledger().await).await;
+    pages::pages_are_the_answer_cut_into_pieces(&*fixture.ledger().await).await;
+    pages::pages_hold_still_while_blocks_arrive(&*fixture.ledger().await).await;
+    pages::foreign_cursors_are_refused(&*fixture.ledger().await).await;
+    pages::blocks_of_overlays_are_shown_on_request(&*fixture.ledger().await).await;
     live_subscribers_get_what_comes(&*fixture.ledger().await).await;
+    subscribers::a_slow_live_subscriber_is_told_what_it_missed(&*fixture.ledger().await).await;
+    subscribers::what_was_acknowledged_out_of_order_does_not_come_again(fixture).await;
+    subscribers::attempts_are_counted_until_the_acknowledgement(fixture).await;
+    subscribers::subscribers_are_listed_acknowledged_for_and_removed(&*fixture.ledger().await).await;
+    subscribers::who_subscribes_later_goes_on_in_place_of_the_earlier(&*fixture.ledger().await).await;
     a_named_subscriber_gets_again_what_it_did_not_acknowledge(&*fixture.ledger().await).await;
     a_wrong_acknowledgement_skips_nothing(&*fixture.ledger().await).await;
     everything_is_there_after_reopening(fixture).await;

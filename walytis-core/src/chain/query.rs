@@ -11,7 +11,7 @@ use super::core::Inner;
 use super::schema::{self, NodeRecord, Tag, id_at_end, read_id, read_number};
 use crate::block::Header;
 use crate::id::BlockId;
-use crate::ledger::{Author, BlockInfo, Cursor, CursorError, LedgerError, Order, Page, PageCursor, Place, Query};
+use crate::ledger::{BlockInfo, Cursor, CursorError, LedgerError, Order, Page, PageCursor, Place, Query};
 use crate::limits::PAGE_ROWS_MAX;
 use crate::store::join::{Join, Row, Step, Window};
 use crate::store::{Direction, StoreError};

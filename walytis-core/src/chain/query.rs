@@ -229,7 +229,7 @@ impl<'a> Reading<'a> {
         let table = &self.core.table;
         let mut found = Vec::with_capacity(max);
         while found.len() < max && self.end.is_none() {
-            match table.note(self.join.next(table.store(), &mut self.rows).await)? {
+            match table.note(self.join.next(&**table.store(), &mut self.rows).await)? {
                 Step::Entry(row) => {
                     let (place, arrival) = table.note(self.read(&row))?;
                     self.last = Some(place);

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 
-use super::super::schema::{
-    NodeRecord, Tag, creator_label, number, read_blob, read_fetch_mode, read_number, topic_label,
-};
+use super::super::schema::{NodeRecord, Tag, creator_label, read_blob, read_fetch_mode, topic_label};
 use super::{PAGE, Repair, id_of};
 use crate::block::ContentRef;
 use crate::id::BlockId;
 use crate::ledger::LedgerError;
+use crate::ledger::subscriber::Progress;
 use crate::unixfs::BlobManifest;
 
 /// Where the id of a row's block stands.
@@ -106,8 +105,8 @@ impl Repair<'_> {
         loop {
             let page = self.page(&mut range, PAGE).await?;
             for (key, value) in &page {
-                if !read_number(key, value).is_ok_and(|reached| reached <= last) {
-                    self.put(key.to_vec(), number(0));
+                if !Progress::decode(key, value).is_ok_and(|progress| progress.furthest() <= last) {
+                    self.put(key.to_vec(), Progress::default().encode());
                 }
             }
             if page.len() < PAGE {

@@ -25,7 +25,7 @@ struct ProgressV1 {
 
 impl Progress {
     /// Returns the record.
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut end = self.acked;
         let mut ahead = Vec::with_capacity(self.ahead.len());
         for (first, last) in &self.ahead {
@@ -47,7 +47,7 @@ impl Progress {
     ///
     /// # Errors
     /// [`StoreError::NewerSchema`], [`StoreError::Corrupt`].
-    pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Self, StoreError> {
+    pub(crate) fn decode(key: &[u8], bytes: &[u8]) -> Result<Self, StoreError> {
         match bytes.split_first() {
             Some((&VERSION, rest)) => read(rest).ok_or_else(|| StoreError::corrupt(key, "not a subscriber's progress")),
             Some((&newer, _)) if newer > VERSION => {

@@ -77,6 +77,28 @@ pub struct ChainDetail {
     pub access: bool,
 }
 
+/// `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doctor {
+    /// Nothing is wrong.
+    pub healthy: bool,
+    /// What was looked at.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that the doctor looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What.
+    pub what: String,
+    /// Nothing is wrong with it.
+    pub ok: bool,
+    /// How it is.
+    pub message: String,
+    /// What to do; empty where nothing is wrong.
+    pub hint: String,
+}
+
 /// `chain export`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {

@@ -9,6 +9,7 @@
 
 mod error;
 mod governed;
+mod inspect;
 mod invitation;
 mod invitation_v1;
 mod join_record;
@@ -22,6 +23,7 @@ mod transfer;
 
 pub use error::{NodeError, NodeResult};
 pub use governed::{Governance, GovernedGenesis};
+pub use inspect::{ChainCheck, inspect_chains};
 pub(crate) use join_record::JoinRecord;
 pub(crate) use names::check_name;
 

@@ -4,6 +4,7 @@ mod chains;
 mod config;
 mod convert;
 mod entropy;
+pub(crate) mod doctor;
 mod errors;
 mod identities;
 mod log;

@@ -45,6 +45,8 @@ pub enum Command {
     Init(Init),
     /// Show how the node is
     Status,
+    /// Look whether everything in the data folder is as it should be
+    Doctor,
     /// Lock the key vault of the running daemon
     Lock,
     /// Unlock the key vault of the running daemon

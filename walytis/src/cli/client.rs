@@ -75,7 +75,8 @@ impl Client {
         }
     }
 
-    async fn daemon(data_dir: &Path) -> Option<Self> {
+    /// Finds the daemon of the data folder.
+    pub(crate) async fn daemon(data_dir: &Path) -> Option<Self> {
         let file = ApiFile::read(data_dir)?;
         let authority = file.url.strip_prefix("http://")?.trim_end_matches('/').to_owned();
         let address: std::net::SocketAddr = authority.parse().ok()?;

@@ -3,6 +3,7 @@
 mod args;
 mod chain;
 mod client;
+mod doctor;
 mod identity;
 mod input;
 mod offchain;
@@ -81,6 +82,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
     let config = AppConfig::from_global(&cli.global)?;
     match cli.command {
         Command::Daemon(args) => crate::daemon::run(config, args, output.is_json()).await.map(|()| 0),
+        Command::Doctor => doctor::run(config, output).await,
         Command::Init(args) => vault::init(config, &args, output).await.map(|()| 0),
         command => {
             let client = Client::connect(config).await?;
@@ -93,7 +95,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
 
 async fn dispatch(command: Command, global: &Global, client: &Client, output: &Output) -> Result<u8, Failure> {
     match command {
-        Command::Daemon(Daemon { .. }) | Command::Init(_) => Ok(0),
+        Command::Daemon(Daemon { .. }) | Command::Init(_) | Command::Doctor => Ok(0),
         Command::Lock => vault::lock(client, output).await.map(|()| 0),
         Command::Unlock(args) => vault::unlock(&args, global, client, output).await.map(|()| 0),
         Command::Passphrase(command) => vault::passphrase(command, global, client, output).await.map(|()| 0),

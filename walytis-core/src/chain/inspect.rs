@@ -36,7 +36,8 @@ async fn look(table: &Table, id: &ChainId) -> Result<Option<u64>, crate::ledger:
     }
     let last = table.scan(table.keys.all(Tag::Canonical), Direction::Reverse, 1).await?;
     if last.is_empty() {
-        return table.note(Err(crate::store::StoreError::corrupt(&table.keys.meta(), "the canonical order is missing")));
+        return table
+            .note(Err(crate::store::StoreError::corrupt(&table.keys.meta(), "the canonical order is missing")));
     }
     Ok(Some(tip.meta.count))
 }

@@ -10,7 +10,11 @@ use crate::failure::Failure;
 use crate::view;
 
 pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/status", get(status)).route("/peers", get(peers)).route("/peers/connect", post(connect)).route("/doctor", get(doctor))
+    Router::new()
+        .route("/status", get(status))
+        .route("/peers", get(peers))
+        .route("/peers/connect", post(connect))
+        .route("/doctor", get(doctor))
 }
 
 async fn status(State(shared): State<Shared>) -> Result<Json<view::Status>, Failure> {

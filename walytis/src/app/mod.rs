@@ -3,8 +3,8 @@
 mod chains;
 mod config;
 mod convert;
-mod entropy;
 pub(crate) mod doctor;
+mod entropy;
 mod errors;
 mod identities;
 mod log;

@@ -26,12 +26,11 @@ pub(crate) async fn flushed_commits_per_s(commits: u32) -> f64 {
     rate
 }
 
-/// Blocks signed, hashed and put in one batch, per second, on all cores.
-pub(crate) async fn sign_and_put_per_s(blocks: u32) -> f64 {
+/// Blocks signed and hashed on so many cores and put in one batch, per second.
+pub(crate) async fn sign_and_put_per_s(blocks: u32, cores: usize) -> f64 {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(RocksStore::open(dir.path().join("db")).await.unwrap());
     let start = Instant::now();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = blocks / u32::try_from(cores).unwrap();
     let workers: Vec<_> = (0..cores)
         .map(|worker| {

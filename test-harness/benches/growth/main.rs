@@ -33,6 +33,7 @@ macro_rules! best {
 }
 
 mod chain;
+mod many;
 mod memory;
 mod reads;
 mod writes;
@@ -51,6 +52,10 @@ fn main() {
         runtime.block_on(memory::child(Path::new(&folder)));
         return;
     }
+    if let Some(folder) = std::env::var_os(many::CHILD) {
+        runtime.block_on(many::child(Path::new(&folder)));
+        return;
+    }
     let words: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     if !words.is_empty() && !words.iter().any(|word| word == "growth") {
         return;
@@ -59,6 +64,7 @@ fn main() {
     if lengths.is_empty() {
         lengths = LENGTHS.into();
     }
+    runtime.block_on(many::measure());
     for blocks in lengths {
         // Spawned, so that it runs where the tasks of a program run.
         runtime.block_on(async move { tokio::spawn(one(blocks)).await }).unwrap();

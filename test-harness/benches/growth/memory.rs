@@ -49,7 +49,7 @@ pub(crate) async fn child(folder: &Path) {
     small.close().await;
 }
 
-fn megabytes(bytes: u64) -> f64 {
+pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 

@@ -15,6 +15,8 @@ use super::micros;
 const ROUNDS: u32 = 5;
 /// Blocks of a round, one at a time.
 const SINGLE: u32 = 200;
+/// Blocks of a round where each may cost much.
+const FEW: u32 = 20;
 /// Blocks of one `add_many`, or of one offer of many.
 const MANY: u32 = 2_000;
 
@@ -49,7 +51,7 @@ pub(crate) async fn measure(open: &Open, blocks: u32) {
         let offered = open.core.offer(vec![late.next().unwrap()], peer.clone()).await.unwrap();
         assert_eq!(offered.admitted.len(), 1);
     });
-    let add_with_heads = best!(ROUNDS, SINGLE, |n| {
+    let add_with_heads = best!(ROUNDS, FEW, |n| {
         open.chain.add(block(n)).await.unwrap();
     });
     let row = [

@@ -89,7 +89,7 @@ async fn costs(bench: &Bench, store: MemoryStore, blocks: u32) -> BTreeMap<&'sta
     let half = u64::from(blocks / 2);
     note("page", open.page(Query { generation_from: Some(half), ..Query::default() }).await);
     note("page from the end", open.page(Query { reverse: true, ..Query::default() }).await);
-    let query = Query { after: Some(Cursor(half)), order: Order::Arrival, ..Query::default() };
+    let query = Query { arrived_after: Some(Cursor(half)), order: Order::Arrival, ..Query::default() };
     note("page by arrival", open.page(query).await);
     let rare = vec![topic(0)];
     let query = Query { topics_any: rare.clone(), generation_from: Some(half), ..Query::default() };

@@ -18,7 +18,8 @@ pub(crate) async fn measure(open: &Open, blocks: u32) {
     let spread = |n: u32| u64::from(blocks) / 2 + u64::from(n * 7919 % blocks.div_ceil(4));
     let canonical = page(open, |n| Query { generation_from: Some(spread(n)), ..Query::default() }).await;
     let arrival =
-        page(open, |n| Query { after: Some(Cursor(spread(n))), order: Order::Arrival, ..Query::default() }).await;
+        page(open, |n| Query { arrived_after: Some(Cursor(spread(n))), order: Order::Arrival, ..Query::default() })
+            .await;
     let by_topic = page(open, |n| Query {
         topics_any: vec![topic("rare")],
         generation_from: Some(spread(n) / 2),

@@ -3,7 +3,7 @@
 # make build  builds the release program and prints its path last
 # make planted [AREA=sync]  plants each known bug in a scratch copy and fails if its test does not notice
 # make sim [SCENARIO=churn] [SEEDS=1000 | SEED=7]  runs scenario files in virtual time, each under many seeds
-# make chaos  runs every test that takes long: all crash points, kill -9 rounds on the real program, large contents
+# make chaos  runs every test that takes long, one after the other
 # make bench  measures and prints the figures of docs/performance.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
 # chaos.sh: every test that takes too long for `make test`, one after the other. Each is guarded by WALYTIS_CHAOS, which
 # makes it longer, or `#[ignore]`d with a reason that begins with "chaos".
-#
-#   WALYTIS_ROUNDS   rounds of the kill loops (200)
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source scripts/env.sh
-export WALYTIS_CHAOS=1 WALYTIS_ROUNDS=${WALYTIS_ROUNDS:-200}
+export WALYTIS_CHAOS=1
 failed=()
 
 run() {
@@ -15,7 +13,6 @@ run() {
 }
 
 run -p test-harness --features offchain --test crash_points
-run -p walytis --test kills -- --test-threads=1
 # Tests of other areas name themselves: `#[ignore = "chaos: …"]` and a name that begins with `chaos_`.
 for crate in walytis-core walytis-ipfs walytis-offchain walytis-identities walytis; do
   run -p "$crate" --tests chaos_ -- --ignored --test-threads=1

@@ -61,6 +61,7 @@ pub mod ledger;
 pub mod limits;
 pub mod net;
 pub mod node;
+mod reconcile;
 pub mod replica;
 pub mod secret;
 pub mod store;

@@ -14,7 +14,7 @@ use super::schema::{self, Keys, Tag, id_at_end, read_blob};
 use super::table::{Table, behind};
 use super::task::{self, Command, RepairJob};
 use super::write::Written;
-use super::{content, intake, verify, write};
+use super::{content, intake, sums, verify, write};
 use crate::access::{AdmissionPolicy, ChainAccess};
 use crate::block::{Block, Header, RuleViolation, UnverifiedBlock, Visibility};
 use crate::clock::{Clock, Entropy};
@@ -238,6 +238,15 @@ impl ChainCore {
                 return Err(error);
             }
         };
+        if !table.damage.is_set()
+            && let Err(error) = sums::ensure(&table, &tip.meta).await
+        {
+            // As below.
+            if !table.damage.is_set() {
+                return Err(error);
+            }
+            table.keep_mark().await;
+        }
         if !table.damage.is_set()
             && let Err(error) = intake::remove_orphans(&table, &*parts.blobs, parts.id).await
         {

@@ -21,6 +21,7 @@
 //! | manifest | blob digest | manifest of the blob |
 //! | fetch | – | which blobs are fetched |
 //! | damage | – | why the chain is damaged |
+//! | sum | 0, page or 1, stretch: u64 | blocks, sum of their ids |
 
 use bytes::Bytes;
 
@@ -66,6 +67,7 @@ pub(super) enum Tag {
     Manifest = 0x10,
     Fetch = 0x11,
     Damage = 0x1f,
+    Sum = 0x20,
 }
 
 impl Keys {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::core::{Inner, Node, Summary};
 use super::heads::Heads;
 use super::schema::{self, Keys, Meta, NodeRecord, Tag};
+use super::sums::{Added, Sums};
 use crate::block::{Block, ContentRef};
 use crate::id::BlockId;
 use crate::ledger::LedgerError;
@@ -17,6 +18,7 @@ pub(super) struct Tip {
     pub(super) heads: Heads,
     /// The arrival number given out last. Larger than the count once a skeleton became an ordinary block.
     pub(super) arrival: u64,
+    pub(super) sums: Sums,
 }
 
 impl Tip {
@@ -47,6 +49,7 @@ pub(super) struct Stage {
     nodes: BTreeMap<BlockId, Node>,
     heads_added: BTreeSet<BlockId>,
     heads_removed: BTreeMap<BlockId, (u64, u64)>,
+    added: Added,
 }
 
 impl Stage {
@@ -57,6 +60,7 @@ impl Stage {
             nodes: BTreeMap::new(),
             heads_added: BTreeSet::new(),
             heads_removed: BTreeMap::new(),
+            added: Added::default(),
         }
     }
 
@@ -86,6 +90,7 @@ impl Stage {
         tip.arrival += 1;
         let arrival = tip.arrival;
         self.move_heads(tip, block, arrival);
+        self.added.add(header.generation, &id);
         self.batch.put(keys.of_block(Tag::File, &id), block.file().clone());
         self.index(keys, block, arrival, entry);
         self.nodes.insert(id, Node::of(header, arrival));
@@ -155,10 +160,17 @@ impl Stage {
         tip: &mut Tip,
         durability: Durability,
     ) -> Result<(), LedgerError> {
-        let batch = self.finish(&core.table.keys, tip);
-        if let Err(error) = core.table.commit(batch, durability).await {
-            self.undo(tip);
-            return Err(error);
+        let mut batch = self.finish(&core.table.keys, tip);
+        let committed = async {
+            let sums = tip.sums.put(&core.table, &self.added, &mut batch).await?;
+            core.table.commit(batch, durability).await.map(|()| sums)
+        };
+        match committed.await {
+            Ok(sums) => tip.sums.keep(sums),
+            Err(error) => {
+                self.undo(tip);
+                return Err(error);
+            }
         }
         core.table.remember(self.nodes);
         Ok(())
@@ -166,7 +178,9 @@ impl Stage {
 
     /// Returns the batch of a chain that is not open yet.
     pub(super) fn into_batch(mut self, keys: &Keys, tip: &Tip) -> Batch {
-        self.finish(keys, tip)
+        let mut batch = self.finish(keys, tip);
+        self.added.put_first(keys, &mut batch);
+        batch
     }
 
     fn finish(&mut self, keys: &Keys, tip: &Tip) -> Batch {

@@ -154,7 +154,7 @@ impl Table {
         if heads.is_empty() || meta.count == 0 || arrival < meta.count {
             return self.note(Err(StoreError::corrupt(&key, "a chain without heads")));
         }
-        Ok(Some(Tip { meta, heads, arrival }))
+        Ok(Some(Tip { meta, heads, arrival, sums: super::sums::Sums::default() }))
     }
 
     /// Returns which blobs are fetched.

@@ -212,7 +212,12 @@ pub(crate) fn sign(draft: BlockDraft, signer: &dyn Signer) -> Result<Block, Ledg
 
 /// Returns the batch that stores a chain of only its genesis block.
 pub(crate) fn genesis_batch(genesis: &Block) -> Batch {
-    let mut tip = Tip { meta: Meta::default(), heads: super::heads::Heads::default(), arrival: 0 };
+    let mut tip = Tip {
+        meta: Meta::default(),
+        heads: super::heads::Heads::default(),
+        arrival: 0,
+        sums: super::sums::Sums::default(),
+    };
     let mut stage = Stage::new(&tip);
     let keys = Keys::new(&genesis.chain());
     stage.insert(&keys, &mut tip, genesis, Entry::Own);

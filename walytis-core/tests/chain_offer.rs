@@ -4,9 +4,14 @@
 
 mod chain_parts;
 
+use std::sync::Arc;
+
 use chain_parts::{Bench, TestChain, file_of};
+use test_harness::store::{FailingBlobs, Power};
 use walytis_core::block::{Rule, UnverifiedBlock};
+use walytis_core::chain::ChainCore;
 use walytis_core::ledger::{Ledger as _, LedgerRead as _, NewBlock};
+use walytis_core::store::{MemoryBlobs, MemoryStore};
 
 fn text(text: &str) -> NewBlock {
     NewBlock { content: text.to_owned().into(), topics: Vec::new() }
@@ -83,4 +88,24 @@ async fn known_blocks_are_known_and_harmless() {
     let again = chain.core.offer(vec![one.clone(), one.clone()], None).await.unwrap();
     assert_eq!(again.known, [one.id(), one.id()]);
     assert_eq!(chain.core.summary().count, 2);
+}
+
+/// The store of large contents fails in the middle of an offer: what entered before that is committed, and everybody who
+/// listens hears of it.
+#[tokio::test]
+async fn blocks_that_entered_before_an_offer_failed_are_announced() {
+    let bench = Bench::new();
+    let a = bench.chain(1).await;
+    a.chain.add(text("small")).await.unwrap();
+    a.chain.add(NewBlock { content: vec![7; 200_000].into(), topics: Vec::new() }).await.unwrap();
+    let blocks = files(&a).await;
+    let power = Power::steady();
+    let blobs = Arc::new(FailingBlobs::new(&MemoryBlobs::new(), power.clone()));
+    let core = ChainCore::create(bench.parts(Arc::new(MemoryStore::new()), blobs), &bench.genesis).await.unwrap();
+    let mut admissions = core.admissions();
+    power.kill();
+    let small = blocks[0].id();
+    assert!(core.offer(blocks, None).await.is_err());
+    assert_eq!(core.summary().heads, [small]);
+    assert_eq!(admissions.try_recv().unwrap().ids, [(small, 1)]);
 }

@@ -78,19 +78,20 @@ impl Admissions {
         self.pending.len() + self.waiting.len()
     }
 
-    /// Decides about verified blocks and stages those that enter.
+    /// Decides about verified blocks and stages those that enter. What became of blocks before a failure stands in
+    /// `offered` all the same: they are staged and will be committed.
     pub(super) async fn offer(
         &mut self,
         core: &Inner,
         tip: &mut Tip,
         stage: &mut Stage,
-        blocks: Vec<Block>,
-        from: Option<&PeerId>,
-    ) -> Result<Offered, LedgerError> {
+        (blocks, from): (Vec<Block>, Option<&PeerId>),
+        offered: &mut Offered,
+    ) -> Result<(), LedgerError> {
         self.absent = absent(core, &blocks).await?;
-        let offered = self.offer_known(core, tip, stage, blocks, from).await;
+        let decided = self.offer_known(core, tip, stage, (blocks, from), offered).await;
         self.absent.clear();
-        offered
+        decided
     }
 
     /// The same, once everything that is stored of the blocks and their parents is in memory.
@@ -99,10 +100,9 @@ impl Admissions {
         core: &Inner,
         tip: &mut Tip,
         stage: &mut Stage,
-        blocks: Vec<Block>,
-        from: Option<&PeerId>,
-    ) -> Result<Offered, LedgerError> {
-        let mut offered = Offered::default();
+        (blocks, from): (Vec<Block>, Option<&PeerId>),
+        offered: &mut Offered,
+    ) -> Result<(), LedgerError> {
         let mut queue: VecDeque<WaitingBlock> =
             blocks.into_iter().map(|block| WaitingBlock { block, from: from.cloned() }).collect();
         while let Some(offer) = queue.pop_front() {
@@ -126,7 +126,7 @@ impl Admissions {
                 }
                 continue;
             }
-            match self.place(core, tip, stage, offer, &mut offered).await {
+            match self.place(core, tip, stage, offer, offered).await {
                 Ok(()) => {}
                 Err(Misplaced::Rule(violation)) => {
                     offered.rejected.push(violation);
@@ -142,7 +142,7 @@ impl Admissions {
             }
         }
         offered.missing = self.missing();
-        Ok(offered)
+        Ok(())
     }
 
     /// Judges the waiting blocks again, parents first.

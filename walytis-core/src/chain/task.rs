@@ -54,7 +54,7 @@ enum Staged {
         reply: oneshot::Sender<Result<Vec<Written>, LedgerError>>,
     },
     Offer {
-        offered: Offered,
+        offered: Result<Offered, LedgerError>,
         admitted: Vec<(BlockId, u64)>,
         from: Option<PeerId>,
         reply: oneshot::Sender<Result<Offered, LedgerError>>,
@@ -255,13 +255,11 @@ impl Task {
             }
             Command::Offer { blocks, from, reply } => {
                 let Self { core, tip, admissions, .. } = self;
-                match admissions.offer(core, tip, stage, blocks, from.as_ref()).await {
-                    Ok(offered) => {
-                        let admitted = stage.generations(&offered.admitted);
-                        staged.push(Staged::Offer { offered, admitted, from, reply });
-                    }
-                    Err(error) => drop(reply.send(Err(error))),
-                }
+                let mut offered = Offered::default();
+                let decided = admissions.offer(core, tip, stage, (blocks, from.as_ref()), &mut offered).await;
+                // What entered before a failure is committed with the others, and announced.
+                let admitted = stage.generations(&offered.admitted);
+                staged.push(Staged::Offer { offered: decided.map(|()| offered), admitted, from, reply });
             }
         }
     }
@@ -297,7 +295,7 @@ impl Task {
                 if failure.is_none() {
                     self.announce(admitted, from);
                 }
-                drop(reply.send(failure.map_or(Ok(offered), Err)));
+                drop(reply.send(failure.map_or(offered, Err)));
             }
         }
     }

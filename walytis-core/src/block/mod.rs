@@ -144,7 +144,7 @@ impl UnverifiedBlock {
 
     /// Checks many blocks like [`Self::verify`], their signatures together: several times faster. The outcomes stand in
     /// the order of `blocks`. `rng` must be unpredictable for whoever made the blocks.
-    pub(crate) fn verify_all(
+    pub fn verify_all(
         blocks: Vec<Self>,
         chain: &ChainId,
         rng: impl rand_core::CryptoRng,

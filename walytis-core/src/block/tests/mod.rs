@@ -1,6 +1,7 @@
 mod format;
 mod golden;
 mod rules;
+mod signature_edges;
 mod signatures;
 
 use bytes::Bytes;

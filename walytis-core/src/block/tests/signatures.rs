@@ -13,13 +13,13 @@ const ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
-fn secret() -> Scalar {
+pub(super) fn secret() -> Scalar {
     let hash = Sha512::digest([7; 32]);
     Scalar::from_bytes_mod_order(clamp_integer(hash[..32].try_into().unwrap()))
 }
 
 /// A block signed with this key encoding and this R, S = nonce + k·secret.
-fn forged(creator: [u8; 32], r: [u8; 32], nonce: Scalar) -> UnverifiedBlock {
+pub(super) fn forged(creator: [u8; 32], r: [u8; 32], nonce: Scalar) -> UnverifiedBlock {
     let header = Header { creator: PublicKey::Ed25519(creator), ..header() };
     let message = signature::message(&codec_v1::encode_header(&header));
     let hash = Sha512::new().chain_update(r).chain_update(creator).chain_update(message).finalize();
@@ -33,11 +33,11 @@ fn outcome(block: UnverifiedBlock) -> Result<(), Rule> {
     receive(block.file().clone()).map(|_| ())
 }
 
-fn own() -> [u8; 32] {
+pub(super) fn own() -> [u8; 32] {
     *key().public_key().as_bytes()
 }
 
-fn encode(point: EdwardsPoint) -> [u8; 32] {
+pub(super) fn encode(point: EdwardsPoint) -> [u8; 32] {
     point.compress().to_bytes()
 }
 

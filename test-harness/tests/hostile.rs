@@ -286,7 +286,7 @@ fn an_outsider_gets_no_session_and_hears_no_gossip() {
             assert!(attacker.try_session(&scene.victim, &scene.chain, &access).await.is_none());
             // Whatever is asked on a channel that is not open is not answered.
             let (mut stream, _) = attacker.stream(&scene.victim).await;
-            let ask = Message::Want { round: 1, have: vec![], credit: 1_000_000 };
+            let ask = Message::Want { round: 1, have: vec![], target: vec![], span: None, credit: 1_000_000 };
             stream.write_all(&Frame::Chain { channel: 0, message: ask }.encode()).await.unwrap();
             let heard = attacker.relay_all(&scene.chain, &access, Duration::from_secs(120)).await;
             assert_eq!(heard, 0, "an outsider hears gossip");

@@ -9,4 +9,4 @@ pub(crate) mod wire;
 
 pub use files::{HostileFile, hostile_files};
 pub use peer::{HostilePeer, Session};
-pub use wire::{Frame, Gossip, Hello, Message};
+pub use wire::{Frame, Gossip, Hello, Message, ShortId};

@@ -49,9 +49,9 @@ pub enum Frame {
 pub enum Message {
     Hello(Hello),
     Diverged { round: u32 },
-    Walk { round: u32, from: Vec<BlockId>, limit: u32 },
-    Ids { round: u32, passed: Vec<(BlockId, u64)>, frontier: Vec<(BlockId, u64)> },
-    Want { round: u32, have: Vec<BlockId>, credit: u32 },
+    Walk { round: u32, from: Vec<ShortId>, limit: u32 },
+    Ids { round: u32, passed: Vec<ShortId>, frontier: Vec<ShortId> },
+    Want { round: u32, have: Vec<ShortId>, target: Vec<BlockId>, span: Option<((u64, BlockId), u64)>, credit: u32 },
     Blocks { round: u32, last: bool, files: Vec<Vec<u8>> },
     Credit { round: u32, bytes: u32 },
     Push { files: Vec<Vec<u8>> },
@@ -60,7 +60,16 @@ pub enum Message {
     LeafAsk { blob: BlobId, index: u32 },
     Leaf { blob: BlobId, index: u32, bytes: Vec<u8> },
     NoBlob { blob: BlobId, index: u32 },
+    Level { count: u64, digest: [u8; 32] },
+    RangeAsk { round: u32, body: Vec<u8> },
+    Ranges { round: u32, body: Vec<u8> },
+    ListAsk { round: u32, after: (u64, BlockId) },
+    List { round: u32, ids: Vec<BlockId>, generation: u64 },
+    Fetch { round: u32, ids: Vec<BlockId>, credit: u32 },
 }
+
+/// The first bytes of an id.
+pub type ShortId = [u8; 6];
 
 /// What is said by gossip.
 #[expect(missing_docs, reason = "the fields are those of docs/formats/sync.md")]

@@ -32,15 +32,24 @@ pub(super) enum Question {
 
 impl Question {
     fn messages(self, ids: &[[u8; 32]], junk: Vec<u8>) -> Vec<Message> {
-        let everything = Message::Want { round: 2, have: Vec::new(), credit: CREDIT };
+        let everything = Message::Want { round: 2, have: Vec::new(), target: Vec::new(), span: None, credit: CREDIT };
         match self {
             Self::Heads | Self::AsIfPublic => {
                 let hello = Hello { round: 1, count: 0, generation: 0, heads: Vec::new(), credit: CREDIT };
                 vec![Message::Hello(hello), everything]
             }
             Self::BlocksById => {
-                let from = ids.iter().map(|id| BlockId::from_digest(*id)).collect();
-                vec![Message::Walk { round: 1, from, limit: 64 }, everything]
+                let from = ids.iter().filter_map(|id| id.first_chunk().copied()).collect();
+                let ids: Vec<_> = ids.iter().map(|id| BlockId::from_digest(*id)).collect();
+                let all = BlockId::from_digest([0xff; 32]);
+                vec![
+                    Message::Walk { round: 1, from, limit: 64 },
+                    Message::Fetch { round: 3, ids, credit: CREDIT },
+                    Message::ListAsk { round: 4, after: (0, all) },
+                    // One range, with no id in it.
+                    Message::RangeAsk { round: 5, body: vec![0x61, 0, 0, 2, 0] },
+                    everything,
+                ]
             }
             Self::Blobs => ids
                 .iter()
@@ -114,7 +123,10 @@ fn take(chain: &ChainId, frame: &Frame, haul: &mut Haul) {
         }
         Message::Leaf { bytes, .. } => haul.blocks += u64::from(!bytes.is_empty()),
         Message::Ids { passed, frontier, .. } => haul.told += (passed.len() + frontier.len()) as u64,
+        Message::List { ids, .. } => haul.told += ids.len() as u64,
+        Message::Ranges { body, .. } => haul.told += u64::from(body.len() > 1),
         Message::Hello(hello) => haul.told += hello.heads.len() as u64 + 1,
+        Message::Level { .. } => haul.told += 1,
         Message::Manifest { .. } => haul.told += 1,
         _ => {}
     }

@@ -13,11 +13,11 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::blobs::{BlobInput, BlobTask};
-use super::catch_up::{CatchUp, Output, Received, View};
-use super::codec_v1::{Channel, Hello, Message};
+use super::catch_up::{CatchUp, Output, View};
+use super::codec_v1::{Channel, Message};
 use super::driver::{ChainEntry, ChainPeer, Shared, SyncStatus, sleep_until};
 use super::gossip::{GossipLine, Heard};
 use super::gossip_v1::{GOSSIP_IDS_MAX, Gossip};
@@ -26,7 +26,7 @@ use super::quiet::{Quiet, Said};
 use super::serve::ServeInput;
 use crate::access::Access;
 use crate::block::UnverifiedBlock;
-use crate::chain::{Admitted, ChainCore, Offered};
+use crate::chain::{Admitted, ChainCore};
 use crate::id::{BlockId, PeerId};
 use crate::ledger::LedgerError;
 use crate::limits::ANNOUNCE_INLINE_MAX;
@@ -37,7 +37,7 @@ const ANNOUNCE_MAX: usize = 16;
 /// Peers to whom a new block is sent directly; gossip and heads reach the others.
 const PUSH_PEERS_MAX: usize = 16;
 /// Bytes that an unasked message may bring.
-const PUSH_BYTES_MAX: usize = 64 * 1024;
+pub(super) const PUSH_BYTES_MAX: usize = 64 * 1024;
 
 /// What a chain's task is told by links.
 #[derive(Debug)]
@@ -51,25 +51,25 @@ pub(crate) enum ChainInput {
 }
 
 #[derive(Debug)]
-struct Slot {
-    line: Line,
+pub(super) struct Slot {
+    pub(super) line: Line,
     serve: mpsc::Sender<ServeInput>,
 }
 
 #[derive(Debug)]
 pub(crate) struct ChainTask {
     shared: Arc<Shared>,
-    core: ChainCore,
+    pub(super) core: ChainCore,
     blobs: mpsc::Sender<BlobInput>,
-    traffic: Arc<Traffic>,
+    pub(super) traffic: Arc<Traffic>,
     status: watch::Sender<SyncStatus>,
     epoch: Arc<AtomicU64>,
     stop: CancellationToken,
-    machine: CatchUp,
+    pub(super) machine: CatchUp,
     quiet: Quiet,
-    slots: BTreeMap<PeerId, Slot>,
+    pub(super) slots: BTreeMap<PeerId, Slot>,
     gossip: GossipLine,
-    rng: ChaCha20Rng,
+    pub(super) rng: ChaCha20Rng,
 }
 
 impl ChainTask {
@@ -178,93 +178,14 @@ impl ChainTask {
         Ok(())
     }
 
-    async fn handle_message(&mut self, peer: &PeerId, message: Message) -> Result<(), LedgerError> {
-        match message {
-            Message::Hello(hello) => self.handle_hello(peer, hello).await,
-            Message::Diverged { round } => {
-                self.machine.handle_diverged(peer, round, Instant::now());
-                Ok(())
-            }
-            Message::Ids { round, passed, frontier } => {
-                let ids: Vec<_> = passed.iter().chain(&frontier).map(|(id, _)| *id).collect();
-                let nodes = self.core.nodes(&ids).await?;
-                let known = ids.iter().zip(&nodes).filter(|(_, node)| node.is_some()).map(|(id, _)| *id).collect();
-                let ahead = ids.iter().zip(&nodes).skip(passed.len());
-                let next = ahead.filter(|(_, node)| node.is_none()).map(|(id, _)| *id).collect();
-                self.machine.handle_ids(peer, round, known, next, Instant::now());
-                Ok(())
-            }
-            Message::Blocks { round, last, files } => self.handle_blocks(peer, round, last, files).await,
-            Message::Push { files } => self.handle_push(peer, files).await,
-            // Requests and answers about blobs go elsewhere; nothing is left.
-            _ => Ok(()),
-        }
-    }
-
-    async fn handle_hello(&mut self, peer: &PeerId, hello: Hello) -> Result<(), LedgerError> {
-        let unknown = self.unknown(&hello.heads).await?;
-        self.machine.handle_hello(peer, hello, unknown, Instant::now());
-        Ok(())
-    }
-
-    async fn unknown(&self, ids: &[BlockId]) -> Result<Vec<BlockId>, LedgerError> {
-        let nodes = self.core.nodes(ids).await?;
-        Ok(ids.iter().zip(nodes).filter(|(_, node)| node.is_none()).map(|(id, _)| *id).collect())
-    }
-
-    async fn handle_blocks(
-        &mut self,
-        peer: &PeerId,
-        round: u32,
-        last: bool,
-        files: Vec<Bytes>,
-    ) -> Result<(), LedgerError> {
-        let bytes = u32::try_from(files.iter().map(Bytes::len).sum::<usize>()).unwrap_or(u32::MAX);
-        let offered = self.offer(peer, files).await?;
-        let unknown = if last { self.unknown(&self.machine.unknown_of(peer)).await? } else { Vec::new() };
-        let received = Received { round, last, bytes, admitted: offered.admitted.len(), unknown };
-        self.machine.handle_blocks(peer, &received, Instant::now(), &mut self.rng);
-        Ok(())
-    }
-
-    async fn handle_push(&mut self, peer: &PeerId, files: Vec<Bytes>) -> Result<(), LedgerError> {
-        if files.iter().map(Bytes::len).sum::<usize>() > PUSH_BYTES_MAX {
-            self.blame(peer);
-            return Ok(());
-        }
-        let offered = self.offer(peer, files).await?;
-        if !offered.pending.is_empty() && !offered.missing.is_empty() {
-            self.machine.handle_hint(peer, &offered.missing, Instant::now());
-        }
-        Ok(())
-    }
-
-    /// Decodes and offers files that a peer sent; one that breaks a rule costs the sender, not the others.
-    async fn offer(&mut self, peer: &PeerId, files: Vec<Bytes>) -> Result<Offered, LedgerError> {
-        let bytes = files.iter().map(Bytes::len).sum::<usize>();
-        self.traffic.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        let count = files.len();
-        let blocks: Vec<_> = files.into_iter().filter_map(|file| UnverifiedBlock::decode(file).ok()).collect();
-        let malformed = blocks.len() < count;
-        let offered = self.core.offer(blocks, Some(peer.clone())).await?;
-        if malformed || !offered.rejected.is_empty() {
-            debug!(chain = ?self.core.id(), ?peer, rejected = ?offered.rejected, "blocks refused");
-            self.blame(peer);
-        }
-        if !offered.admitted.is_empty() {
-            self.admitted_here(&offered.admitted, Some(peer));
-        }
-        Ok(offered)
-    }
-
-    fn blame(&self, peer: &PeerId) {
+    pub(super) fn blame(&self, peer: &PeerId) {
         if let Some(slot) = self.slots.get(peer) {
             slot.line.fault();
         }
     }
 
     /// Tells the machine what entered.
-    fn admitted_here(&mut self, ids: &[BlockId], origin: Option<&PeerId>) {
+    pub(super) fn admitted_here(&mut self, ids: &[BlockId], origin: Option<&PeerId>) {
         self.machine.handle_local(view(&self.core), ids, origin, Instant::now());
         // When it is full a scan is due anyway.
         let _full = self.blobs.try_send(BlobInput::Scan);
@@ -411,6 +332,7 @@ impl ChainTask {
                         slot.line.wire.token.cancel();
                     }
                 }
+                Output::Compare { peer, round } => self.compare(&peer, round).await?,
                 Output::Recheck { peer, ids } => match self.unknown(&ids).await {
                     Ok(unknown) => self.machine.handle_unknown(&peer, unknown, Instant::now()),
                     Err(error) => {

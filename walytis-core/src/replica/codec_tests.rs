@@ -5,6 +5,8 @@ fn samples() -> Vec<Frame> {
     let id = |byte| BlockId::from_digest([byte; 32]);
     let chain = |message| Frame::Chain { channel: 3, message };
     let file = Bytes::from_static(b"file");
+    let short = |byte| ShortId([byte; 6]);
+    let want = Want { round: 1, have: vec![short(8)], target: vec![], span: None, credit: 9 };
     vec![
         Frame::Preface { nonce: [1; 32] },
         Frame::Open { channel: 2, tag: [2; 32] },
@@ -13,9 +15,14 @@ fn samples() -> Vec<Frame> {
         Frame::Close { channel: 2 },
         chain(Message::Hello(Hello { round: 1, count: 500, generation: 7, heads: vec![id(4)], credit: 65_536 })),
         chain(Message::Diverged { round: 1 }),
-        chain(Message::Walk { round: 1, from: vec![id(5)], limit: 64 }),
-        chain(Message::Ids { round: 1, passed: vec![(id(6), 9)], frontier: vec![(id(7), 8)] }),
-        chain(Message::Want { round: 1, have: vec![id(8)], credit: 9 }),
+        chain(Message::Walk { round: 1, from: vec![short(5)], limit: 64 }),
+        chain(Message::Ids { round: 1, passed: vec![short(6)], frontier: vec![short(7)] }),
+        chain(Message::Want(want.clone())),
+        chain(Message::Want(Want {
+            target: vec![id(11)],
+            span: Some(Span { after: (7, id(12)), until: 900 }),
+            ..want
+        })),
         chain(Message::Blocks { round: 1, last: true, files: vec![file.clone(), Bytes::new()] }),
         chain(Message::Credit { round: 1, bytes: 128 }),
         chain(Message::Push { files: vec![file.clone()] }),
@@ -24,6 +31,12 @@ fn samples() -> Vec<Frame> {
         chain(Message::LeafAsk { blob: BlobId::DagPb([9; 32]), index: 1 }),
         chain(Message::Leaf { blob: BlobId::DagPb([9; 32]), index: 1, bytes: file }),
         chain(Message::NoBlob { blob: BlobId::Raw([9; 32]), index: 1 }),
+        chain(Message::Level { count: 500, digest: Digest([13; 32]) }),
+        chain(Message::RangeAsk { round: 1, body: Bytes::from_static(&[0x61, 0, 0, 2, 0]) }),
+        chain(Message::Ranges { round: 1, body: Bytes::from_static(&[0x61]) }),
+        chain(Message::ListAsk { round: 1, after: (7, id(14)) }),
+        chain(Message::List { round: 1, ids: vec![id(15)], generation: 8 }),
+        chain(Message::Fetch { round: 1, ids: vec![id(16)], credit: 9 }),
     ]
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::fault::Fault;
-use crate::id::{BlobId, BlockId};
+use crate::id::{BlobId, BlockId, Digest};
 use crate::limits::FRAME_MAX;
 
 /// Version of the frames, first byte of each.
@@ -21,8 +21,10 @@ const VERSION: u8 = 0x01;
 /// Most heads that a hello names. Chosen: 512 KiB, half a frame; a chain with more unmerged heads is merged by its
 /// next writer.
 pub(crate) const HELLO_HEADS_MAX: usize = 16_384;
-/// Most ids in a walk, its answer or a want. Chosen: 330 KiB with generations.
-pub(crate) const WALK_IDS_MAX: usize = 8_192;
+/// Most short ids in a walk, its answer or a want. Chosen: a few milliseconds of looking up.
+pub(crate) const WALK_IDS_MAX: usize = 1_024;
+/// Most ids in a list or a fetch. Chosen: half a frame.
+pub(crate) const LIST_IDS_MAX: usize = 16_384;
 /// Most block files in one frame. Chosen: bounds the work of one step.
 pub(crate) const FILES_MAX: usize = 1_024;
 /// Most leaf digests in one part of a manifest. Chosen: half a frame; 16 GiB of blob per part.
@@ -64,6 +66,50 @@ impl FrameError {
 /// Number of a channel on one stream; the side that opened the stream uses even numbers, the other odd ones.
 pub(crate) type Channel = u32;
 
+/// The first bytes of a block id. Between two peers they tell blocks apart well enough to find out what to ask for; if two
+/// ids share them, too much or too little is sent once, and the next attempt uses whole ids.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct ShortId(pub(crate) [u8; 6]);
+
+impl ShortId {
+    /// Returns the short form of an id.
+    pub(crate) fn of(id: &BlockId) -> Self {
+        let mut short = [0; 6];
+        short.iter_mut().zip(id.digest()).for_each(|(to, from)| *to = *from);
+        Self(short)
+    }
+}
+
+impl std::fmt::Debug for ShortId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A part of the blocks in canonical order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Span {
+    /// Behind this generation and id.
+    pub(crate) after: (u64, BlockId),
+    /// Below this generation.
+    pub(crate) until: u64,
+}
+
+/// Asks for blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Want {
+    /// Numbers the attempt; echoed by what answers it.
+    pub(crate) round: u32,
+    /// Neither one of these nor an ancestor of one.
+    pub(crate) have: Vec<ShortId>,
+    /// One of these or an ancestor of one; of all heads if there are none.
+    pub(crate) target: Vec<BlockId>,
+    /// Only this part.
+    pub(crate) span: Option<Span>,
+    /// Bytes of block files that may be sent at once.
+    pub(crate) credit: u32,
+}
+
 /// What one chain looks like from one side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
@@ -103,12 +149,12 @@ pub(crate) enum Message {
     Hello(Hello),
     /// Answers a hello: some of its heads are unknown here, so no difference can be computed from them.
     Diverged { round: u32 },
-    /// Asks for ids on the way down from `from`.
-    Walk { round: u32, from: Vec<BlockId>, limit: u32 },
-    /// Answers: ids passed, with generations, and where the walk stands.
-    Ids { round: u32, passed: Vec<(BlockId, u64)>, frontier: Vec<(BlockId, u64)> },
-    /// Asks for everything that is neither one of `have` nor an ancestor of one.
-    Want { round: u32, have: Vec<BlockId>, credit: u32 },
+    /// Asks for ids on the way down from `from`, or from all heads if there are none.
+    Walk { round: u32, from: Vec<ShortId>, limit: u32 },
+    /// Answers: ids passed, nearest first, and where the walk stands.
+    Ids { round: u32, passed: Vec<ShortId>, frontier: Vec<ShortId> },
+    /// Asks for blocks by what this side has.
+    Want(Want),
     /// Block files, parents first.
     Blocks { round: u32, last: bool, files: Vec<Bytes> },
     /// Allows more bytes of block files.
@@ -125,6 +171,18 @@ pub(crate) enum Message {
     Leaf { blob: BlobId, index: u32, bytes: Bytes },
     /// The blob, or that leaf of it, is not here.
     NoBlob { blob: BlobId, index: u32 },
+    /// The digest of all heads, to somebody who may have the same.
+    Level { count: u64, digest: Digest },
+    /// A message of reconciliation, from who asks.
+    RangeAsk { round: u32, body: Bytes },
+    /// Its answer; empty if it cannot be given.
+    Ranges { round: u32, body: Bytes },
+    /// Asks for ids in canonical order, behind this one.
+    ListAsk { round: u32, after: (u64, BlockId) },
+    /// Answers: ids, and the generation of the last; none behind the last.
+    List { round: u32, ids: Vec<BlockId>, generation: u64 },
+    /// Asks for these blocks.
+    Fetch { round: u32, ids: Vec<BlockId>, credit: u32 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,19 +219,15 @@ enum MessageV1<'a> {
     },
     Walk {
         round: u32,
-        from: Vec<BlockId>,
+        from: Vec<ShortId>,
         limit: u32,
     },
     Ids {
         round: u32,
-        passed: Vec<(BlockId, u64)>,
-        frontier: Vec<(BlockId, u64)>,
+        passed: Vec<ShortId>,
+        frontier: Vec<ShortId>,
     },
-    Want {
-        round: u32,
-        have: Vec<BlockId>,
-        credit: u32,
-    },
+    Want(Want),
     Blocks {
         round: u32,
         last: bool,
@@ -211,6 +265,34 @@ enum MessageV1<'a> {
     NoBlob {
         blob: BlobId,
         index: u32,
+    },
+    Level {
+        count: u64,
+        digest: Digest,
+    },
+    RangeAsk {
+        round: u32,
+        #[serde(borrow)]
+        body: Raw<'a>,
+    },
+    Ranges {
+        round: u32,
+        #[serde(borrow)]
+        body: Raw<'a>,
+    },
+    ListAsk {
+        round: u32,
+        after: (u64, BlockId),
+    },
+    List {
+        round: u32,
+        ids: Vec<BlockId>,
+        generation: u64,
+    },
+    Fetch {
+        round: u32,
+        ids: Vec<BlockId>,
+        credit: u32,
     },
 }
 
@@ -284,9 +366,7 @@ impl Message {
             Self::Ids { round, passed, frontier } => {
                 MessageV1::Ids { round: *round, passed: passed.clone(), frontier: frontier.clone() }
             }
-            Self::Want { round, have, credit } => {
-                MessageV1::Want { round: *round, have: have.clone(), credit: *credit }
-            }
+            Self::Want(want) => MessageV1::Want(want.clone()),
             Self::Blocks { round, last, files } => {
                 MessageV1::Blocks { round: *round, last: *last, files: files.iter().map(|file| Raw(file)).collect() }
             }
@@ -299,6 +379,14 @@ impl Message {
             Self::LeafAsk { blob, index } => MessageV1::LeafAsk { blob: *blob, index: *index },
             Self::Leaf { blob, index, bytes } => MessageV1::Leaf { blob: *blob, index: *index, bytes: Raw(bytes) },
             Self::NoBlob { blob, index } => MessageV1::NoBlob { blob: *blob, index: *index },
+            Self::Level { count, digest } => MessageV1::Level { count: *count, digest: *digest },
+            Self::RangeAsk { round, body } => MessageV1::RangeAsk { round: *round, body: Raw(body) },
+            Self::Ranges { round, body } => MessageV1::Ranges { round: *round, body: Raw(body) },
+            Self::ListAsk { round, after } => MessageV1::ListAsk { round: *round, after: *after },
+            Self::List { round, ids, generation } => {
+                MessageV1::List { round: *round, ids: ids.clone(), generation: *generation }
+            }
+            Self::Fetch { round, ids, credit } => MessageV1::Fetch { round: *round, ids: ids.clone(), credit: *credit },
         }
     }
 
@@ -315,7 +403,9 @@ impl Message {
             {
                 Self::Ids { round, passed, frontier }
             }
-            MessageV1::Want { round, have, credit } if have.len() <= WALK_IDS_MAX => Self::Want { round, have, credit },
+            MessageV1::Want(want) if want.have.len() <= WALK_IDS_MAX && want.target.len() <= WALK_IDS_MAX => {
+                Self::Want(want)
+            }
             MessageV1::Blocks { round, last, files } => Self::Blocks { round, last, files: own(files)? },
             MessageV1::Credit { round, bytes } => Self::Credit { round, bytes },
             MessageV1::Push { files } => Self::Push { files: own(files)? },
@@ -326,6 +416,14 @@ impl Message {
             MessageV1::LeafAsk { blob, index } => Self::LeafAsk { blob, index },
             MessageV1::Leaf { blob, index, bytes } => Self::Leaf { blob, index, bytes: body.slice_ref(bytes.0) },
             MessageV1::NoBlob { blob, index } => Self::NoBlob { blob, index },
+            MessageV1::Level { count, digest } => Self::Level { count, digest },
+            MessageV1::RangeAsk { round, body: message } => Self::RangeAsk { round, body: body.slice_ref(message.0) },
+            MessageV1::Ranges { round, body: message } => Self::Ranges { round, body: body.slice_ref(message.0) },
+            MessageV1::ListAsk { round, after } => Self::ListAsk { round, after },
+            MessageV1::List { round, ids, generation } if ids.len() <= LIST_IDS_MAX => {
+                Self::List { round, ids, generation }
+            }
+            MessageV1::Fetch { round, ids, credit } if ids.len() <= LIST_IDS_MAX => Self::Fetch { round, ids, credit },
             _ => return None,
         })
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 
-use super::codec_v1::{Channel, Frame, Hello, Message, read_body, write_body};
+use super::codec_v1::{Channel, Frame, Hello, Message, ShortId, Want, read_body, write_body};
 use super::keys::{Ends, Side, session_tag};
 use super::{CATCH_UP, Replicator};
 use crate::access::{Access, AccessError, AdmitAll, ChainAccess, GossipKey};
@@ -89,6 +89,10 @@ fn child(parent: BlockId, generation: u64, text: &str) -> UnverifiedBlock {
         content: DraftContent::Inline(text.to_owned().into()),
     };
     draft.sign(&key()).unwrap()
+}
+
+fn want(have: Vec<ShortId>, credit: u32) -> Want {
+    Want { round: 1, have, target: vec![], span: None, credit }
 }
 
 /// A block whose signature is false.
@@ -260,8 +264,11 @@ async fn an_outsider_gets_one_flat_refusal_and_not_a_byte_of_the_chain() {
     let id = victim.core.summary().heads[0];
     let questions = [
         Message::Hello(Hello { round: 1, count: 1, generation: 0, heads: vec![genesis().id()], credit: 1 << 20 }),
-        Message::Want { round: 1, have: vec![], credit: 1 << 20 },
-        Message::Walk { round: 1, from: vec![id], limit: 100 },
+        Message::Want(want(vec![], 1 << 20)),
+        Message::Walk { round: 1, from: vec![ShortId::of(&id)], limit: 100 },
+        Message::Fetch { round: 1, ids: vec![id], credit: 1 << 20 },
+        Message::ListAsk { round: 1, after: (0, genesis().id()) },
+        Message::RangeAsk { round: 1, body: Bytes::from_static(&[0x61, 0, 0, 2, 0]) },
         Message::ManifestAsk { blob: BlobId::Raw(*id.digest()), from: 0 },
         Message::LeafAsk { blob: BlobId::Raw(*id.digest()), index: 0 },
     ];
@@ -303,7 +310,10 @@ async fn endless_pending_blocks_and_foreign_ids_change_nothing() {
         hand.message(Message::Push { files: vec![orphan.file().clone()] }).await;
         let id = BlockId::from_digest([index; 32]);
         hand.message(Message::Hello(Hello { round: 9, count: 99, generation: 9, heads: vec![id], credit: 9 })).await;
-        hand.message(Message::Ids { round: 77, passed: vec![(id, 3)], frontier: vec![(id, 2)] }).await;
+        let short = ShortId::of(&id);
+        hand.message(Message::Ids { round: 77, passed: vec![short], frontier: vec![short] }).await;
+        hand.message(Message::Ranges { round: 77, body: Bytes::from_static(&[0x61]) }).await;
+        hand.message(Message::List { round: 77, ids: vec![id], generation: 3 }).await;
         hand.message(Message::Blocks { round: 77, last: true, files: vec![] }).await;
         hand.message(Message::Diverged { round: 77 }).await;
         hand.message(Message::Credit { round: 77, bytes: u32::MAX }).await;
@@ -331,7 +341,7 @@ async fn a_member_is_served_parents_first_within_its_credit() {
     }
     let mut hand = Hand::connect(&hub, &victim, 10).await;
     hand.open().await;
-    hand.message(Message::Want { round: 1, have: vec![genesis().id()], credit: 1 }).await;
+    hand.message(Message::Want(want(vec![ShortId::of(&genesis().id())], 1))).await;
     let blocks = |message| match message {
         Message::Blocks { files, last, .. } => Some((files, last)),
         _ => None,
@@ -407,4 +417,32 @@ async fn a_chain_that_was_opened_again_takes_the_place_of_the_closed_one() {
     a.until("in step", |a| a.core.summary().count == 2).await;
     a.stop().await;
     b.stop().await;
+}
+
+/// Each hello costs as many look-ups as it names heads; who says more than its share is not listened to for a while.
+#[tokio::test(start_paused = true)]
+async fn long_lists_of_heads_are_looked_at_only_so_often() {
+    let hub = MemoryHub::new();
+    let victim = replica(&hub, 1).await;
+    let mut hand = Hand::connect(&hub, &victim, 10).await;
+    hand.open().await;
+    let mut heads: Vec<_> = (0..16_384_u32).map(|n| BlockId::of_file(&n.to_be_bytes())).collect();
+    heads.sort_unstable();
+    let said = 140;
+    for round in 0..said {
+        let hello = Hello { round, count: 99, generation: 9, heads: heads.clone(), credit: 1 };
+        hand.message(Message::Hello(hello)).await;
+    }
+    let mut answers = 0;
+    let answered = |message| matches!(message, Message::Diverged { .. }).then_some(());
+    while let Ok(Some(())) = tokio::time::timeout(Duration::from_secs(1), hand.hear_until(answered)).await {
+        answers += 1;
+    }
+    assert!((100..=125).contains(&answers), "{answers} of {said} were looked at");
+    // It recovers.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let hello = Hello { round: 999, count: 99, generation: 9, heads, credit: 1 };
+    hand.message(Message::Hello(hello)).await;
+    assert!(hand.hear_until(answered).await.is_some());
+    victim.stop().await;
 }

@@ -1,12 +1,15 @@
 //! One chain's channel to one peer, as the tasks of the chain hold it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Budget;
 use super::codec_v1::{Channel, Frame, Message};
 use crate::id::PeerId;
 
@@ -38,6 +41,8 @@ pub(crate) struct Wire {
     /// Large frames, one after the other.
     pub(crate) bulk: mpsc::Sender<Bytes>,
     pub(crate) commands: mpsc::Sender<LinkCommand>,
+    /// What the peer may still make this node look up.
+    pub(crate) budget: Arc<Mutex<Budget>>,
     /// Ends the link.
     pub(crate) token: CancellationToken,
 }
@@ -100,6 +105,16 @@ impl Line {
         sent
     }
 
+    /// Takes look-ups for this peer into account.
+    pub(crate) fn charge(&self, lookups: u64) {
+        self.wire.budget.lock().unwrap_or_else(PoisonError::into_inner).charge(lookups, Instant::now());
+    }
+
+    /// Returns how long this peer has to wait for its next answer.
+    pub(crate) fn wait(&self) -> Duration {
+        self.wire.budget.lock().unwrap_or_else(PoisonError::into_inner).wait(Instant::now())
+    }
+
     /// Reports that the peer broke a rule.
     pub(crate) fn fault(&self) {
         self.wire.command(LinkCommand::Fault);
@@ -129,8 +144,13 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_does_not_read_is_offered_little() {
         let (control, mut unread) = mpsc::channel(1_024);
-        let wire =
-            Wire { control, bulk: mpsc::channel(1).0, commands: mpsc::channel(1).0, token: CancellationToken::new() };
+        let wire = Wire {
+            control,
+            bulk: mpsc::channel(1).0,
+            commands: mpsc::channel(1).0,
+            budget: Arc::new(Mutex::new(Budget::new(Instant::now()))),
+            token: CancellationToken::new(),
+        };
         let peer = PeerId::from_bytes(&[1; 38]).unwrap();
         let line = Line { peer, channel: 0, wire, traffic: Arc::default() };
         let push = || Message::Push { files: vec![Bytes::from(vec![0; 1_000])] };

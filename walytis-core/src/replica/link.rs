@@ -10,8 +10,8 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::io::{ReadHalf, WriteHalf};
@@ -22,15 +22,16 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::blobs::{BlobInput, BlobRequest, BlobServeTask};
+use super::blobs::{BlobRequest, BlobServeTask};
+use super::budget::Budget;
 use super::catch_up::backoff;
-use super::chain::ChainInput;
 use super::codec_v1::{Channel, Frame, Message};
 use super::driver::{ChainEntry, Shared, sleep_until};
 use super::halves::{read_frames, start, write_frames};
 use super::keys::{Ends, Side, same_tag, session_tag};
 use super::line::{Line, LinkCommand, Wire};
-use super::serve::{ServeInput, ServeTask};
+use super::post::{Post, Posted};
+use super::serve::{ServeInput, ServeTask, Told};
 use crate::access::Access;
 use crate::fault::Fault;
 use crate::id::{ChainId, PeerId};
@@ -102,6 +103,8 @@ struct Open {
     entry: ChainEntry,
     serve: mpsc::Sender<ServeInput>,
     serve_blobs: mpsc::Sender<BlobRequest>,
+    post: Post,
+    told: Told,
     stop: CancellationToken,
 }
 
@@ -136,6 +139,7 @@ struct Link {
     unknown_opens: (u32, Instant),
     judging: JoinSet<Judged>,
     serving: JoinSet<()>,
+    posts: JoinSet<()>,
     rng: ChaCha20Rng,
 }
 
@@ -155,6 +159,7 @@ impl Link {
             unknown_opens: (0, Instant::now()),
             judging: JoinSet::new(),
             serving: JoinSet::new(),
+            posts: JoinSet::new(),
             rng,
         }
     }
@@ -167,7 +172,8 @@ impl Link {
         let mut halves = JoinSet::new();
         halves.spawn(read_frames(read, frames));
         halves.spawn(write_frames(write, control_rx, bulk_rx));
-        let wire = Wire { control, bulk, commands, token: self.token.clone() };
+        let budget = Arc::new(Mutex::new(Budget::new(Instant::now())));
+        let wire = Wire { control, bulk, commands, budget, token: self.token.clone() };
         let mut changed = self.shared.changed.subscribe();
         self.open_missing(&wire);
         loop {
@@ -178,7 +184,7 @@ impl Link {
                 Some(command) = commands_rx.recv() => match command {
                     LinkCommand::Drop(channel) => {
                         wire.say(&Frame::Close { channel });
-                        self.close(channel).await;
+                        self.close(channel);
                     }
                     LinkCommand::Fault => {
                         self.ban("a block or answer broke a rule");
@@ -186,15 +192,15 @@ impl Link {
                     }
                 },
                 Ok(()) = changed.changed() => {
-                    self.drop_detached(&wire).await;
+                    self.drop_detached(&wire);
                     self.open_missing(&wire);
                 }
                 Some(Ok(judged)) = self.judging.join_next(), if !self.judging.is_empty() => {
-                    self.handle_judged(judged, &wire).await;
+                    self.handle_judged(judged, &wire);
                 }
                 () = sleep_until(wake) => self.open_missing(&wire),
                 frame = frames_rx.recv() => match frame {
-                    Some(Ok(frame)) => if let Err(reason) = self.handle_frame(frame, &wire).await {
+                    Some(Ok(frame)) => if let Err(reason) = self.handle_frame(frame, &wire) {
                         self.ban(reason);
                         break;
                     },
@@ -210,11 +216,13 @@ impl Link {
         }
         wire.token.cancel();
         for channel in self.channels.keys().copied().collect::<Vec<_>>() {
-            self.close(channel).await;
+            self.close(channel);
         }
         self.serving.shutdown().await;
         self.judging.shutdown().await;
         halves.shutdown().await;
+        // Each chain hears that the peer is gone.
+        while self.posts.join_next().await.is_some() {}
     }
 
     fn ban(&self, reason: &'static str) {
@@ -276,7 +284,7 @@ impl Link {
         attempt.failures = attempt.failures.saturating_add(1);
     }
 
-    async fn drop_detached(&mut self, wire: &Wire) {
+    fn drop_detached(&mut self, wire: &Wire) {
         let gone: Vec<_> = {
             let chains = self.shared.chains();
             self.attempts.retain(|chain, _| chains.contains_key(chain));
@@ -285,7 +293,7 @@ impl Link {
         };
         for channel in gone {
             wire.say(&Frame::Close { channel });
-            self.close(channel).await;
+            self.close(channel);
         }
     }
 
@@ -293,7 +301,7 @@ impl Link {
         session_tag(&entry.core.access().session_secret(), &entry.core.id(), &self.ends, channel, side)
     }
 
-    async fn handle_judged(&mut self, judged: Judged, wire: &Wire) {
+    fn handle_judged(&mut self, judged: Judged, wire: &Wire) {
         match judged {
             Judged::Open { chain, granted } => {
                 let now = Instant::now();
@@ -316,14 +324,14 @@ impl Link {
                 Some(entry) => {
                     let tag = self.tag(&entry, channel, Side::Answerer);
                     wire.say(&Frame::Accept { channel, tag });
-                    self.establish(channel, entry, wire).await;
+                    self.establish(channel, entry, wire);
                 }
                 None => wire.say(&Frame::Refuse { channel }),
             },
         }
     }
 
-    async fn handle_frame(&mut self, frame: Frame, wire: &Wire) -> Result<(), &'static str> {
+    fn handle_frame(&mut self, frame: Frame, wire: &Wire) -> Result<(), &'static str> {
         match frame {
             Frame::Preface { .. } => Err("a second preface"),
             Frame::Open { channel, tag } => self.handle_open(channel, tag, wire),
@@ -337,7 +345,7 @@ impl Link {
                 if !same_tag(&tag, &self.tag(&entry, channel, Side::Answerer)) {
                     return Err("a false proof of the chain secret");
                 }
-                self.establish(channel, entry, wire).await;
+                self.establish(channel, entry, wire);
                 Ok(())
             }
             Frame::Refuse { channel } => {
@@ -350,10 +358,10 @@ impl Link {
                 Ok(())
             }
             Frame::Close { channel } => {
-                self.close(channel).await;
+                self.close(channel);
                 Ok(())
             }
-            Frame::Chain { channel, message } => self.handle_message(channel, message).await,
+            Frame::Chain { channel, message } => self.handle_message(channel, message, wire),
         }
     }
 
@@ -403,10 +411,10 @@ impl Link {
         if *count > UNKNOWN_OPENS_MAX { Err("a flood of opens") } else { Ok(()) }
     }
 
-    async fn establish(&mut self, channel: Channel, entry: ChainEntry, wire: &Wire) {
+    fn establish(&mut self, channel: Channel, entry: ChainEntry, wire: &Wire) {
         let chain = entry.core.id();
         if let Some(old) = self.by_chain.get(&chain).copied() {
-            self.close(old).await;
+            self.close(old);
         }
         if let Some(attempt) = self.attempts.get_mut(&chain) {
             attempt.failures = 0;
@@ -414,26 +422,27 @@ impl Link {
         }
         let line = Line { peer: self.peer.clone(), channel, wire: wire.clone(), traffic: Arc::clone(&entry.traffic) };
         let (serve, requests) = mpsc::channel(SERVE_QUEUE);
+        let told = Told::default();
         let stop = wire.token.child_token();
         let heavy = Arc::clone(&self.shared.heavy);
-        self.serving.spawn(ServeTask::new(entry.core.clone(), line.clone(), heavy).run(requests, stop.clone()));
+        self.serving.spawn(
+            ServeTask::new(entry.core.clone(), line.clone(), Arc::clone(&told), heavy).run(requests, stop.clone()),
+        );
         let (serve_blobs, blob_requests) = mpsc::channel(SERVE_QUEUE);
         let heavy = Arc::clone(&self.shared.heavy);
         self.serving
             .spawn(BlobServeTask::new(entry.core.clone(), line.clone(), heavy).run(blob_requests, stop.clone()));
-        // Ended serve tasks are reaped here, so that their number stays that of the channels.
-        while self.serving.try_join_next().is_some() {}
-        let up = ChainInput::Up { line: line.clone(), serve: serve.clone() };
-        // A chain whose task is gone is being detached; the next change closes the channel.
-        drop(entry.inbox.send(up).await);
-        entry.desk.up(line.clone());
-        drop(entry.blobs.send(BlobInput::Up(line)).await);
+        let (post, carriers) = Post::new(&entry, &line, serve.clone());
+        carriers.into_iter().for_each(|carrier| drop(self.posts.spawn(carrier.run())));
+        entry.desk.up(line);
+        // Ended tasks are reaped here, so that their number stays that of the channels.
+        while self.serving.try_join_next().is_some() || self.posts.try_join_next().is_some() {}
         self.by_chain.insert(chain, channel);
-        self.channels.insert(channel, Open { entry, serve, serve_blobs, stop });
+        self.channels.insert(channel, Open { entry, serve, serve_blobs, post, told, stop });
         debug!(peer = ?self.peer, ?chain, channel, "session open");
     }
 
-    async fn close(&mut self, channel: Channel) {
+    fn close(&mut self, channel: Channel) {
         let Some(open) = self.channels.remove(&channel) else { return };
         open.stop.cancel();
         let chain = open.entry.core.id();
@@ -443,31 +452,33 @@ impl Link {
         if let Some(attempt) = self.attempts.get_mut(&chain) {
             Self::failed(attempt, Instant::now(), &mut self.rng);
         }
-        let peer = self.peer.clone();
-        // As in `establish`: a chain without a task needs not be told.
-        drop(open.entry.inbox.send(ChainInput::Down { peer: peer.clone(), channel }).await);
-        open.entry.desk.down(&peer, channel);
-        drop(open.entry.blobs.send(BlobInput::Down { peer, channel }).await);
+        open.entry.desk.down(&self.peer, channel);
     }
 
     /// Hands a message to whoever deals with it: requests to the server, answers to the chain or its blobs.
-    async fn handle_message(&mut self, channel: Channel, message: Message) -> Result<(), &'static str> {
+    fn handle_message(&mut self, channel: Channel, message: Message, wire: &Wire) -> Result<(), &'static str> {
         // A message for a channel that was closed meanwhile is nobody's fault.
         let Some(open) = self.channels.get(&channel) else { return Ok(()) };
-        let peer = self.peer.clone();
         let request = match message {
             Message::Walk { round, from, limit } => ServeInput::Walk { round, from, limit },
-            Message::Want { round, have, credit } => ServeInput::Stream { round, have, credit },
+            Message::Want(want) => ServeInput::Want(want),
+            Message::Fetch { round, ids, credit } => ServeInput::Fetch { round, ids, credit },
+            Message::RangeAsk { round, body } => ServeInput::Ranges { round, body },
+            Message::ListAsk { round, after } => ServeInput::List { round, after },
             Message::Credit { round, bytes } => ServeInput::Credit { round, bytes },
             Message::ManifestAsk { blob, from } => return open.ask(BlobRequest::Manifest { blob, from }),
             Message::LeafAsk { blob, index } => return open.ask(BlobRequest::Leaf { blob, index }),
-            Message::Manifest { .. } | Message::Leaf { .. } | Message::NoBlob { .. } => {
-                let Some(message) = open.entry.desk.take(&peer, message) else { return Ok(()) };
-                drop(open.entry.blobs.send(BlobInput::Message { peer, channel, message }).await);
-                return Ok(());
-            }
             message => {
-                drop(open.entry.inbox.send(ChainInput::Message { peer, channel, message }).await);
+                let Some(message) = open.entry.desk.take(&self.peer, message) else { return Ok(()) };
+                if let Message::Hello(hello) = &message {
+                    let heads = Arc::new(hello.heads.clone());
+                    *open.told.lock().unwrap_or_else(PoisonError::into_inner) = heads;
+                }
+                if open.post.send(message) == Posted::Full {
+                    debug!(peer = ?self.peer, channel, "a chain cannot keep up with a peer");
+                    wire.say(&Frame::Close { channel });
+                    self.close(channel);
+                }
                 return Ok(());
             }
         };

@@ -1,53 +1,59 @@
-//! Serving one peer on one channel: walks, missing blocks, blobs. Stateless but for what is being streamed; each
-//! request's work is bounded, and the peer's right is judged again before anything is sent.
+//! Serving one peer on one channel: walks, ranges, missing blocks, blobs. Stateless but for what is being streamed; each
+//! request's work is bounded and charged to the peer, and its right is judged again before anything is sent.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::codec_v1::{FILES_MAX, Message, WALK_IDS_MAX};
+use super::codec_v1::{FILES_MAX, Message, ShortId, Span, Want};
 use super::line::{Line, LinkCommand};
+use super::source::{self, Source, Walked};
 use crate::access::Access;
 use crate::chain::ChainCore;
-use crate::graph::{Difference, GraphNode};
+use crate::graph::CanonicalKey;
 use crate::id::BlockId;
 use crate::ledger::LedgerError;
+use crate::reconcile::{SetError, respond};
 
 /// Bytes of block files in one frame, about. Chosen: large enough to amortise a frame, small enough to overlap
 /// reading, sending and verifying.
 const FRAME_BYTES: usize = 256 * 1024;
 /// Block files read at once before their size is known.
 const READ_FIRST: usize = 32;
-/// Most blocks found in one walk of a difference; what is above follows in the next round. Chosen: bounds the memory of
-/// one request to some 20 MB, and what a round sends to far more than it costs to ask again.
-const DIFFERENCE_MAX: usize = 131_072;
-/// Ids read at once of a whole chain.
-const PAGE: usize = 512;
 /// Most credit a peer can gather. Chosen: sixteen windows; more is not honest.
 const CREDIT_MAX: u64 = 64 * 1024 * 1024;
 
 /// A request of the peer.
 #[derive(Debug)]
 pub(crate) enum ServeInput {
-    /// Stream everything above `have`.
+    /// Stream everything above `have`, all of which is here.
     Stream { round: u32, have: Vec<BlockId>, credit: u32 },
+    /// Stream what is wanted.
+    Want(Want),
+    /// Stream these.
+    Fetch { round: u32, ids: Vec<BlockId>, credit: u32 },
     /// Go on.
     Credit { round: u32, bytes: u32 },
     /// Ids on the way down.
-    Walk { round: u32, from: Vec<BlockId>, limit: u32 },
+    Walk { round: u32, from: Vec<ShortId>, limit: u32 },
+    /// Compare ranges.
+    Ranges { round: u32, body: Bytes },
+    /// All ids.
+    List { round: u32, after: (u64, BlockId) },
 }
 
-/// Where the blocks to stream come from.
+/// Heads that a peer told; the link writes them.
+pub(crate) type Told = Arc<Mutex<Arc<Vec<BlockId>>>>;
+
+/// A difference that was found, for the peer that asks for it part by part.
 #[derive(Debug)]
-enum Source {
-    /// Everything but genesis, page by page: for a peer that has nothing yet.
-    Whole { after: Option<(u64, BlockId)>, page: VecDeque<BlockId>, ended: bool },
-    /// A difference, parents first.
-    List(VecDeque<BlockId>),
+struct Found {
+    target: Vec<BlockId>,
+    have: Vec<BlockId>,
+    blocks: Vec<CanonicalKey>,
 }
 
 /// The task of one channel.
@@ -55,7 +61,10 @@ enum Source {
 pub(crate) struct ServeTask {
     core: ChainCore,
     line: Line,
+    /// The heads that the peer told last: what it gave us since must not be sent back.
+    told: Told,
     source: Option<Source>,
+    found: Option<Found>,
     round: u32,
     credit: u64,
     /// Running mean of the size of a block file.
@@ -65,9 +74,9 @@ pub(crate) struct ServeTask {
 }
 
 impl ServeTask {
-    pub(crate) const fn new(core: ChainCore, line: Line, heavy: Arc<Semaphore>) -> Self {
+    pub(crate) const fn new(core: ChainCore, line: Line, told: Told, heavy: Arc<Semaphore>) -> Self {
         let mean = FRAME_BYTES / READ_FIRST;
-        Self { core, line, source: None, round: 0, credit: 0, mean, heavy }
+        Self { core, line, told, source: None, found: None, round: 0, credit: 0, mean, heavy }
     }
 
     /// Serves until the channel is closed.
@@ -106,7 +115,7 @@ impl ServeTask {
                 Ok(false) => return,
                 Err(error) => {
                     warn!(chain = ?self.core.id(), %error, "serving a peer failed");
-                    self.source = None;
+                    (self.source, self.found) = (None, None);
                 }
             }
         }
@@ -132,25 +141,113 @@ impl ServeTask {
                 }
                 Ok(true)
             }
+            request if self.must_wait(&request) => self.later(request).await,
             ServeInput::Stream { round, have, credit } => {
-                self.source = None;
-                self.source = Some(self.find_source(&have).await?);
-                (self.round, self.credit) = (round, u64::from(credit));
+                let source = self.find(have, Vec::new(), None).await?;
+                self.begin(source, round, credit);
+                Ok(true)
+            }
+            ServeInput::Want(want) => self.serve_want(want).await,
+            ServeInput::Fetch { round, ids, credit } => {
+                self.line.charge(ids.len() as u64);
+                let source = Source::List(source::sorted(&self.core, ids).await?);
+                self.begin(source, round, credit);
                 Ok(true)
             }
             ServeInput::Walk { round, from, limit } => {
-                let (passed, frontier) = walk(&self.core, &from, limit as usize).await?;
+                let Walked { passed, frontier, cost } = source::walk(&self.core, &from, limit as usize).await?;
+                self.line.charge(cost);
                 Ok(self.line.stream(Message::Ids { round, passed, frontier }).await)
+            }
+            ServeInput::Ranges { round, body } => self.serve_ranges(round, &body).await,
+            ServeInput::List { round, after } => {
+                let (ids, generation) = source::list(&self.core, after).await?;
+                self.line.charge(ids.len() as u64);
+                Ok(self.line.stream(Message::List { round, ids, generation }).await)
             }
         }
     }
 
-    async fn find_source(&self, have: &[BlockId]) -> Result<Source, LedgerError> {
-        if have.iter().all(|id| *id == self.core.id().0) {
-            return Ok(Source::Whole { after: None, page: VecDeque::new(), ended: false });
+    /// Credit costs nothing; everything else does.
+    fn must_wait(&self, request: &ServeInput) -> bool {
+        !matches!(request, ServeInput::Credit { .. }) && !self.line.wait().is_zero()
+    }
+
+    /// A peer that used up its share is answered when it has some again.
+    async fn later(&mut self, request: ServeInput) -> Result<bool, LedgerError> {
+        while !self.line.wait().is_zero() {
+            tokio::time::sleep(self.line.wait()).await;
+        }
+        Box::pin(self.handle(request)).await
+    }
+
+    fn begin(&mut self, source: Source, round: u32, credit: u32) {
+        self.source = Some(source);
+        (self.round, self.credit) = (round, u64::from(credit));
+    }
+
+    async fn serve_want(&mut self, want: Want) -> Result<bool, LedgerError> {
+        let Want { round, have, target, span, credit } = want;
+        self.source = None;
+        let (have, cost) = source::resolve(&self.core, &have).await?;
+        self.line.charge(cost.saturating_add(target.len() as u64));
+        let known = self.core.nodes(&target).await?.iter().all(Option::is_some);
+        let Some(mut have) = have.filter(|_| known) else {
+            self.line.say(Message::Diverged { round });
+            return Ok(true);
+        };
+        if span.is_none() {
+            let told = Arc::clone(&self.told.lock().unwrap_or_else(PoisonError::into_inner));
+            self.line.charge(told.len() as u64);
+            let here = self.core.nodes(&told).await?;
+            have.extend(told.iter().zip(here).filter(|(_, node)| node.is_some()).map(|(id, _)| *id));
+        }
+        let source = self.find(have, target, span).await?;
+        self.begin(source, round, credit);
+        Ok(true)
+    }
+
+    async fn find(
+        &mut self,
+        have: Vec<BlockId>,
+        target: Vec<BlockId>,
+        span: Option<Span>,
+    ) -> Result<Source, LedgerError> {
+        let heads = self.core.summary().heads;
+        let everything = target.is_empty() || target == heads;
+        if everything && have.iter().all(|id| *id == self.core.id().0) {
+            return Ok(Source::whole(span));
+        }
+        let target = if target.is_empty() { heads } else { target };
+        if let Some(found) = self.found.as_ref().filter(|found| found.have == have && found.target == target) {
+            return Ok(Source::List(source::part(&found.blocks, span)));
         }
         let _turn = self.heavy.acquire().await.map_err(|_| LedgerError::Closed)?;
-        Ok(Source::List(difference(&self.core, have).await?))
+        let (blocks, cost) = source::difference(&self.core, target.clone(), have.clone()).await?;
+        self.line.charge(cost);
+        let part = source::part(&blocks, span);
+        self.found = span.map(|_| Found { target, have, blocks });
+        Ok(Source::List(part))
+    }
+
+    async fn serve_ranges(&mut self, round: u32, body: &[u8]) -> Result<bool, LedgerError> {
+        let answer = {
+            let _turn = self.heavy.acquire().await.map_err(|_| LedgerError::Closed)?;
+            let mut set = self.core.summed();
+            let answer = respond(&mut set, body).await;
+            self.line.charge(set.reads());
+            answer
+        };
+        let body = match answer {
+            Ok(Some(body)) => body.into(),
+            Err(SetError::TooCostly) => Bytes::new(),
+            Ok(None) => {
+                self.line.fault();
+                return Ok(false);
+            }
+            Err(SetError::Ledger(error)) => return Err(error),
+        };
+        Ok(self.line.stream(Message::Ranges { round, body }).await)
     }
 
     /// Sends the next frame of block files.
@@ -163,13 +260,20 @@ impl ServeTask {
         let mut last = false;
         while bytes < FRAME_BYTES && files.len() < FILES_MAX && !last {
             let room = (FRAME_BYTES - bytes) / self.mean.max(1);
-            let ids = self.take(room.clamp(1, FILES_MAX - files.len())).await?;
+            let room = room.clamp(1, FILES_MAX - files.len());
+            let ids = match &mut self.source {
+                Some(source) => source.take(&self.core, room).await?,
+                None => Vec::new(),
+            };
             last = ids.is_empty();
             let mut found = self.core.files(&ids).await?.into_iter().zip(ids);
             for (file, id) in found.by_ref() {
                 let Some(file) = file else { continue };
                 if bytes > 0 && bytes + file.len() > FRAME_BYTES {
-                    self.give_back(std::iter::once(id).chain(found.map(|(_, id)| id)).collect());
+                    let rest = std::iter::once(id).chain(found.map(|(_, id)| id)).collect();
+                    if let Some(source) = &mut self.source {
+                        source.give_back(rest);
+                    }
                     return Ok(self.send(false, files, bytes).await);
                 }
                 bytes += file.len();
@@ -187,94 +291,10 @@ impl ServeTask {
         }
         self.line.stream(Message::Blocks { round: self.round, last, files }).await
     }
-
-    /// Returns the next ids; none at the end.
-    async fn take(&mut self, count: usize) -> Result<Vec<BlockId>, LedgerError> {
-        match &mut self.source {
-            None => Ok(Vec::new()),
-            Some(Source::List(ids)) => Ok(ids.drain(..count.min(ids.len())).collect()),
-            Some(Source::Whole { after, page, ended }) => {
-                if page.is_empty() && !*ended {
-                    let ids = self.core.canonical_page(1, *after, PAGE).await?;
-                    *ended = ids.len() < PAGE;
-                    if let Some(last) = ids.last()
-                        && let Some(node) = self.core.node(last).await?
-                    {
-                        *after = Some((node.generation, *last));
-                    }
-                    page.extend(ids);
-                }
-                Ok(page.drain(..count.min(page.len())).collect())
-            }
-        }
-    }
-
-    fn give_back(&mut self, ids: Vec<BlockId>) {
-        let queue = match &mut self.source {
-            Some(Source::List(queue)) => queue,
-            Some(Source::Whole { page, .. }) => page,
-            None => return,
-        };
-        ids.into_iter().rev().for_each(|id| queue.push_front(id));
-    }
 }
 
 enum Step {
     Request(ServeInput),
     Produce,
     End,
-}
-
-/// Returns what is here and neither in `have` nor an ancestor of it, parents first. Unknown ids are left out.
-async fn difference(core: &ChainCore, have: &[BlockId]) -> Result<VecDeque<BlockId>, LedgerError> {
-    let nodes = core.nodes(have).await?;
-    let known: Vec<_> = have.iter().zip(&nodes).filter(|(_, node)| node.is_some()).map(|(id, _)| *id).collect();
-    let mut walk = Difference::new(core.summary().heads, known, DIFFERENCE_MAX);
-    let mut steps: u32 = 0;
-    loop {
-        let needs = walk.needs();
-        if needs.is_empty() {
-            break;
-        }
-        for (id, node) in needs.iter().zip(core.nodes(&needs).await?) {
-            let Some(node) = node else {
-                return Err(LedgerError::Damaged { reason: format!("the node of block {id} is missing") });
-            };
-            walk.supply(id, &GraphNode { generation: node.generation, parents: node.parents.to_vec() });
-        }
-        steps = steps.wrapping_add(1);
-        if steps.is_multiple_of(256) {
-            tokio::task::yield_now().await;
-        }
-    }
-    Ok(walk.page().map(|page| page.blocks.into_iter().map(|key| key.id).collect()).unwrap_or_default())
-}
-
-type Ids = Vec<(BlockId, u64)>;
-
-/// Walks down from `from`, highest first, past at most `limit` blocks; returns those passed and where it stopped.
-async fn walk(core: &ChainCore, from: &[BlockId], limit: usize) -> Result<(Ids, Ids), LedgerError> {
-    let limit = limit.clamp(1, WALK_IDS_MAX / 2);
-    let mut frontier: BTreeMap<(u64, BlockId), Arc<[BlockId]>> = BTreeMap::new();
-    let add = |ids: &[BlockId], nodes: Vec<Option<crate::chain::Node>>, frontier: &mut BTreeMap<_, _>| {
-        for (id, node) in ids.iter().zip(nodes) {
-            if let Some(node) = node {
-                frontier.insert((node.generation, *id), node.parents);
-            }
-        }
-    };
-    add(from, core.nodes(from).await?, &mut frontier);
-    let mut passed = Vec::new();
-    while passed.len() < limit {
-        let Some(((generation, id), parents)) = frontier.pop_last() else { break };
-        passed.push((id, generation));
-        add(&parents, core.nodes(&parents).await?, &mut frontier);
-        // A wide graph stops early: the frontier must fit the answer.
-        if frontier.len() > WALK_IDS_MAX / 2 {
-            break;
-        }
-    }
-    // Highest first, so that a cut keeps what is nearest to the heads.
-    let frontier = frontier.into_keys().rev().take(WALK_IDS_MAX).map(|(generation, id)| (id, generation)).collect();
-    Ok((passed, frontier))
 }

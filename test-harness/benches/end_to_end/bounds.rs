@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walytis_core::block::{BlockDraft, DraftContent, UnverifiedBlock};
+use walytis_core::clock::{Entropy as _, SeededEntropy};
 use walytis_core::id::ChainId;
 use walytis_core::key::{Signer as _, SigningKey};
 use walytis_core::secret::Secret;
@@ -80,6 +81,32 @@ pub(crate) async fn verify_per_s(blocks: u32) -> f64 {
             tokio::task::spawn_blocking(move || {
                 for file in files {
                     UnverifiedBlock::decode(file).unwrap().verify(&chain).unwrap();
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    f64::from(blocks) / start.elapsed().as_secs_f64()
+}
+
+/// Blocks decoded and verified in batches of 256 on all cores.
+pub(crate) async fn verify_together_per_s(blocks: u32) -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let key = SigningKey::from_seed(&Secret::new([3; 32]));
+    let share = blocks / u32::try_from(cores).unwrap();
+    let files: Vec<Bytes> = (0..share).map(|n| sign_one(&key, n)).collect();
+    let start = Instant::now();
+    let chain = ChainId(walytis_core::id::BlockId::from_digest([1; 32]));
+    let workers: Vec<_> = (0..cores)
+        .map(|_| {
+            let files = files.clone();
+            tokio::task::spawn_blocking(move || {
+                for part in files.chunks(256) {
+                    let blocks = part.iter().map(|file| UnverifiedBlock::decode(file.clone()).unwrap()).collect();
+                    let rng = SeededEntropy::new(1).rng();
+                    assert!(UnverifiedBlock::verify_all(blocks, &chain, rng).iter().all(Result::is_ok));
                 }
             })
         })

@@ -12,7 +12,7 @@ use crate::bounds;
 use crate::stack::Stack;
 
 /// Blocks that a joiner has to fetch.
-pub(crate) const JOIN_BLOCKS: u32 = 10_000;
+pub(crate) const JOIN_BLOCKS: [u32; 2] = [10_000, 100_000];
 /// Blocks of one `add_many`.
 const MANY: u32 = 20_000;
 /// Durable adds one after another.
@@ -73,20 +73,22 @@ async fn joined(from: &Stack, to: &Stack, chain: &Chain) -> walytis_core::join::
     join(&to.node, &to.network, &*to.entropy, &token, "bench").await.unwrap()
 }
 
-pub(crate) async fn join_over_libp2p() {
-    let bound = bounds::verify_per_s(JOIN_BLOCKS).await;
+pub(crate) async fn join_over_libp2p(blocks: u32) {
+    let bound = bounds::verify_per_s(blocks.min(20_000)).await;
+    let batched = bounds::verify_together_per_s(blocks.min(20_000)).await;
     let (a, b) = (Stack::start(3).await, Stack::start(4).await);
     let chain = a.node.create_chain("bench", Visibility::Invited).await.unwrap();
-    fill(&chain, JOIN_BLOCKS).await;
+    fill(&chain, blocks).await;
     let start = Instant::now();
     let mut joined = joined(&a, &b, &chain).await;
     while joined.next().await.unwrap().is_some() {}
     let elapsed = start.elapsed();
-    let rate = f64::from(JOIN_BLOCKS) / elapsed.as_secs_f64();
+    let rate = f64::from(blocks) / elapsed.as_secs_f64();
     println!(
-        "{{\"bench\":\"join\",\"blocks\":{JOIN_BLOCKS},\"seconds\":{:.3},\"blocks_per_s\":{rate:.0},\"bound\":\"verify on all cores\",\"bound_per_s\":{bound:.0},\"ratio\":{:.2}}}",
+        "{{\"bench\":\"join\",\"blocks\":{blocks},\"seconds\":{:.3},\"blocks_per_s\":{rate:.0},\"bound\":\"verify on all cores\",\"bound_per_s\":{bound:.0},\"ratio\":{:.2},\"batch_bound_per_s\":{batched:.0},\"batch_ratio\":{:.2}}}",
         elapsed.as_secs_f64(),
-        rate / bound
+        rate / bound,
+        rate / batched
     );
     b.stop().await;
     a.stop().await;

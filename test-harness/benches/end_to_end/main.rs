@@ -26,11 +26,7 @@ fn main() {
     if !all && !NAMES.iter().any(|name| runs(name)) {
         return;
     }
-    println!(
-        "{{\"bench\":\"machine\",\"cores\":{},\"blocks_in_join\":{}}}",
-        std::thread::available_parallelism().map_or(0, usize::from),
-        chains::JOIN_BLOCKS
-    );
+    println!("{{\"bench\":\"machine\",\"cores\":{}}}", std::thread::available_parallelism().map_or(0, usize::from));
     runtime.block_on(async {
         if runs("add") {
             chains::durable_add().await;
@@ -39,7 +35,9 @@ fn main() {
             chains::add_many().await;
         }
         if runs("join") {
-            chains::join_over_libp2p().await;
+            for blocks in chains::JOIN_BLOCKS {
+                chains::join_over_libp2p(blocks).await;
+            }
         }
         if runs("announce") {
             chains::add_to_subscriber().await;

@@ -142,10 +142,33 @@ fn decode(key: &[u8], value: &[u8]) -> Result<Sum, StoreError> {
 
 /// Makes the records anew if they do not account for every block: the chain was written by a version without them.
 pub(super) async fn ensure(table: &Table, meta: &Meta) -> Result<(), LedgerError> {
-    let stretches = records(table, Part::Stretch(0).key(&table.keys), Part::Stretch(u64::MAX).key(&table.keys)).await?;
-    if stretches.iter().map(|(_, sum)| sum.count()).sum::<u64>() == meta.count {
+    if total(table).await? == Some(meta.count) {
         return Ok(());
     }
+    let batch = made_anew(table).await?;
+    info!(blocks = meta.count, "made the sums of a chain");
+    table.commit(batch, Durability::Buffered).await
+}
+
+/// Returns how many blocks the records account for; nothing if one does not decode.
+async fn total(table: &Table) -> Result<Option<u64>, LedgerError> {
+    let mut range = KeyRange::prefix(&table.keys.key(Tag::Sum, &[&[1]]));
+    let mut count: u64 = 0;
+    loop {
+        let page = table.scan(range.clone(), Direction::Forward, RECORDS_PAGE).await?;
+        for (_, value) in &page {
+            let Some(sum) = Sum::decode(value) else { return Ok(None) };
+            count = count.saturating_add(sum.count());
+        }
+        match page.last() {
+            Some((key, _)) if page.len() == RECORDS_PAGE => range.start = behind(key),
+            _ => return Ok(Some(count)),
+        }
+    }
+}
+
+/// Returns the batch that replaces all records by what the blocks add up to.
+pub(super) async fn made_anew(table: &Table) -> Result<Batch, LedgerError> {
     let mut added = Added::default();
     let mut range = table.keys.all(Tag::Canonical);
     loop {
@@ -162,8 +185,7 @@ pub(super) async fn ensure(table: &Table, meta: &Meta) -> Result<(), LedgerError
     let mut batch = Batch::new();
     batch.delete_range(table.keys.all(Tag::Sum));
     added.put_first(&table.keys, &mut batch);
-    info!(blocks = meta.count, "made the sums of a chain");
-    table.commit(batch, Durability::Buffered).await
+    Ok(batch)
 }
 
 fn canonical(key: &[u8]) -> Result<CanonicalKey, StoreError> {

@@ -47,7 +47,12 @@ impl Repair<'_> {
         self.put_arrivals_of_lost().await?;
         let all = meta.count + self.unplaced.len() as u64;
         self.report.blocks = all.saturating_sub(self.lost.len() as u64);
-        Ok((!heads.is_empty()).then_some(Tip { meta, heads, arrival: self.youngest }))
+        Ok((!heads.is_empty()).then_some(Tip {
+            meta,
+            heads,
+            arrival: self.youngest,
+            sums: crate::chain::sums::Sums::default(),
+        }))
     }
 
     /// Writes the arrival rows of lost blocks whose nodes are here: their files will come back to their places.

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 
 use super::super::schema::{NodeRecord, Tag, creator_label, read_blob, read_fetch_mode, topic_label};
+use super::super::sums;
 use super::{PAGE, Repair, id_of};
 use crate::block::ContentRef;
 use crate::id::BlockId;
 use crate::ledger::LedgerError;
+use crate::store::Durability;
 use crate::ledger::subscriber::Progress;
 use crate::unixfs::BlobManifest;
 
@@ -34,6 +36,8 @@ impl Repair<'_> {
         ] {
             self.check_rows(tag, named).await?;
         }
+        let sums = sums::made_anew(&self.parts.table).await?;
+        self.parts.table.store().commit(sums, Durability::Buffered).await?;
         self.check_cursors().await?;
         self.check_contents_rows().await
     }

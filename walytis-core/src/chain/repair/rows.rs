@@ -8,8 +8,8 @@ use super::{PAGE, Repair, id_of};
 use crate::block::ContentRef;
 use crate::id::BlockId;
 use crate::ledger::LedgerError;
-use crate::store::Durability;
 use crate::ledger::subscriber::Progress;
+use crate::store::Durability;
 use crate::unixfs::BlobManifest;
 
 /// Where the id of a row's block stands.

@@ -4,18 +4,19 @@
 
 mod chain_parts;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chain_parts::{Bench, TestChain, check, content, file_of};
-use tokio::io::AsyncReadExt as _;
-use tokio::sync::mpsc;
-use walytis_core::chain::{BlobFetcher, ChainCore, WantedBlob};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::sync::{mpsc, watch};
+use walytis_core::chain::{BlobFetcher, ChainCore, FetchMode, FetchState, FetchTicket, WantedBlob};
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{BlockState, Ledger as _, LedgerControl as _, LedgerError, LedgerRead as _, NewBlock};
 use walytis_core::limits::BLOB_LEAF;
-use walytis_core::store::{BlobSpace, BlobStore as _};
+use walytis_core::store::{BlobSpace, BlobStatus, BlobStore as _};
 
 fn large(len: usize) -> Bytes {
     (0..len).map(|n| u8::try_from(n % 251).unwrap()).collect::<Vec<_>>().into()
@@ -36,34 +37,49 @@ async fn replicas(bytes: &Bytes) -> (TestChain, TestChain, WantedBlob) {
     (a, b, wanted[0])
 }
 
-/// Brings one leaf each time the test says so.
+/// Brings one leaf each time the test says so: the next one that is needed.
 #[derive(Debug)]
 struct Courier {
     to: ChainCore,
     bytes: Bytes,
-    go: tokio::sync::Mutex<mpsc::Receiver<()>>,
+    go: Arc<tokio::sync::Mutex<mpsc::Receiver<()>>>,
 }
 
 #[async_trait]
 impl BlobFetcher for Courier {
-    async fn fetch(&self, _chain: ChainId, wanted: WantedBlob) -> Result<(), &'static str> {
-        let key = self.to.blob_key(&wanted.blob);
-        let blobs = self.to.blobs();
-        blobs.begin(key, wanted.len, u32::try_from(BLOB_LEAF).unwrap()).await.unwrap();
-        for (index, leaf) in self.bytes.chunks(BLOB_LEAF).enumerate() {
-            self.go.lock().await.recv().await.ok_or("the courier left")?;
-            blobs.write(key, u32::try_from(index).unwrap(), Bytes::copy_from_slice(leaf)).await.unwrap();
-            self.to.blob_progressed();
-        }
-        self.to.blob_arrived(&wanted.block).await.unwrap();
-        Ok(())
+    async fn fetch(
+        &self,
+        _chain: ChainId,
+        wanted: WantedBlob,
+        need: watch::Receiver<Range<u64>>,
+    ) -> Result<FetchTicket, &'static str> {
+        let (state, view) = watch::channel(FetchState::Running);
+        let (to, bytes, go) = (self.to.clone(), self.bytes.clone(), Arc::clone(&self.go));
+        tokio::spawn(async move {
+            let (key, blobs) = (to.blob_key(&wanted.blob), to.blobs());
+            let mut status = blobs.begin(key, wanted.len, u32::try_from(BLOB_LEAF).unwrap()).await.unwrap();
+            while let BlobStatus::Partial { have, .. } = &status {
+                if go.lock().await.recv().await.is_none() {
+                    state.send_replace(FetchState::Failed("the courier left"));
+                    return;
+                }
+                let from = usize::try_from(need.borrow().start).unwrap() / BLOB_LEAF;
+                let next = (from..have.len()).chain(0..from).find(|index| !have[*index]).unwrap();
+                let leaf = Bytes::copy_from_slice(bytes.chunks(BLOB_LEAF).nth(next).unwrap());
+                status = blobs.write(key, u32::try_from(next).unwrap(), leaf).await.unwrap();
+                to.blob_progressed();
+            }
+            to.blob_arrived(&wanted.block).await.unwrap();
+            state.send_replace(FetchState::Complete);
+        });
+        Ok(FetchTicket { state: view, nudge: Arc::default() })
     }
 }
 
 fn courier(to: &TestChain, bytes: &Bytes) -> mpsc::Sender<()> {
     let (go, receiver) = mpsc::channel(8);
     let (to_core, bytes) = (to.core.clone(), bytes.clone());
-    to.core.set_fetcher(Some(Arc::new(Courier { to: to_core, bytes, go: receiver.into() })));
+    to.core.set_fetcher(Some(Arc::new(Courier { to: to_core, bytes, go: Arc::new(receiver.into()) })));
     go
 }
 
@@ -143,4 +159,99 @@ async fn a_blob_that_no_block_names_is_not_served() {
     let chain = Bench::new().chain(1).await;
     let id = walytis_core::id::BlobId::Raw([1; 32]);
     assert_eq!(chain.core.blob_len(&id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_read_next_is_fetched_next() {
+    let bytes = large(4 * BLOB_LEAF + 5);
+    let (_, b, wanted) = replicas(&bytes).await;
+    let go = courier(&b, &bytes);
+    let mut reader = b.chain.open(&wanted.block, 0..u64::MAX).await.unwrap();
+    assert_eq!(reader.len(), bytes.len() as u64);
+    let end = 4 * BLOB_LEAF as u64;
+    assert_eq!(reader.seek(std::io::SeekFrom::End(-5)).await.unwrap(), end);
+    // One leaf is brought: the one that is read.
+    let mut last = Vec::new();
+    let (read, sent) = tokio::join!(reader.read_to_end(&mut last), async {
+        tokio::task::yield_now().await;
+        go.send(()).await
+    });
+    read.unwrap();
+    sent.unwrap();
+    assert!(last == bytes[4 * BLOB_LEAF..]);
+    let state = b.chain.get(&wanted.block).await.unwrap().unwrap().state;
+    assert!(matches!(state, BlockState::Partial { .. }), "{state:?}");
+    // What is here is read without anybody's help.
+    b.core.set_fetcher(None);
+    let mut again = b.chain.open(&wanted.block, end + 2..u64::MAX).await.unwrap();
+    let mut two = Vec::new();
+    again.read_to_end(&mut two).await.unwrap();
+    assert!(two == bytes[4 * BLOB_LEAF + 2..]);
+    let Err(error) = b.chain.open(&wanted.block, end - 1..end + 1).await else { panic!("content from nowhere") };
+    assert!(matches!(error, LedgerError::Unavailable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn ranges_give_what_there_is_of_them() {
+    let chain = Bench::new().chain(1).await;
+    for bytes in [Bytes::from_static(b"inline"), large(BLOB_LEAF + 7)] {
+        let id = add(&chain, &bytes).await;
+        let len = bytes.len() as u64;
+        for range in [0..3, 2..5, len - 1..len, len - 2..len + 9, len..len + 1, len + 5..u64::MAX, 4..4, 0..u64::MAX] {
+            let part = |at: u64| usize::try_from(at.min(len)).unwrap();
+            let wanted = &bytes[part(range.start)..part(range.end)];
+            let mut read = Vec::new();
+            let mut reader = chain.chain.content_range(&id, range.clone()).await.unwrap();
+            reader.read_to_end(&mut read).await.unwrap();
+            assert!(read == wanted, "{range:?} of {len}");
+        }
+        let mut reader = chain.chain.open(&id, 1..5).await.unwrap();
+        let mut two = [0; 2];
+        for at in [2, 0, 2] {
+            reader.seek(std::io::SeekFrom::Start(at)).await.unwrap();
+            reader.read_exact(&mut two).await.unwrap();
+            assert_eq!(two, bytes[usize::try_from(at).unwrap() + 1..][..2]);
+        }
+        assert_eq!(reader.seek(std::io::SeekFrom::End(9)).await.unwrap(), 13);
+        assert_eq!(reader.read(&mut two).await.unwrap(), 0);
+        reader.seek(std::io::SeekFrom::Current(-14)).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn progress_moves_with_every_leaf_and_ends_with_the_last() {
+    let bytes = large(2 * BLOB_LEAF + 5);
+    let (_, b, wanted) = replicas(&bytes).await;
+    let go = courier(&b, &bytes);
+    let mut progress = b.chain.progress(&wanted.block).await.unwrap();
+    assert_eq!(progress.next().await.unwrap().unwrap().state, BlockState::Wanted);
+    let _reader = b.chain.open(&wanted.block, 0..u64::MAX).await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        go.send(()).await.unwrap();
+        loop {
+            let entry = progress.next().await.unwrap().unwrap();
+            if entry.bytes_done() > 0 {
+                seen.push(entry.bytes_done());
+                break;
+            }
+        }
+    }
+    assert_eq!(seen, [BLOB_LEAF as u64, 2 * BLOB_LEAF as u64, bytes.len() as u64]);
+    assert!(progress.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_way_of_fetching_and_the_list_of_blobs_survive_a_restart() {
+    use futures::TryStreamExt as _;
+    let (_, b, wanted) = replicas(&large(100_000)).await;
+    assert_eq!(b.core.fetch_mode(), FetchMode::All);
+    b.core.set_fetch_mode(FetchMode::OnDemand).await.unwrap();
+    b.core.shutdown().await;
+    let again = Bench::new().reopen(2, &b).await;
+    assert_eq!(again.core.fetch_mode(), FetchMode::OnDemand);
+    let listed: Vec<_> = again.chain.blobs().try_collect().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].block, listed[0].blob, listed[0].len), (wanted.block, wanted.blob, wanted.len));
+    assert_eq!((listed[0].state, listed[0].bytes_done()), (BlockState::Wanted, 0));
 }

@@ -2,34 +2,60 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::watch;
-use tokio_util::io::StreamReader;
+use tokio::sync::{Notify, watch};
 
 use super::core::{Inner, WantedBlob};
+use super::reader::{ContentStream, Source, Ticket};
 use crate::block::{ContentRef, DraftContent};
 use crate::id::{BlobId, BlockId, ChainId};
-use crate::ledger::{BlockState, Content, ContentReader, LedgerError};
-use crate::limits::{BLOB_LEAF, INLINE_CONTENT_MAX};
-use crate::store::{BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
+use crate::ledger::{BlockState, Content, LedgerError};
+use crate::limits::INLINE_CONTENT_MAX;
+use crate::store::{BlobKey, BlobSpace, BlobStatus, BlobStore};
+
+/// How a fetch for a reader stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FetchState {
+    /// It goes on.
+    Running,
+    /// Everything is here.
+    Complete,
+    /// It cannot be had now, and why in a few words.
+    Failed(&'static str),
+}
+
+/// A fetch for a reader.
+#[derive(Clone, Debug)]
+pub struct FetchTicket {
+    /// How it stands.
+    pub state: watch::Receiver<FetchState>,
+    /// To be notified when what is needed has moved, or is needed no more.
+    pub nudge: Arc<Notify>,
+}
 
 /// Fetches blobs that are not here; replication implements it.
 #[async_trait]
 pub trait BlobFetcher: Send + Sync + fmt::Debug {
-    /// Fetches a blob of `chain` into the blob store, from the front, and returns when it is complete. Calls
+    /// Begins to fetch what `need` names of a blob of `chain` into the blob store, from its front, and follows it as it
+    /// moves, until the blob is complete or the sender of `need` is dropped. Calls
     /// [`ChainCore::blob_progressed`](super::ChainCore::blob_progressed) after each chunk, and
     /// [`ChainCore::blob_arrived`](super::ChainCore::blob_arrived) at the end. Several calls for one blob share the work.
-    /// Cancel-safe: what was stored stays.
     ///
     /// # Errors
     /// Why it cannot be had now, in a few words.
-    async fn fetch(&self, chain: ChainId, wanted: WantedBlob) -> Result<(), &'static str>;
+    async fn fetch(
+        &self,
+        chain: ChainId,
+        wanted: WantedBlob,
+        need: watch::Receiver<Range<u64>>,
+    ) -> Result<FetchTicket, &'static str>;
 
     /// Asks connected peers for one part of what `chain` holds: leaf `index` of a blob, or the block file that the raw
     /// name `blob` is the id of, as its leaf 0. The part has this SHA-256 digest. `patience` is how long to wait for a peer
@@ -102,15 +128,17 @@ pub(super) async fn state(core: &Inner, content: &ContentRef, skeleton: bool) ->
     })
 }
 
-/// Opens the content of an admitted block.
-pub(super) async fn open(core: &Arc<Inner>, id: &BlockId) -> Result<ContentReader, LedgerError> {
+/// Opens the content of an admitted block, or the part of `range` that there is.
+pub(super) async fn open(core: &Arc<Inner>, id: &BlockId, range: Range<u64>) -> Result<ContentStream, LedgerError> {
     let unknown = || LedgerError::UnknownBlock { id: *id };
     let record = core.table.records(&[*id]).await?.pop().flatten().ok_or_else(unknown)?;
+    let within = |len: u64| range.start.min(len)..range.end.min(len).max(range.start.min(len));
     let (root, len) = match record.header.content {
         ContentRef::Inline { .. } => {
             let block = core.table.block(id).await?.ok_or_else(unknown)?;
             let bytes = block.inline().cloned().unwrap_or_default();
-            return Ok(Box::new(io::Cursor::new(bytes)));
+            let range = within(bytes.len() as u64);
+            return Ok(ContentStream::new(Source::Inline(bytes), range));
         }
         // Nothing of a skeleton is fetched.
         ContentRef::Blob { .. } if record.skeleton => {
@@ -118,74 +146,37 @@ pub(super) async fn open(core: &Arc<Inner>, id: &BlockId) -> Result<ContentReade
         }
         ContentRef::Blob { root, len } => (root, len),
     };
-    let complete = matches!(core.blobs.status(key(core.id, &root)).await?, BlobStatus::Complete { .. });
-    let progress = core.blob_progress.subscribe();
-    let fetch = if complete { None } else { Some(fetch(core, WantedBlob { block: *id, blob: root, len })?) };
-    let reader = BlobReader { core: Arc::clone(core), root, len, offset: 0, progress, fetch, failure: None };
-    let chunks = futures::stream::try_unfold(reader, |mut reader| async move {
-        Ok::<_, io::Error>(reader.next().await?.map(|bytes| (bytes, reader)))
-    });
-    Ok(Box::new(StreamReader::new(Box::pin(chunks) as futures::stream::BoxStream<'static, io::Result<Bytes>>)))
+    let range = within(len);
+    let status = core.blobs.status(key(core.id, &root)).await?;
+    let ticket = if range.is_empty() || is_here(&status, &range) {
+        None
+    } else {
+        Some(fetch(core, WantedBlob { block: *id, blob: root, len }, range.clone()).await?)
+    };
+    Ok(ContentStream::new(Source::Blob { core: Arc::clone(core), root, ticket }, range))
 }
 
-type Fetch = BoxFuture<'static, Result<(), &'static str>>;
+/// Says whether a range of an object, not empty, is here.
+fn is_here(status: &BlobStatus, range: &Range<u64>) -> bool {
+    match status {
+        BlobStatus::Absent => false,
+        BlobStatus::Complete { .. } => true,
+        BlobStatus::Partial { chunk, have, .. } => {
+            let chunk = u64::from(*chunk).max(1);
+            let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+            let chunks = have.get(index(range.start / chunk)..index(range.end.div_ceil(chunk)));
+            chunks.is_some_and(|chunks| chunks.iter().all(|here| *here))
+        }
+    }
+}
 
-fn fetch(core: &Inner, wanted: WantedBlob) -> Result<Fetch, LedgerError> {
+async fn fetch(core: &Inner, wanted: WantedBlob, range: Range<u64>) -> Result<Ticket, LedgerError> {
     let fetcher = core.fetcher.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let reason = "its blob is not here and this node is offline";
-    let fetcher = fetcher.ok_or(LedgerError::Unavailable { id: wanted.block, reason })?;
-    let chain = core.id;
-    Ok(Box::pin(async move { fetcher.fetch(chain, wanted).await }))
-}
-
-/// Reads a blob in order; waits for what is on its way.
-struct BlobReader {
-    core: Arc<Inner>,
-    root: BlobId,
-    len: u64,
-    offset: u64,
-    progress: watch::Receiver<u64>,
-    fetch: Option<Fetch>,
-    /// Why the fetch ended early.
-    failure: Option<&'static str>,
-}
-
-impl BlobReader {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        while self.offset < self.len {
-            self.progress.mark_unchanged();
-            match self.core.blobs.read(key(self.core.id, &self.root), self.offset, BLOB_LEAF).await {
-                Ok(bytes) if bytes.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(bytes) => {
-                    self.offset += bytes.len() as u64;
-                    return Ok(Some(bytes));
-                }
-                Err(BlobStoreError::Missing) if self.fetch.is_some() => self.wait().await?,
-                // Everything that came before the fetch ended was read first.
-                Err(BlobStoreError::Missing) => {
-                    let reason = self.failure.unwrap_or("its blob is gone");
-                    return Err(io::Error::other(format!("the content is not available: {reason}")));
-                }
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        Ok(None)
-    }
-
-    /// Waits for more bytes, or for the end of the fetch.
-    async fn wait(&mut self) -> io::Result<()> {
-        let Some(fetch) = &mut self.fetch else { return Ok(()) };
-        tokio::select! {
-            biased;
-            () = self.core.stop.cancelled() => Err(io::Error::other(LedgerError::Closed)),
-            done = fetch => {
-                self.fetch = None;
-                self.failure = done.err();
-                Ok(())
-            }
-            _ = self.progress.changed() => Ok(()),
-        }
-    }
+    let unavailable = |reason| LedgerError::Unavailable { id: wanted.block, reason };
+    let fetcher = fetcher.ok_or(unavailable("its blob is not here and this node is offline"))?;
+    let (need, view) = watch::channel(range);
+    let fetch = fetcher.fetch(core.id, wanted, view).await.map_err(unavailable)?;
+    Ok(Ticket::new(need, fetch))
 }
 
 pub(super) fn key(chain: ChainId, blob: &BlobId) -> BlobKey {
@@ -203,4 +194,4 @@ pub(super) async fn remove_all(blobs: &dyn BlobStore, chain: ChainId) -> Result<
 }
 
 /// What content is read from.
-pub(super) type Source = Box<dyn AsyncRead + Send + Unpin>;
+pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;

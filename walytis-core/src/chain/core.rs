@@ -1,13 +1,15 @@
 //! The shared part of one chain: what replication and the handles work on.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::blob::BlobFetch;
 use super::content::BlobFetcher;
 use super::repair::{self, RepairProgress, RepairReport};
 use super::schema::{self, Keys, Tag, id_at_end, read_blob};
@@ -23,16 +25,13 @@ use crate::id::{BlobId, BlockId, ChainId, PeerId};
 use crate::ledger::LedgerError;
 use crate::ledger::subscriber::Subscribers;
 use crate::limits::{BLOB_FROM, CONTENT_MAX};
-use crate::store::{Batch, BlobKey, BlobSpace, BlobStore, Direction, Durability, KeyRange, KvStore};
-use crate::unixfs::BlobManifest;
+use crate::store::{Batch, BlobStore, Direction, Durability, KeyRange, KvStore};
 
 /// Commands that wait for the task of a chain; when full, the caller waits.
 const COMMANDS: usize = 64;
 /// Admissions that a slow listener may lag behind; then it is told so and reads on from its cursor. Their places are
 /// allocated when the chain opens. Chosen: 25 kB, most of what an open chain takes that is not used.
 const ADMISSIONS: usize = 256;
-/// Wanted blobs returned at once. Chosen: some hundred are far more than can be fetched at the same time.
-const WANTED_PAGE: usize = 1_024;
 
 /// The place of an admitted block in the graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +186,8 @@ pub(super) struct Inner {
     pub(super) held: watch::Sender<Held>,
     pub(super) admissions: broadcast::Sender<Admitted>,
     pub(super) fetch_mode: watch::Sender<FetchMode>,
+    /// What is being fetched, as replication says.
+    pub(super) fetches: watch::Sender<BTreeMap<BlobId, BlobFetch>>,
     pub(super) fetcher: Mutex<Option<Arc<dyn BlobFetcher>>>,
     /// Moves whenever bytes of any blob of the chain have arrived.
     pub(super) blob_progress: watch::Sender<u64>,
@@ -282,6 +283,7 @@ impl ChainCore {
             held: watch::Sender::default(),
             admissions: broadcast::Sender::new(ADMISSIONS),
             fetch_mode: watch::Sender::new(fetch_mode),
+            fetches: watch::Sender::default(),
             fetcher: Mutex::new(None),
             blob_progress: watch::Sender::new(0),
             subscribers,
@@ -425,108 +427,6 @@ impl ChainCore {
     /// Returns who may sync.
     pub fn access(&self) -> Arc<dyn ChainAccess> {
         Arc::clone(&self.inner.access)
-    }
-
-    /// Returns where the blobs of the chain stand.
-    pub fn blobs(&self) -> Arc<dyn BlobStore> {
-        Arc::clone(&self.inner.blobs)
-    }
-
-    /// Returns the name under which a blob of this chain is stored.
-    pub fn blob_key(&self, blob: &BlobId) -> BlobKey {
-        BlobKey { space: BlobSpace::Blob, chain: self.inner.id, digest: *blob.digest() }
-    }
-
-    /// Returns the length of a blob that an admitted block of this chain names, or nothing: only such blobs are served.
-    ///
-    /// # Errors
-    /// [`LedgerError::Store`].
-    pub async fn blob_len(&self, blob: &BlobId) -> Result<Option<u64>, LedgerError> {
-        let table = &self.inner.table;
-        let range = KeyRange::prefix(&table.keys.key(Tag::Blob, &[blob.digest()]));
-        let found = table.scan(range, Direction::Forward, 1).await?;
-        let Some((key, value)) = found.first() else { return Ok(None) };
-        let (stored, len) = table.note(read_blob(key, value))?;
-        Ok((stored == *blob).then_some(len))
-    }
-
-    /// Returns blobs that are to be fetched in the background, at most 1,024; what remains shows once these are here.
-    ///
-    /// # Errors
-    /// [`LedgerError::Store`].
-    pub async fn wanted_blobs(&self) -> Result<Vec<WantedBlob>, LedgerError> {
-        let table = &self.inner.table;
-        let page = table.scan(table.keys.all(Tag::Wanted), Direction::Forward, WANTED_PAGE).await?;
-        let decode = |(key, value): &(Bytes, Bytes)| {
-            let (blob, len) = read_blob(key, value)?;
-            Ok(WantedBlob { block: id_at_end(key)?, blob, len })
-        };
-        table.note(page.iter().map(decode).collect())
-    }
-
-    /// Returns the stored manifest of a blob, or nothing. The manifest of a blob of one leaf follows from its id and is
-    /// not stored.
-    ///
-    /// # Errors
-    /// [`LedgerError::Store`].
-    pub(crate) async fn manifest(&self, blob: &BlobId) -> Result<Option<BlobManifest>, LedgerError> {
-        let stored = self.inner.table.get(&self.inner.table.keys.manifest(blob)).await?;
-        // One that does not decode is made or asked for again.
-        Ok(stored.and_then(|bytes| BlobManifest::decode(&bytes).ok()))
-    }
-
-    /// Reads a blob that is here whole and stores the manifest made of it; nothing if it is not here.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub(crate) async fn make_manifest(&self, blob: &BlobId, len: u64) -> Result<Option<BlobManifest>, LedgerError> {
-        intake::make_manifest(&self.inner, blob, len).await
-    }
-
-    /// Tells readers that wait for it that some chunk of a blob was stored.
-    pub fn blob_progressed(&self) {
-        self.inner.blob_progress.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// Records that the blob of `block` is complete: it is wanted no more.
-    ///
-    /// # Errors
-    /// [`LedgerError::Store`].
-    pub async fn blob_arrived(&self, block: &BlockId) -> Result<(), LedgerError> {
-        let mut batch = Batch::new();
-        batch.delete(self.inner.table.keys.of_block(Tag::Wanted, block));
-        // Lost in a power cut it is found complete again at the next attempt.
-        self.inner.table.commit(batch, Durability::Buffered).await?;
-        self.blob_progressed();
-        Ok(())
-    }
-
-    /// Returns which blobs this replica fetches.
-    pub fn fetch_mode(&self) -> FetchMode {
-        *self.inner.fetch_mode.borrow()
-    }
-
-    /// Returns a view of the fetch mode that moves when it is set.
-    pub fn watch_fetch_mode(&self) -> watch::Receiver<FetchMode> {
-        self.inner.fetch_mode.subscribe()
-    }
-
-    /// Sets which blobs this replica fetches, from now on and after a restart; flushed when it returns. What is here
-    /// stays.
-    ///
-    /// # Errors
-    /// [`LedgerError::Store`], [`LedgerError::Damaged`]; then nothing has changed.
-    pub async fn set_fetch_mode(&self, mode: FetchMode) -> Result<(), LedgerError> {
-        let mut batch = Batch::new();
-        batch.put(self.inner.table.keys.fetch(), schema::fetch_mode(mode));
-        self.inner.table.commit(batch, Durability::Flushed).await?;
-        self.inner.fetch_mode.send_replace(mode);
-        Ok(())
-    }
-
-    /// Sets who fetches the blobs that are not here.
-    pub fn set_fetcher(&self, fetcher: Option<Arc<dyn BlobFetcher>>) {
-        *self.inner.fetcher.lock().unwrap_or_else(PoisonError::into_inner) = fetcher;
     }
 
     /// Returns why the chain is damaged and read-only, if it is.

@@ -1,6 +1,7 @@
 //! The handle that applications and overlays work with.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -8,12 +9,14 @@ use futures::stream::BoxStream;
 use thiserror::Error;
 
 use super::author::AuthorSlot;
+use super::blob::{BlobEntry, ContentProgress};
 use super::core::{ChainCore, Node};
 use super::intake::{self, Nonce};
+use super::reader::ContentStream;
 use super::schema::{Tag, id_at_end};
 use super::table::behind;
 use super::write::{Prepared, PreparedBlock, Written};
-use super::{content, query, subscribe};
+use super::{blob, content, query, subscribe};
 use crate::block::Block;
 use crate::fault::Fault;
 use crate::graph::GraphNode;
@@ -219,6 +222,29 @@ impl Chain {
         }
     }
 
+    /// Opens the content of a block, or the part of `range` that there is, for reading and seeking. What is not here is
+    /// fetched as it is read, what is read next first; under
+    /// [`FetchMode::OnDemand`](super::FetchMode::OnDemand) nothing else is.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn open(&self, id: &BlockId, range: Range<u64>) -> Result<ContentStream, LedgerError> {
+        content::open(&self.core.inner, id, range).await
+    }
+
+    /// Follows how much of a block's content is here.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn progress(&self, id: &BlockId) -> Result<ContentProgress, LedgerError> {
+        blob::progress(&self.core.inner, id).await
+    }
+
+    /// Lists the blobs that the blocks of the chain name, and what is here of each; in the order of the blobs.
+    pub fn blobs(&self) -> BoxStream<'static, Result<BlobEntry, LedgerError>> {
+        blob::list(Arc::clone(&self.core.inner))
+    }
+
     fn signer(&self) -> Result<Arc<dyn Signer>, LedgerError> {
         self.author.get().ok_or(LedgerError::Locked)
     }
@@ -335,7 +361,11 @@ impl LedgerRead for Chain {
     }
 
     async fn content(&self, id: &BlockId) -> Result<ContentReader, LedgerError> {
-        content::open(&self.core.inner, id).await
+        Ok(Box::new(self.open(id, 0..u64::MAX).await?))
+    }
+
+    async fn content_range(&self, id: &BlockId, range: Range<u64>) -> Result<ContentReader, LedgerError> {
+        Ok(Box::new(self.open(id, range).await?))
     }
 
     async fn count(&self) -> Result<u64, LedgerError> {

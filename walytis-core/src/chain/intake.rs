@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 use tracing::warn;
 
-use super::content::{Source, Taken, key};
+use super::content::{Input, Taken, key};
 use super::core::Inner;
 use super::schema::{self, Tag, read_blob};
 use super::table::{Table, behind};
@@ -30,7 +30,7 @@ const MARKS_PAGE: usize = 1_024;
 pub(super) type Nonce = [u8; 16];
 
 /// Stores content as a blob and returns what a block says of it. If that fails nothing is left behind.
-pub(super) async fn take_stream(core: &Inner, mut source: Source) -> Result<Taken, LedgerError> {
+pub(super) async fn take_stream(core: &Inner, mut source: Input) -> Result<Taken, LedgerError> {
     let (draft, manifest) = tokio::select! {
         biased;
         () = core.stop.cancelled() => return Err(LedgerError::Closed),
@@ -61,7 +61,7 @@ pub(super) async fn give_up(core: &Inner, nonce: &Nonce) {
 }
 
 /// Reads the content into a draft: while one leaf is read the one before it is hashed and written.
-async fn draft(core: &Inner, source: &mut Source) -> Result<(Box<dyn BlobDraft>, BlobManifest), LedgerError> {
+async fn draft(core: &Inner, source: &mut Input) -> Result<(Box<dyn BlobDraft>, BlobManifest), LedgerError> {
     let max = core.settings.content_max;
     let mut draft = core.blobs.draft().await?;
     let mut builder = ManifestBuilder::new();
@@ -112,7 +112,7 @@ async fn claim(
 }
 
 /// Reads until a leaf is full or the source ends.
-async fn read_leaf(source: &mut Source) -> Result<Bytes, LedgerError> {
+async fn read_leaf(source: &mut Input) -> Result<Bytes, LedgerError> {
     let mut leaf = BytesMut::with_capacity(BLOB_LEAF);
     while leaf.len() < BLOB_LEAF {
         let left = (BLOB_LEAF - leaf.len()) as u64;

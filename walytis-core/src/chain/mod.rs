@@ -17,6 +17,7 @@
 
 mod admit;
 mod author;
+mod blob;
 mod cache;
 mod content;
 mod core;
@@ -27,6 +28,7 @@ mod inspect;
 mod intake;
 mod lookup;
 mod query;
+mod reader;
 mod repair;
 mod rows;
 mod schema;
@@ -39,14 +41,17 @@ mod task;
 mod verify;
 mod write;
 
-pub use content::BlobFetcher;
+pub use blob::{BlobEntry, BlobFetch, ContentProgress};
+pub use content::{BlobFetcher, FetchState, FetchTicket};
 pub use core::{Admitted, ChainCore, ChainParts, ChainSettings, FetchMode, Node, Offered, Summary, WantedBlob};
 pub use handle::{Append, Chain, LookupError};
+pub use reader::ContentStream;
 pub use repair::{REPORT_NAMES_MAX, RepairProgress, RepairReport};
 
 pub(crate) use author::AuthorSlot;
 pub(crate) use core::{remove_chain, repair_closed};
 pub(crate) use handle::ChainOwner;
 pub(crate) use inspect::inspect;
+pub(crate) use intake::digest as leaf_digest;
 pub(crate) use rows::OrderedBlock;
 pub(crate) use write::{genesis_batch, sign};

@@ -9,10 +9,12 @@ pub mod subscriber;
 mod subscription;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
+use tokio::io::AsyncReadExt as _;
 
 pub use block::{Author, BlockInfo, BlockState, Content, ContentReader, Cursor, NewBlock};
 pub use cursor::{CursorError, PageCursor, Place};
@@ -55,6 +57,18 @@ pub trait LedgerRead: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`LedgerError`].
     async fn content(&self, id: &BlockId) -> Result<ContentReader, LedgerError>;
+
+    /// Streams the part of the content that lies in `range`, less where the content is shorter. By default everything
+    /// before it is read and thrown away.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    async fn content_range(&self, id: &BlockId, range: Range<u64>) -> Result<ContentReader, LedgerError> {
+        let mut reader = self.content(id).await?;
+        let mut skipped = (&mut reader).take(range.start);
+        tokio::io::copy(&mut skipped, &mut tokio::io::sink()).await.map_err(LedgerError::Read)?;
+        Ok(Box::new(reader.take(range.end.saturating_sub(range.start))))
+    }
 
     /// Returns how many blocks the ledger shows.
     ///
@@ -204,6 +218,10 @@ impl<L: LedgerRead + ?Sized> LedgerRead for Arc<L> {
 
     async fn content(&self, id: &BlockId) -> Result<ContentReader, LedgerError> {
         (**self).content(id).await
+    }
+
+    async fn content_range(&self, id: &BlockId, range: Range<u64>) -> Result<ContentReader, LedgerError> {
+        (**self).content_range(id, range).await
     }
 
     async fn count(&self) -> Result<u64, LedgerError> {

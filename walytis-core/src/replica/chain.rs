@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,7 @@ pub(crate) struct ChainTask {
     status: watch::Sender<SyncStatus>,
     epoch: Arc<AtomicU64>,
     stop: CancellationToken,
+    nudge: Arc<Notify>,
     pub(super) machine: CatchUp,
     quiet: Quiet,
     pub(super) slots: BTreeMap<PeerId, Slot>,
@@ -82,6 +83,7 @@ impl ChainTask {
             status: entry.status.clone(),
             epoch: Arc::clone(&entry.epoch),
             stop: entry.stop.clone(),
+            nudge: Arc::clone(&entry.nudge),
             machine: CatchUp::new(view(&entry.core)),
             quiet: Quiet::new(Instant::now(), &mut rng),
             slots: BTreeMap::new(),
@@ -96,7 +98,10 @@ impl ChainTask {
         let stop = self.stop.clone();
         let (active, mut blobs_active) = watch::channel(0);
         let mut tasks = JoinSet::new();
-        tasks.spawn(BlobTask::new(self.core.clone(), self.shared.entropy.rng(), active).run(blobs, stop.clone()));
+        let budget = Arc::clone(&self.shared.leaves);
+        let rng = self.shared.entropy.rng();
+        let fetches = BlobTask::new(self.core.clone(), rng, active, budget, Arc::clone(&self.nudge));
+        tasks.spawn(fetches.run(blobs, stop.clone()));
         let mut admissions = self.core.admissions();
         let mut changes = self.core.access().changes();
         // What was admitted between the creation of the machine and the subscription.
@@ -134,7 +139,8 @@ impl ChainTask {
             self.publish_status(*blobs_active.borrow());
         }
         stop.cancelled().await;
-        tasks.shutdown().await;
+        // It ends by itself, after what it is storing.
+        while tasks.join_next().await.is_some() {}
         self.gossip.close().await;
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use super::chain::{ChainInput, ChainTask};
 use super::desk::Desk;
 use super::line::Traffic;
 use super::link;
-use crate::chain::{BlobFetcher, ChainCore, WantedBlob};
+use crate::chain::{BlobFetcher, ChainCore, FetchState, FetchTicket, WantedBlob};
 use crate::clock::Entropy;
 use crate::id::{BlobId, ChainId, PeerId};
 use crate::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol};
@@ -38,8 +39,11 @@ const CHAIN_QUEUE: usize = 16;
 const BLOB_QUEUE: usize = 16;
 /// Exchanges before a session that run at the same time. Chosen: bounds what one change of rights sets off.
 const PREPARING_MAX: usize = 8;
-/// Differences and lists of leaves that are computed at once. Chosen: they use the processor and the disk alone.
+/// Differences, and lists of leaves that are not stored, computed at once. Chosen: they use the processor and the disk alone.
 const HEAVY_MAX: usize = 2;
+/// Leaves of blobs that are asked for or being stored at once, all chains and peers together. Chosen: bounds their memory to
+/// 32 MiB, and is far more than a fast link holds.
+const LEAVES_MAX: usize = 32;
 /// How long a replicator waits before it asks an unresponsive network for events again.
 const EVENTS_AGAIN: Duration = Duration::from_secs(1);
 
@@ -94,6 +98,7 @@ impl Replicator {
             changed: watch::Sender::new(0),
             preparing: Semaphore::new(PREPARING_MAX),
             heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
+            leaves: Arc::new(Semaphore::new(LEAVES_MAX)),
             stop: CancellationToken::new(),
         });
         let supervisor = Supervisor::new(Arc::clone(&shared));
@@ -124,9 +129,12 @@ impl Replicator {
             status: watch::Sender::default(),
             epoch: Arc::new(AtomicU64::new(0)),
             stop: self.shared.stop.child_token(),
+            nudge: Arc::default(),
             task: Arc::default(),
         };
-        core.set_fetcher(Some(Arc::new(Fetcher { chain: core.id(), blobs, desk: Arc::clone(&entry.desk) })));
+        let nudge = Arc::clone(&entry.nudge);
+        let desk = Arc::clone(&entry.desk);
+        core.set_fetcher(Some(Arc::new(Fetcher { chain: core.id(), blobs, desk, nudge })));
         let chain = ChainTask::new(Arc::clone(&self.shared), &entry);
         let task = tokio::spawn(chain.run(inputs, blob_inputs));
         *entry.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -203,6 +211,8 @@ pub(crate) struct Shared {
     pub(crate) preparing: Semaphore,
     /// See [`ServeTask`](super::serve::ServeTask).
     pub(crate) heavy: Arc<Semaphore>,
+    /// Given out in turn, so that no chain keeps another waiting for long.
+    pub(crate) leaves: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -239,6 +249,8 @@ pub(crate) struct ChainEntry {
     /// Counts changes of rights.
     pub(crate) epoch: Arc<AtomicU64>,
     pub(crate) stop: CancellationToken,
+    /// Tells the fetches of blobs that readers have moved.
+    pub(crate) nudge: Arc<Notify>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -260,17 +272,24 @@ struct Fetcher {
     chain: ChainId,
     blobs: mpsc::Sender<BlobInput>,
     desk: Arc<Desk>,
+    nudge: Arc<Notify>,
 }
 
 #[async_trait]
 impl BlobFetcher for Fetcher {
-    async fn fetch(&self, chain: ChainId, wanted: WantedBlob) -> Result<(), &'static str> {
+    async fn fetch(
+        &self,
+        chain: ChainId,
+        wanted: WantedBlob,
+        need: watch::Receiver<Range<u64>>,
+    ) -> Result<FetchTicket, &'static str> {
         if chain != self.chain {
             return Err("it belongs to another chain");
         }
-        let (reply, done) = oneshot::channel();
-        self.blobs.send(BlobInput::Fetch { wanted, reply }).await.map_err(|_| "the chain is closed")?;
-        done.await.map_err(|_| "the chain is closed")?
+        let (state, view) = watch::channel(FetchState::Running);
+        let input = BlobInput::Read { wanted, need, state };
+        self.blobs.send(input).await.map_err(|_| "the chain is closed")?;
+        Ok(FetchTicket { state: view, nudge: Arc::clone(&self.nudge) })
     }
 
     async fn fetch_part(

@@ -18,6 +18,9 @@ for crate in walytis-core walytis-ipfs walytis-offchain walytis-identities walyt
   run -p "$crate" --tests chaos_ -- --ignored --test-threads=1
 done
 
+# 5 GiB between two processes, release build; skipped with a message where the disk is too small.
+scripts/large-blob.sh || failed+=("--release -p walytis --test blobs")
+
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'chaos: failed: cargo test %s\n' "${failed[@]}" >&2
   exit 1

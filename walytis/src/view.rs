@@ -70,6 +70,18 @@ pub struct ChainDetail {
     pub invitations: usize,
     /// Bytes of the whole store on disk, approximately.
     pub store_bytes: u64,
+    /// Which contents are fetched: `all` or `on_demand`.
+    #[serde(default)]
+    pub fetch: String,
+    /// Large contents that are not here, 1,024 at the most.
+    #[serde(default)]
+    pub missing_contents: u64,
+    /// Bytes of blocks and contents received since the node was started.
+    #[serde(default)]
+    pub bytes_received: u64,
+    /// And sent.
+    #[serde(default)]
+    pub bytes_sent: u64,
     /// Why the chain is damaged and read-only, if it is.
     pub damaged: Option<String>,
     /// This node can take part; without access the chain is a copy for reading.
@@ -325,6 +337,54 @@ pub struct ContentStatus {
     pub bytes_total: u64,
 }
 
+/// One large content of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// The block.
+    pub id: String,
+    /// CID of the content, as IPFS names it.
+    pub blob: String,
+    /// `wanted`, `partial` or `available`.
+    pub state: String,
+    /// Bytes here.
+    pub bytes_done: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+    /// Peers that are being asked for it now.
+    pub sources: usize,
+    /// Why it cannot be stored now, if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// `chain fetch`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainFetch {
+    /// Id of the chain.
+    pub id: String,
+    /// `all` or `on_demand`.
+    pub fetch: String,
+}
+
+/// A request to choose which contents of a chain are fetched.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetFetch {
+    /// `all` or `on_demand`.
+    pub fetch: String,
+}
+
+/// Progress of content on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteProgress {
+    /// What is being done.
+    pub step: String,
+    /// Bytes here.
+    pub bytes_done: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+}
+
 /// Progress of a join, an export, an import or a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -356,6 +416,9 @@ pub struct CreateChain {
     /// Anybody with the id may replicate.
     #[serde(default)]
     pub public: bool,
+    /// `all` (the default) or `on_demand`.
+    #[serde(default)]
+    pub fetch: Option<String>,
 }
 
 /// A request to make an invitation.
@@ -383,6 +446,9 @@ pub struct Join {
     /// Local name.
     #[serde(default)]
     pub name: Option<String>,
+    /// Chains only: `all` (the default) or `on_demand`.
+    #[serde(default)]
+    pub fetch: Option<String>,
 }
 
 impl std::fmt::Debug for Join {

@@ -234,30 +234,6 @@ impl ChainCore {
         Ok(())
     }
 
-    /// Records that a blob is complete: no block wants it any more.
-    ///
-    /// # Errors
-    /// [`LedgerError::Store`].
-    pub(crate) async fn blob_complete(&self, blob: &BlobId) -> Result<(), LedgerError> {
-        let table = &self.inner.table;
-        let mut range = KeyRange::prefix(&table.keys.key(Tag::Blob, &[blob.digest()]));
-        loop {
-            let page = table.scan(range.clone(), Direction::Forward, WANTED_PAGE).await?;
-            let mut batch = Batch::new();
-            for (key, _) in &page {
-                batch.delete(table.keys.of_block(Tag::Wanted, &table.note(id_at_end(key))?));
-            }
-            // Lost in a power cut it is found complete again at the next attempt.
-            table.commit(batch, Durability::Buffered).await?;
-            match page.last() {
-                Some((key, _)) if page.len() == WANTED_PAGE => range.start = behind(key),
-                _ => break,
-            }
-        }
-        self.blob_progressed();
-        Ok(())
-    }
-
     /// Stores the manifest of a blob; the caller has checked it against the root.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::blob::BlobFetch;
 use super::content::BlobFetcher;
 use super::repair::{self, RepairProgress, RepairReport};
-use super::schema::{self, Keys, Tag, id_at_end, read_blob};
+use super::schema::{Keys, Tag, id_at_end};
 use super::table::{Table, behind};
 use super::task::{self, Command, RepairJob};
 use super::write::Written;

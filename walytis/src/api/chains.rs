@@ -3,12 +3,14 @@
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 
 use super::Shared;
-use super::offchain::{content_answer, topics_of};
+use super::content::{content_answer, is_for_other, part_of};
+use super::offchain::topics_of;
 use super::stream;
 use crate::failure::Failure;
 use crate::view;
@@ -23,6 +25,9 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/chains/{chain}/heads", get(heads))
         .route("/chains/{chain}/blocks", get(log).post(add).layer(DefaultBodyLimit::disable()))
         .route("/chains/{chain}/blocks/{block}/content", get(content))
+        .route("/chains/{chain}/blocks/{block}/progress", get(progress))
+        .route("/chains/{chain}/blobs", get(blobs))
+        .route("/chains/{chain}/fetch", post(fetch))
 }
 
 async fn create(
@@ -30,7 +35,7 @@ async fn create(
     body: Result<Json<view::CreateChain>, JsonRejection>,
 ) -> Result<Json<view::Chain>, Failure> {
     let Json(request) = body?;
-    shared.app.chain_create(&request.name, request.public).await.map(Json)
+    shared.app.chain_create(&request.name, request.public, request.fetch.as_deref()).await.map(Json)
 }
 
 async fn list(State(shared): State<Shared>) -> Result<Json<Vec<view::Chain>>, Failure> {
@@ -101,6 +106,33 @@ async fn add(
 async fn content(
     State(shared): State<Shared>,
     Path((chain, block)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    shared.app.chain_content(&chain, &block).await.map(content_answer)
+    let part = part_of(&headers).filter(|_| !is_for_other(&headers, &block));
+    shared.app.chain_content(&chain, &block, part).await.map(content_answer)
+}
+
+async fn progress(
+    State(shared): State<Shared>,
+    Path((chain, block)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    shared.app.chain_progress(&chain, &block).await.map(stream::items)
+}
+
+async fn blobs(
+    State(shared): State<Shared>,
+    Path(chain): Path<String>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Response, Failure> {
+    let missing = pairs.iter().any(|(name, value)| name == "missing" && value == "true");
+    shared.app.chain_blobs(&chain, missing).map(stream::items)
+}
+
+async fn fetch(
+    State(shared): State<Shared>,
+    Path(chain): Path<String>,
+    body: Result<Json<view::SetFetch>, JsonRejection>,
+) -> Result<Json<view::ChainFetch>, Failure> {
+    let Json(request) = body?;
+    shared.app.chain_fetch(&chain, &request.fetch).await.map(Json)
 }

@@ -4,6 +4,7 @@
 //! (RFC 9457). `docs/cli.md` lists the routes.
 
 mod chains;
+mod content;
 mod guard;
 mod identities;
 mod node;

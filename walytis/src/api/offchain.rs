@@ -2,21 +2,16 @@
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use futures::TryStreamExt as _;
-use tokio_util::io::ReaderStream;
 
 use super::Shared;
+use super::content::{content_answer, is_for_other, part_of};
 use super::stream;
-use crate::app::OpenContent;
 use crate::failure::Failure;
 use crate::view;
-
-/// Bytes read from content at once. Chosen: large enough to make calls cheap, small enough for many readers.
-const READ_BYTES: usize = 256 * 1024;
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
@@ -46,8 +41,10 @@ async fn add(
 async fn content(
     State(shared): State<Shared>,
     Path((identity, layer, block)): Path<(String, String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    shared.app.private_content(&identity, &layer, &block).await.map(content_answer)
+    let part = part_of(&headers).filter(|_| !is_for_other(&headers, &block));
+    shared.app.private_content(&identity, &layer, &block, part).await.map(content_answer)
 }
 
 async fn status(
@@ -62,18 +59,4 @@ async fn status(
 /// Returns the topics in an URL query.
 pub(super) fn topics_of(pairs: &[(String, String)]) -> Vec<String> {
     pairs.iter().filter(|(name, _)| name == "topic").map(|(_, value)| value.clone()).collect()
-}
-
-/// Answers with content, streamed.
-pub(super) fn content_answer(content: OpenContent) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_LENGTH, content.size.to_string()),
-        (header::ETAG, format!("\"{}\"", content.id)),
-    ];
-    let id = content.id;
-    let bytes = ReaderStream::with_capacity(content.reader, READ_BYTES)
-        // The client sees only that the body broke off.
-        .inspect_err(move |error| tracing::warn!(block = %id, %error, "content broke off"));
-    (headers, Body::from_stream(bytes)).into_response()
 }

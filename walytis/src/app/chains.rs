@@ -11,9 +11,10 @@ use walytis_core::join::{Invitation, JoinProgress, TokenError, join, members};
 use walytis_core::ledger::{Content, Ledger as _, LedgerControl as _, LedgerRead as _, NewBlock};
 use walytis_core::node::{ChainEntry, ChainState, InvitationRecord, InviteOptions, Listing};
 
+use super::blobs::fetch_mode;
 use super::convert::{self, rfc3339};
 use super::errors::token_failure;
-use super::{App, OpenContent, log};
+use super::{App, log};
 use crate::failure::{Failure, Kind};
 use crate::view;
 
@@ -22,9 +23,13 @@ impl App {
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn chain_create(&self, name: &str, public: bool) -> Result<view::Chain, Failure> {
+    pub async fn chain_create(&self, name: &str, public: bool, fetch: Option<&str>) -> Result<view::Chain, Failure> {
         let visibility = if public { Visibility::Public } else { Visibility::Invited };
+        let fetch = fetch.map(fetch_mode).transpose()?;
         let chain = self.node.create_chain(name, visibility).await?;
+        if let Some(fetch) = fetch {
+            chain.core().set_fetch_mode(fetch).await?;
+        }
         chain_view(&chain, name, visibility).await
     }
 
@@ -48,19 +53,24 @@ impl App {
         let entry = self.node.find(text)?;
         let store_bytes = self.store.size_bytes().await.map_err(|error| Failure::local(&error, ""))?;
         let chain = self.entry_view(&entry).await?;
+        let mut detail = view::ChainDetail {
+            chain,
+            heads: vec![],
+            pending: 0,
+            invitations: 0,
+            store_bytes,
+            fetch: String::new(),
+            missing_contents: 0,
+            bytes_received: 0,
+            bytes_sent: 0,
+            damaged: None,
+            access: true,
+        };
         let open = match self.node.chain_by_id(&entry.id) {
             Ok(open) => open,
             Err(error) => {
-                let damaged = Some(crate::failure::causes(&error));
-                return Ok(view::ChainDetail {
-                    chain,
-                    heads: vec![],
-                    pending: 0,
-                    invitations: 0,
-                    store_bytes,
-                    damaged,
-                    access: true,
-                });
+                detail.damaged = Some(crate::failure::causes(&error));
+                return Ok(detail);
             }
         };
         let status = open.status().await?;
@@ -69,14 +79,18 @@ impl App {
             Visibility::Governed => 0,
             _ => self.node.invitations(&entry.id).await?.iter().filter(|one| one.check(now_ms).is_ok()).count(),
         };
+        let traffic = self.replicator.status(&entry.id).unwrap_or_default();
         Ok(view::ChainDetail {
-            chain,
             heads: status.heads.iter().map(ToString::to_string).collect(),
             pending: status.pending,
             invitations,
-            store_bytes,
+            fetch: convert::fetch_mode(open.core().fetch_mode()).into(),
+            missing_contents: status.missing_contents,
+            bytes_received: traffic.bytes_received,
+            bytes_sent: traffic.bytes_sent,
             damaged: status.damaged,
             access: !matches!(entry.state, ChainState::Offline),
+            ..detail
         })
     }
 
@@ -125,8 +139,13 @@ impl App {
     ) -> Result<view::Chain, Failure> {
         let token: Invitation = request.token.parse().map_err(|error: TokenError| token_failure(&error))?;
         let name = request.name.unwrap_or_else(|| format!("chain-{}", token.chain.short()));
+        let fetch = request.fetch.as_deref().map(fetch_mode).transpose()?;
         self.need_network()?;
         let mut joined = join(&self.node, &self.network, &*self.entropy, &token, &name).await?;
+        if let Some(fetch) = fetch {
+            // Before any block can have come.
+            joined.chain.core().set_fetch_mode(fetch).await?;
+        }
         let report = |now: JoinProgress| view::Progress {
             bytes_done: 0,
             bytes_total: 0,
@@ -215,17 +234,6 @@ impl App {
         let chain = self.node.chain_by_id(&entry.id)?;
         let info = chain.add(NewBlock { content, topics: convert::topics(&topics)? }).await?;
         Ok(convert::block(&info))
-    }
-
-    /// Opens a block's content.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn chain_content(&self, text: &str, block: &str) -> Result<OpenContent, Failure> {
-        let chain = self.node.chain(text)?;
-        let id = chain.find(block).await?;
-        let info = chain.get(&id).await?.ok_or_else(|| Failure::not_found(format!("no block {block}"), ""))?;
-        Ok(OpenContent { id: id.to_string(), size: info.size, reader: chain.content(&id).await? })
     }
 
     pub(super) async fn entry_view(&self, entry: &ChainEntry) -> Result<view::Chain, Failure> {

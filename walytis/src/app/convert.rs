@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use walytis_core::block::Visibility;
+use walytis_core::chain::FetchMode;
 use walytis_core::fault::Fault;
 use walytis_core::ledger::{BlockInfo, BlockState, LedgerError, Order, Query};
+use walytis_core::store::BlobStoreError;
 use walytis_core::topic::Topic;
 
 use crate::failure::{Failure, Kind, causes};
@@ -24,6 +26,13 @@ pub(crate) const fn visibility(visibility: Visibility) -> &'static str {
         Visibility::Public => "public",
         Visibility::Invited => "invited",
         Visibility::Governed => "governed",
+    }
+}
+
+pub(crate) const fn fetch_mode(mode: FetchMode) -> &'static str {
+    match mode {
+        FetchMode::All => "all",
+        FetchMode::OnDemand => "on_demand",
     }
 }
 
@@ -118,6 +127,9 @@ impl From<LedgerError> for Failure {
             LedgerError::SubscriberReplaced { .. } => (Kind::Refused, "use another name for each reader"),
             LedgerError::NotDelivered { .. } => (Kind::Usage, "acknowledge positions that were delivered"),
             LedgerError::TooManyUnacknowledged => (Kind::Refused, "acknowledge the oldest first"),
+            LedgerError::Blob(BlobStoreError::Full { .. }) => {
+                (Kind::Failed, "free some space and try again; nothing half-written was kept")
+            }
             _ if error.fault() == Fault::Local => (Kind::Failed, "check the disk and free space"),
             _ => (Kind::Failed, ""),
         };

@@ -1,5 +1,6 @@
 //! The whole stack put together: the only place that knows both sides of every trait.
 
+mod blobs;
 mod chains;
 mod config;
 mod convert;
@@ -9,10 +10,12 @@ mod errors;
 mod identities;
 mod log;
 mod private;
+mod range;
 mod transfer;
 mod vault;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,6 +35,7 @@ use walytis_offchain::OffchainExchange;
 
 pub use config::{AppConfig, NetworkConfig};
 pub use entropy::SystemEntropy;
+pub use range::ByteRange;
 pub(crate) use vault::read_passphrase;
 
 use crate::failure::{Failure, Kind};
@@ -61,10 +65,24 @@ pub struct App {
 pub struct OpenContent {
     /// Id of its block.
     pub id: String,
-    /// Bytes.
+    /// Bytes in all.
     pub size: u64,
+    /// Which of them are read, if a part was asked for.
+    pub part: Option<Range<u64>>,
     /// The bytes.
     pub reader: ContentReader,
+}
+
+/// What became of opening content.
+#[derive(Debug)]
+pub enum Opened {
+    /// It can be read.
+    Content(OpenContent),
+    /// It has nothing of the part that was asked for.
+    OutOfRange {
+        /// Bytes in all.
+        size: u64,
+    },
 }
 
 impl fmt::Debug for OpenContent {

@@ -21,7 +21,7 @@ use walytis_identities::id::Did;
 use walytis_identities::node::{Identities, IdentityHandle};
 use walytis_offchain::{LAYER_MAX, OffchainExchange, PrivateLedger, PrivateParts};
 
-use super::{App, OpenContent, convert, log};
+use super::{App, ByteRange, OpenContent, Opened, convert, log};
 use crate::failure::{Failure, Kind, causes};
 use crate::view;
 
@@ -244,17 +244,30 @@ impl App {
         log::blocks(Arc::new(ledger), &query, convert::private_block).await
     }
 
-    /// Opens private content.
+    /// Opens private content, or a part of it.
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn private_content(&self, identity: &str, layer: &str, block: &str) -> Result<OpenContent, Failure> {
+    pub async fn private_content(
+        &self,
+        identity: &str,
+        layer: &str,
+        block: &str,
+        part: Option<ByteRange>,
+    ) -> Result<Opened, Failure> {
         let (ledger, handle) = self.private(identity, layer).await?;
         let id = find(&ledger, &handle, block).await?.id;
         let reader = ledger.content(&id).await?;
         // Asked again: the exact size stands in the envelope, which may have arrived only now.
         let info = ledger.get(&id).await?.ok_or_else(|| Failure::not_found(format!("no block {block}"), ""))?;
-        Ok(OpenContent { id: id.to_string(), size: info.size, reader })
+        let (id_text, size) = (id.to_string(), info.size);
+        let Some(part) = part else {
+            return Ok(Opened::Content(OpenContent { id: id_text, size, part: None, reader }));
+        };
+        let Some(range) = part.of(size) else { return Ok(Opened::OutOfRange { size }) };
+        drop(reader);
+        let reader = ledger.content_range(&id, range.clone()).await?;
+        Ok(Opened::Content(OpenContent { id: id_text, size, part: Some(range), reader }))
     }
 
     /// Shows what is here of private contents.

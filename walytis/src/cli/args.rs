@@ -151,6 +151,9 @@ pub enum Chain {
         /// Let anybody who knows its id replicate it
         #[arg(long)]
         public: bool,
+        /// Which contents are fetched: all (the default) or on_demand
+        #[arg(long, value_parser = ["all", "on_demand"])]
+        fetch: Option<String>,
     },
     /// List chains
     List,
@@ -203,6 +206,9 @@ pub enum Chain {
         /// Local name [default: made from its id]
         #[arg(long)]
         name: Option<String>,
+        /// Which contents are fetched: all (the default) or on_demand
+        #[arg(long, value_parser = ["all", "on_demand"])]
+        fetch: Option<String>,
     },
     /// Add a block
     Add {
@@ -237,6 +243,30 @@ pub enum Chain {
         /// Write to this file instead of standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Only these bytes, the last one included: A-B, A- (to the end) or -N (the last N)
+        #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
+        range: Option<String>,
+    },
+    /// List large contents and what is here of them; with a block: wait until all of its content is here
+    Blobs {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+        /// Id or unambiguous prefix; shows progress until its content is here
+        #[arg(conflicts_with = "missing")]
+        block: Option<String>,
+        /// Only those that are not here
+        #[arg(long)]
+        missing: bool,
+    },
+    /// Choose which contents are fetched: all in the background, or on demand those that are read
+    Fetch {
+        /// Name, id or unambiguous prefix
+        #[arg(value_name = "C")]
+        chain: String,
+        /// all or on_demand
+        #[arg(value_parser = ["all", "on_demand"])]
+        mode: String,
     },
     /// Write a chain to a CAR file, which standard tools read
     Export(ExportArgs),
@@ -466,6 +496,9 @@ pub enum Offchain {
         /// Write to this file instead of standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Only these bytes, the last one included: A-B, A- (to the end) or -N (the last N)
+        #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
+        range: Option<String>,
         /// Which private ledger of the identity
         #[arg(long, default_value = "main")]
         layer: String,

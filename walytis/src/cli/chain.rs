@@ -10,8 +10,9 @@ use crate::view;
 
 pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Result<u8, Failure> {
     match command {
-        Chain::Create { name, public } => {
-            let chain = client.call(ApiRequest::post(&["chains"]).json(&view::CreateChain { name, public })).await?;
+        Chain::Create { name, public, fetch } => {
+            let request = view::CreateChain { name, public, fetch };
+            let chain = client.call(ApiRequest::post(&["chains"]).json(&request)).await?;
             show(&chain, output);
         }
         Chain::List => {
@@ -37,8 +38,8 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
                 client.call(ApiRequest::delete(&["chains", &chain, "invitations", &id])).await?;
             output.value(&revoked, || format!("revoked {}", revoked.id));
         }
-        Chain::Join { token, name } => {
-            let request = ApiRequest::post(&["chains", "join"]).json(&view::Join { token, name });
+        Chain::Join { token, name, fetch } => {
+            let request = ApiRequest::post(&["chains", "join"]).json(&view::Join { token, name, fetch });
             show(&work(client, request, output).await?, output);
         }
         Chain::Add { chain, file, topic } => {
@@ -51,10 +52,19 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
             let query = query_of(filter, creator)?;
             log(client, ApiRequest::get(&["chains", &chain, "blocks"]).query(query.to_pairs()), output).await?;
         }
-        Chain::Cat { chain, block, output: file } => {
+        Chain::Cat { chain, block, output: file, range } => {
             refuse_json_without_file(output, file.is_some())?;
-            let response = client.send(ApiRequest::get(&["chains", &chain, "blocks", &block, "content"])).await?;
-            output.content(response, file.as_deref()).await?;
+            let request = ApiRequest::get(&["chains", &chain, "blocks", &block, "content"]).range(range.as_deref())?;
+            output.content(client.send(request).await?, file.as_deref()).await?;
+        }
+        Chain::Blobs { chain, block, missing } => match block {
+            Some(block) => super::blobs::follow(&chain, &block, client, output).await?,
+            None => super::blobs::list(&chain, missing, client, output).await?,
+        },
+        Chain::Fetch { chain, mode } => {
+            let request = ApiRequest::post(&["chains", &chain, "fetch"]).json(&view::SetFetch { fetch: mode });
+            let set: view::ChainFetch = client.call(request).await?;
+            output.value(&set, || format!("{}  fetches {}", set.id, set.fetch));
         }
         Chain::Export(args) => transfer::export(args, client, output).await?,
         Chain::Import(args) => transfer::import(args, client, output).await?,
@@ -108,13 +118,15 @@ fn detail(found: &view::ChainDetail, output: &Output) {
     output.value(found, || {
         let damaged = found.damaged.as_ref().map(|reason| format!("\ndamaged: {reason}")).unwrap_or_default();
         format!(
-            "{}  {}  {}\n{} blocks, {} pending, {} invitations\nheads {}{damaged}",
+            "{}  {}  {}\n{} blocks, {} pending, {} invitations\nfetches {}, {} contents missing\nheads {}{damaged}",
             found.chain.name,
             found.chain.id,
             found.chain.visibility,
             found.chain.blocks,
             found.pending,
             found.invitations,
+            found.fetch,
+            found.missing_contents,
             found.heads.join(" "),
         )
     });

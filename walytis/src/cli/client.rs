@@ -209,6 +209,7 @@ pub(crate) struct ApiRequest {
     method: Method,
     path: String,
     query: Vec<(String, String)>,
+    range: Option<String>,
     body: Body,
     json: bool,
 }
@@ -221,7 +222,7 @@ impl ApiRequest {
             path.push('/');
             path.extend(utf8_percent_encode(segment, SEGMENT));
         }
-        Self { method, path, query: Vec::new(), body: Body::empty(), json: false }
+        Self { method, path, query: Vec::new(), range: None, body: Body::empty(), json: false }
     }
 
     /// Returns a `GET`.
@@ -243,6 +244,17 @@ impl ApiRequest {
     pub(crate) fn query(mut self, pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         self.query.extend(pairs);
         self
+    }
+
+    /// Asks for a part of the answer only, as `--range` says it.
+    pub(crate) fn range(mut self, range: Option<&str>) -> Result<Self, Failure> {
+        if let Some(text) = range {
+            if crate::app::ByteRange::parse(text).is_none() {
+                return Err(Failure::usage(format!("no range of bytes: {text:?}"), "write A-B, A- or -N, e.g. 0-1023"));
+            }
+            self.range = Some(format!("bytes={text}"));
+        }
+        Ok(self)
     }
 
     /// Sets a JSON body.
@@ -267,7 +279,11 @@ impl ApiRequest {
         let content_type = if self.json { "application/json" } else { "application/octet-stream" };
         let bad = |error: &dyn std::error::Error| Failure::usage(format!("the request cannot be sent: {error}"), "");
         let token = HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| bad(&error))?;
-        Request::builder()
+        let mut request = Request::builder();
+        if let Some(range) = &self.range {
+            request = request.header(header::RANGE, range);
+        }
+        request
             .method(self.method)
             .uri(uri)
             .header(header::HOST, host)

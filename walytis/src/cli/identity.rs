@@ -40,7 +40,7 @@ pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> 
             op(&client.call(ApiRequest::delete(&["identities", &identity, "invitations", &invitation])).await?, output);
         }
         Identity::Join { token, name } => {
-            let request = ApiRequest::post(&["identities", "join"]).json(&view::Join { token, name });
+            let request = ApiRequest::post(&["identities", "join"]).json(&view::Join { token, name, fetch: None });
             show(&work(client, request, output).await?, output);
         }
         Identity::Controllers { identity } => {

@@ -1,6 +1,7 @@
 //! The command line: parses, calls the API, prints.
 
 mod args;
+mod blobs;
 mod chain;
 mod client;
 mod doctor;

@@ -20,9 +20,10 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
             let request = ApiRequest::get(&["identities", &identity, "private", &layer, "blocks"]);
             log(client, request.query(query.to_pairs()), output).await?;
         }
-        Offchain::Cat { identity, block, output: file, layer } => {
+        Offchain::Cat { identity, block, output: file, range, layer } => {
             refuse_json_without_file(output, file.is_some())?;
             let request = ApiRequest::get(&["identities", &identity, "private", &layer, "blocks", &block, "content"]);
+            let request = request.range(range.as_deref())?;
             output.content(client.send(request).await?, file.as_deref()).await?;
         }
         Offchain::Status { identity, block, layer } => {

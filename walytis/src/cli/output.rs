@@ -12,6 +12,9 @@ use tokio::io::AsyncWriteExt as _;
 use crate::failure::{Failure, Kind};
 use crate::view;
 
+/// Bytes after which progress is shown again, at the least.
+const PROGRESS_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Prints results to standard output, everything else to standard error.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -126,6 +129,26 @@ impl Output {
         bar.set_message(progress.step.clone());
     }
 
+    /// Shows how many bytes of some work are done: a bar on a terminal, a line with `--json`.
+    pub(crate) fn bytes(&self, progress: &view::ByteProgress) {
+        if self.json {
+            print_line(&serde_json::json!({ "progress": progress }).to_string());
+            return;
+        }
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let mut slot = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let bar = slot.get_or_insert_with(|| {
+            let style = "{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template(style) { bar.with_style(style) } else { bar }
+        });
+        bar.set_length(progress.bytes_total);
+        bar.set_position(progress.bytes_done);
+        bar.set_message(progress.step.clone());
+    }
+
     /// Removes the bar.
     pub(crate) fn progress_done(&self) {
         if let Some(bar) = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
@@ -152,14 +175,15 @@ impl Output {
             .and_then(|value| value.parse().ok());
         let body = response.into_body();
         let Some(path) = file else {
-            return copy(body, &mut tokio::io::stdout(), expected).await.map(|_| ());
+            return copy(body, &mut tokio::io::stdout(), expected, None).await.map(|_| ());
         };
         let part = path.with_file_name(format!(
             ".{}.part-{}",
             path.file_name().unwrap_or_default().to_string_lossy(),
             std::process::id()
         ));
-        let result = write_file(body, &part, expected).await;
+        let result = write_file(body, &part, expected, self).await;
+        self.progress_done();
         let size = match result {
             Ok(size) => size,
             Err(failure) => {
@@ -177,9 +201,14 @@ impl Output {
     }
 }
 
-async fn write_file(body: axum::body::Body, path: &Path, expected: Option<u64>) -> Result<u64, Failure> {
+async fn write_file(
+    body: axum::body::Body,
+    path: &Path,
+    expected: Option<u64>,
+    output: &Output,
+) -> Result<u64, Failure> {
     let mut file = tokio::fs::File::create(path).await.map_err(|error| unwritable(path, &error))?;
-    let size = copy(body, &mut file, expected).await?;
+    let size = copy(body, &mut file, expected, Some(output)).await?;
     file.sync_all().await.map_err(|error| unwritable(path, &error))?;
     Ok(size)
 }
@@ -188,13 +217,21 @@ async fn copy<W: tokio::io::AsyncWrite + Unpin>(
     body: axum::body::Body,
     writer: &mut W,
     expected: Option<u64>,
+    output: Option<&Output>,
 ) -> Result<u64, Failure> {
-    let mut size = 0;
+    let (mut size, mut told) = (0, 0);
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| broke_off(&error.to_string()))?;
         writer.write_all(&chunk).await.map_err(|error| unwritable(Path::new("the output"), &error))?;
         size += chunk.len() as u64;
+        if let (Some(output), Some(total)) = (output, expected)
+            && size - told >= (total / 100).max(PROGRESS_BYTES)
+        {
+            told = size;
+            let step = "reading content".to_owned();
+            output.bytes(&view::ByteProgress { step, bytes_done: size, bytes_total: total });
+        }
     }
     writer.flush().await.map_err(|error| unwritable(Path::new("the output"), &error))?;
     if expected.is_some_and(|expected| expected != size) {

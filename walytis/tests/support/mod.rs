@@ -70,6 +70,14 @@ impl Node {
         }
     }
 
+    /// Most memory that the daemon has taken so far, in kB.
+    pub(crate) fn memory_kb(&self) -> u64 {
+        let pid = self.daemon.as_ref().expect("a daemon").id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
     /// Ends the daemon with SIGTERM and returns its exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let mut child = self.daemon.take()?;
@@ -143,13 +151,16 @@ impl Node {
 
     /// Waits until `check` gives something.
     pub(crate) fn until<T>(&self, what: &str, mut check: impl FnMut(&Self) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+        // A large content, where one is asked for, takes its time.
+        let mib: u32 = std::env::var("WALYTIS_BLOB_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let patience = PATIENCE + Duration::from_millis(100) * mib;
+        let end = Instant::now() + patience;
         while Instant::now() < end {
             if let Some(found) = check(self) {
                 return found;
             }
         }
-        panic!("did not happen within {PATIENCE:?}: {what}");
+        panic!("did not happen within {patience:?}: {what}");
     }
 
     /// Every file below the data folder.

@@ -44,7 +44,7 @@ fn config(folder: &Path) -> AppConfig {
 async fn live(folders: [&Path; 2]) {
     let (a, b) = (App::open(config(folders[0])).await.unwrap(), App::open(config(folders[1])).await.unwrap());
     let name = format!("chain-{}", a.chain_list().await.unwrap().len());
-    a.chain_create(&name, true).await.unwrap();
+    a.chain_create(&name, true, None).await.unwrap();
     a.chain_add(&name, Vec::new(), Content::Bytes(vec![7; 200_000].into())).await.unwrap();
     a.identity_create(&format!("me-{name}"), None).await.unwrap();
     let address = a.status().await.unwrap().listen[0].clone();

@@ -1,6 +1,10 @@
 //! What the API and `--json` show, field by field as `docs/cli.md` lists them. Stable: fields are added, never changed.
 
+mod log;
+
 use serde::{Deserialize, Serialize};
+
+pub use log::{Acknowledge, LogEvent, LogQuery, Notice, Page, Subscriber};
 
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,6 +224,15 @@ pub struct Block {
     /// Why it is void.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// In logs: where the same log reads on behind this block (`--after`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// In followed logs: its place in the order of arrival on this node, which subscribers acknowledge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// For durable subscribers: how often it was handed out, this time included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
 }
 
 /// `chain heads`.
@@ -476,72 +489,6 @@ pub struct Connect {
     pub address: String,
 }
 
-/// Which blocks a log shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogQuery {
-    /// Any of these topics.
-    pub topics: Vec<String>,
-    /// Signed by this key, Multikey.
-    pub creator: Option<String>,
-    /// Milliseconds since the Unix epoch.
-    pub since_ms: Option<i64>,
-    /// At most so many.
-    pub limit: Option<usize>,
-    /// Last first.
-    pub reverse: bool,
-    /// Also void blocks.
-    pub all: bool,
-    /// Also blocks that overlays added for themselves.
-    pub overlays: bool,
-    /// Go on as blocks arrive.
-    pub follow: bool,
-}
-
-impl LogQuery {
-    /// Returns it as the pairs of an URL query.
-    pub fn to_pairs(&self) -> Vec<(String, String)> {
-        let mut pairs: Vec<(String, String)> =
-            self.topics.iter().map(|topic| ("topic".to_owned(), topic.clone())).collect();
-        let mut add = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                pairs.push((name.to_owned(), value));
-            }
-        };
-        add("creator", self.creator.clone());
-        add("since_ms", self.since_ms.map(|since| since.to_string()));
-        add("limit", self.limit.map(|limit| limit.to_string()));
-        add("reverse", self.reverse.then(|| "true".to_owned()));
-        add("all", self.all.then(|| "true".to_owned()));
-        add("overlays", self.overlays.then(|| "true".to_owned()));
-        add("follow", self.follow.then(|| "true".to_owned()));
-        pairs
-    }
-
-    /// Reads it from the pairs of an URL query.
-    ///
-    /// # Errors
-    /// What is wrong with which parameter.
-    pub fn from_pairs(pairs: &[(String, String)]) -> Result<Self, String> {
-        let mut query = Self::default();
-        for (name, value) in pairs {
-            let bad = || format!("parameter {name} has an unusable value");
-            match name.as_str() {
-                "topic" => query.topics.push(value.clone()),
-                "creator" => query.creator = Some(value.clone()),
-                "since_ms" => query.since_ms = Some(value.parse().map_err(|_| bad())?),
-                "limit" => query.limit = Some(value.parse().map_err(|_| bad())?),
-                "reverse" => query.reverse = value.parse().map_err(|_| bad())?,
-                "all" => query.all = value.parse().map_err(|_| bad())?,
-                "overlays" => query.overlays = value.parse().map_err(|_| bad())?,
-                "follow" => query.follow = value.parse().map_err(|_| bad())?,
-                // Other parameters belong to the route, e.g. `layer`.
-                _ => {}
-            }
-        }
-        Ok(query)
-    }
-}
-
 /// How the key vault is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vault {
@@ -595,26 +542,5 @@ pub struct VaultCode {
 impl std::fmt::Debug for VaultCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("VaultCode(***)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn log_query_survives_the_url() {
-        let query = LogQuery {
-            topics: vec!["a b".into(), "c&d".into()],
-            creator: Some("z6Mk".into()),
-            since_ms: Some(-5),
-            limit: Some(3),
-            reverse: true,
-            all: true,
-            overlays: true,
-            follow: false,
-        };
-        assert_eq!(LogQuery::from_pairs(&query.to_pairs()), Ok(query));
-        assert!(LogQuery::from_pairs(&[("limit".into(), "x".into())]).is_err());
     }
 }

@@ -23,6 +23,10 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/chains/{chain}/invitations", post(invite).get(invitations))
         .route("/chains/{chain}/invitations/{invitation}", delete(revoke))
         .route("/chains/{chain}/heads", get(heads))
+        .route("/chains/{chain}/pages", get(page))
+        .route("/chains/{chain}/subscribers", get(subscribers))
+        .route("/chains/{chain}/subscribers/{name}", delete(unsubscribe))
+        .route("/chains/{chain}/subscribers/{name}/ack", post(acknowledge))
         .route("/chains/{chain}/blocks", get(log).post(add).layer(DefaultBodyLimit::disable()))
         .route("/chains/{chain}/blocks/{block}/content", get(content))
         .route("/chains/{chain}/blocks/{block}/progress", get(progress))
@@ -92,6 +96,40 @@ async fn log(
 ) -> Result<Response, Failure> {
     let query = view::LogQuery::from_pairs(&pairs).map_err(|error| Failure::usage(error, ""))?;
     shared.app.chain_log(&chain, query).await.map(stream::items)
+}
+
+async fn page(
+    State(shared): State<Shared>,
+    Path(chain): Path<String>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Json<view::Page>, Failure> {
+    let query = view::LogQuery::from_pairs(&pairs).map_err(|error| Failure::usage(error, ""))?;
+    shared.app.chain_page(&chain, query).await.map(Json)
+}
+
+async fn subscribers(
+    State(shared): State<Shared>,
+    Path(chain): Path<String>,
+) -> Result<Json<Vec<view::Subscriber>>, Failure> {
+    shared.app.chain_subscribers(&chain).await.map(Json)
+}
+
+async fn unsubscribe(
+    State(shared): State<Shared>,
+    Path((chain, name)): Path<(String, String)>,
+) -> Result<Json<view::Text>, Failure> {
+    shared.app.chain_unsubscribe(&chain, &name).await?;
+    Ok(Json(view::Text { text: name }))
+}
+
+async fn acknowledge(
+    State(shared): State<Shared>,
+    Path((chain, name)): Path<(String, String)>,
+    body: Result<Json<view::Acknowledge>, JsonRejection>,
+) -> Result<Json<view::Acknowledge>, Failure> {
+    let Json(request) = body?;
+    shared.app.chain_acknowledge(&chain, &name, request).await?;
+    Ok(Json(request))
 }
 
 async fn add(

@@ -1,10 +1,11 @@
 //! `/v1/identities/{identity}/private/{layer}`: private content.
 
 use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 
 use super::Shared;
@@ -15,6 +16,10 @@ use crate::view;
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
+        .route("/identities/{identity}/private/{layer}/pages", get(page))
+        .route("/identities/{identity}/private/{layer}/subscribers", get(subscribers))
+        .route("/identities/{identity}/private/{layer}/subscribers/{name}", delete(unsubscribe))
+        .route("/identities/{identity}/private/{layer}/subscribers/{name}/ack", post(acknowledge))
         .route("/identities/{identity}/private/{layer}/blocks", get(log).post(add).layer(DefaultBodyLimit::disable()))
         .route("/identities/{identity}/private/{layer}/blocks/{block}/content", get(content))
         .route("/identities/{identity}/private/{layer}/status", get(status))
@@ -27,6 +32,40 @@ async fn log(
 ) -> Result<Response, Failure> {
     let query = view::LogQuery::from_pairs(&pairs).map_err(|error| Failure::usage(error, ""))?;
     shared.app.private_log(&identity, &layer, query).await.map(stream::items)
+}
+
+async fn page(
+    State(shared): State<Shared>,
+    Path((identity, layer)): Path<(String, String)>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Json<view::Page>, Failure> {
+    let query = view::LogQuery::from_pairs(&pairs).map_err(|error| Failure::usage(error, ""))?;
+    shared.app.private_page(&identity, &layer, query).await.map(Json)
+}
+
+async fn subscribers(
+    State(shared): State<Shared>,
+    Path((identity, layer)): Path<(String, String)>,
+) -> Result<Json<Vec<view::Subscriber>>, Failure> {
+    shared.app.private_subscribers(&identity, &layer).await.map(Json)
+}
+
+async fn unsubscribe(
+    State(shared): State<Shared>,
+    Path((identity, layer, name)): Path<(String, String, String)>,
+) -> Result<Json<view::Text>, Failure> {
+    shared.app.private_unsubscribe(&identity, &layer, &name).await?;
+    Ok(Json(view::Text { text: name }))
+}
+
+async fn acknowledge(
+    State(shared): State<Shared>,
+    Path((identity, layer, name)): Path<(String, String, String)>,
+    body: Result<Json<view::Acknowledge>, JsonRejection>,
+) -> Result<Json<view::Acknowledge>, Failure> {
+    let Json(request) = body?;
+    shared.app.private_acknowledge(&identity, &layer, &name, request).await?;
+    Ok(Json(request))
 }
 
 async fn add(

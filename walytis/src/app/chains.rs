@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use walytis_core::block::Visibility;
 use walytis_core::chain::Chain;
@@ -14,6 +13,7 @@ use walytis_core::node::{ChainEntry, ChainState, InvitationRecord, InviteOptions
 use super::blobs::fetch_mode;
 use super::convert::{self, rfc3339};
 use super::errors::token_failure;
+use super::log::LogStream;
 use super::{App, log};
 use crate::failure::{Failure, Kind};
 use crate::view;
@@ -214,15 +214,49 @@ impl App {
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn chain_log(
-        &self,
-        text: &str,
-        mut query: view::LogQuery,
-    ) -> Result<BoxStream<'static, Result<view::Block, Failure>>, Failure> {
+    pub async fn chain_log(&self, text: &str, query: view::LogQuery) -> Result<LogStream, Failure> {
+        let (chain, query) = self.chain_to_log(text, query)?;
+        log::blocks(Arc::new(chain), &query, convert::block).await
+    }
+
+    /// Returns one page of blocks.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_page(&self, text: &str, query: view::LogQuery) -> Result<view::Page, Failure> {
+        let (chain, query) = self.chain_to_log(text, query)?;
+        log::page(&chain, &query, convert::block).await
+    }
+
+    fn chain_to_log(&self, text: &str, mut query: view::LogQuery) -> Result<(Chain, view::LogQuery), Failure> {
         let chain = self.node.chain(text)?;
         // An identity's chain has nothing but the blocks of overlays.
         query.overlays |= chain.core().visibility() == Visibility::Governed;
-        log::blocks(Arc::new(chain), &query, convert::block).await
+        Ok((chain, query))
+    }
+
+    /// Lists durable subscribers.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_subscribers(&self, text: &str) -> Result<Vec<view::Subscriber>, Failure> {
+        log::subscribers(&self.node.chain(text)?).await
+    }
+
+    /// Acknowledges for a durable subscriber.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_acknowledge(&self, text: &str, name: &str, ack: view::Acknowledge) -> Result<(), Failure> {
+        log::acknowledge(&self.node.chain(text)?, name, ack).await
+    }
+
+    /// Removes a durable subscriber.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn chain_unsubscribe(&self, text: &str, name: &str) -> Result<(), Failure> {
+        log::unsubscribe(&self.node.chain(text)?, name).await
     }
 
     /// Adds a block.

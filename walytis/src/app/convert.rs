@@ -5,12 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use walytis_core::block::Visibility;
 use walytis_core::chain::FetchMode;
 use walytis_core::fault::Fault;
-use walytis_core::ledger::{BlockInfo, BlockState, LedgerError, Order, Query};
+use walytis_core::ledger::{BlockInfo, BlockState, CursorError, LedgerError, Order, Query};
 use walytis_core::store::BlobStoreError;
 use walytis_core::topic::Topic;
 
 use crate::failure::{Failure, Kind, causes};
 use crate::view;
+
+/// Topics of one log. Chosen: each costs a place in the index.
+const LOG_TOPICS_MAX: usize = 64;
 
 /// Returns milliseconds since the Unix epoch as RFC 3339 in UTC; times that it cannot write come as its limits.
 pub(crate) fn rfc3339(ms: i64) -> String {
@@ -66,6 +69,9 @@ pub(crate) fn block(info: &BlockInfo) -> view::Block {
             BlockState::Void { reason } => Some(reason.to_owned()),
             _ => None,
         },
+        cursor: None,
+        position: None,
+        attempt: None,
     }
 }
 
@@ -94,20 +100,55 @@ pub(crate) fn topics(texts: &[String]) -> Result<Vec<Topic>, Failure> {
 
 /// Returns the query of a log.
 pub(crate) fn query(log: &view::LogQuery) -> Result<Query, Failure> {
-    let topic =
-        |text: &String| Topic::parse(text).map_err(|error| Failure::usage(format!("topic {text:?}: {error}"), ""));
+    let topic = |text: &String| {
+        Topic::parse(text).map_err(|error| Failure::usage(format!("topic {text:?}: {error}"), "choose another topic"))
+    };
     let creator = log.creator.as_deref().map(str::parse).transpose();
+    let after = log.after.as_deref().map(str::parse).transpose();
+    check_windows(log)?;
     Ok(Query {
-        topics_any: log.topics.iter().map(topic).collect::<Result<_, _>>()?,
-        creator: creator.map_err(|error| Failure::usage(error, "copy the creator from walytis chain log"))?,
+        topics_all: log.topics_all.iter().map(topic).collect::<Result<_, _>>()?,
+        topics_any: log.topics_any.iter().map(topic).collect::<Result<_, _>>()?,
+        creator: creator.map_err(|error| Failure::usage(error, "copy the creator from a log"))?,
         since_ms: log.since_ms,
+        until_ms: log.until_ms,
+        generation_from: log.from_generation,
+        generation_to: log.to_generation,
+        after: after.map_err(|error: CursorError| Failure::usage(error, "copy the cursor from a block of a log"))?,
         limit: log.limit,
         reverse: log.reverse,
-        order: if log.follow { Order::Arrival } else { Order::Canonical },
+        order: if log.follow || log.arrival { Order::Arrival } else { Order::Canonical },
         include_void: log.all,
         include_overlays: log.overlays,
         ..Query::default()
     })
+}
+
+/// Refuses what can match nothing, and what cannot be followed.
+fn check_windows(log: &view::LogQuery) -> Result<(), Failure> {
+    if log.topics_all.len() + log.topics_any.len() > LOG_TOPICS_MAX {
+        return Err(Failure::usage(format!("a log has at most {LOG_TOPICS_MAX} topics"), "ask several times"));
+    }
+    if log.since_ms.zip(log.until_ms).is_some_and(|(since, until)| since >= until) {
+        return Err(Failure::usage("the time since which is not before the time until which", "exchange them"));
+    }
+    if log.from_generation.zip(log.to_generation).is_some_and(|(from, to)| from >= to) {
+        return Err(Failure::usage("no generation is in this window", "the upper one is not part of it"));
+    }
+    let starts = [log.new, log.from_position.is_some(), log.subscriber.is_some()];
+    if !log.follow && starts.contains(&true) {
+        return Err(Failure::usage("only a log that is followed has subscribers and positions", "add follow"));
+    }
+    if starts.iter().filter(|set| **set).count() > 1 {
+        return Err(Failure::usage("a log is followed from one place only", "choose new, a position or a subscriber"));
+    }
+    if log.follow && (log.reverse || log.limit.is_some() || log.after.is_some()) {
+        return Err(Failure::usage(
+            "a log that is followed has no end: no limit, reverse or cursor",
+            "leave them out, or begin at a position",
+        ));
+    }
+    Ok(())
 }
 
 impl From<LedgerError> for Failure {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, TryStreamExt as _};
+use futures::stream::TryStreamExt as _;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use walytis_identities::id::Did;
 use walytis_identities::node::{Identities, IdentityHandle};
 use walytis_offchain::{LAYER_MAX, OffchainExchange, PrivateLedger, PrivateParts};
 
+use super::log::LogStream;
 use super::{App, ByteRange, OpenContent, Opened, convert, log};
 use crate::failure::{Failure, Kind, causes};
 use crate::view;
@@ -234,14 +235,52 @@ impl App {
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn private_log(
+    pub async fn private_log(&self, identity: &str, layer: &str, query: view::LogQuery) -> Result<LogStream, Failure> {
+        let (ledger, _) = self.private(identity, layer).await?;
+        log::blocks(Arc::new(ledger), &query, convert::private_block).await
+    }
+
+    /// Returns one page of private blocks.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_page(
         &self,
         identity: &str,
         layer: &str,
         query: view::LogQuery,
-    ) -> Result<BoxStream<'static, Result<view::Block, Failure>>, Failure> {
-        let (ledger, _) = self.private(identity, layer).await?;
-        log::blocks(Arc::new(ledger), &query, convert::private_block).await
+    ) -> Result<view::Page, Failure> {
+        log::page(&self.private(identity, layer).await?.0, &query, convert::private_block).await
+    }
+
+    /// Lists durable subscribers.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_subscribers(&self, identity: &str, layer: &str) -> Result<Vec<view::Subscriber>, Failure> {
+        log::subscribers(&self.private(identity, layer).await?.0).await
+    }
+
+    /// Acknowledges for a durable subscriber.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_acknowledge(
+        &self,
+        identity: &str,
+        layer: &str,
+        name: &str,
+        ack: view::Acknowledge,
+    ) -> Result<(), Failure> {
+        log::acknowledge(&self.private(identity, layer).await?.0, name, ack).await
+    }
+
+    /// Removes a durable subscriber.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_unsubscribe(&self, identity: &str, layer: &str, name: &str) -> Result<(), Failure> {
+        log::unsubscribe(&self.private(identity, layer).await?.0, name).await
     }
 
     /// Opens private content, or a part of it.

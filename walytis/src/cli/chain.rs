@@ -1,9 +1,8 @@
 //! `walytis chain …`.
 
-use walytis_core::clock::{Clock as _, SystemClock};
-
-use super::args::{Chain, Filter};
+use super::args::Chain;
 use super::client::{ApiRequest, Client, StreamEvent};
+use super::log::{log, subscribers, unsubscribe};
 use super::{input, output::Output, transfer};
 use crate::failure::Failure;
 use crate::view;
@@ -48,10 +47,9 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
                 .body(input::body(file.as_deref()).await?);
             output.block(&client.call(request).await?);
         }
-        Chain::Log { chain, filter, creator } => {
-            let query = query_of(filter, creator)?;
-            log(client, ApiRequest::get(&["chains", &chain, "blocks"]).query(query.to_pairs()), output).await?;
-        }
+        Chain::Log { chain, filter } => log(client, &["chains", &chain], filter, output).await?,
+        Chain::Subscribers { chain } => subscribers(client, &["chains", &chain], output).await?,
+        Chain::Unsubscribe { chain, name } => unsubscribe(client, &["chains", &chain], &name, output).await?,
         Chain::Cat { chain, block, output: file, range } => {
             refuse_json_without_file(output, file.is_some())?;
             let request = ApiRequest::get(&["chains", &chain, "blocks", &block, "content"]).range(range.as_deref())?;
@@ -169,34 +167,6 @@ pub(super) async fn work<T: serde::de::DeserializeOwned + Send>(
     output.progress_done();
     done?;
     result.ok_or_else(|| Failure::new(crate::failure::Kind::Failed, "the node gave no result", ""))
-}
-
-/// Prints the blocks of a log as they come.
-pub(super) async fn log(client: &Client, request: ApiRequest, output: &Output) -> Result<(), Failure> {
-    client
-        .stream(request, &mut |event| {
-            if let StreamEvent::Item(value) = event
-                && let Ok(block) = serde_json::from_value(value)
-            {
-                output.block(&block);
-            }
-            Ok(())
-        })
-        .await
-}
-
-pub(super) fn query_of(filter: Filter, creator: Option<String>) -> Result<view::LogQuery, Failure> {
-    let since_ms = filter.since.map(|since| input::since_ms(&since, SystemClock.now_ms())).transpose()?;
-    Ok(view::LogQuery {
-        topics: filter.topic,
-        creator,
-        since_ms,
-        limit: filter.limit,
-        reverse: filter.reverse,
-        all: filter.all,
-        overlays: filter.overlays,
-        follow: filter.follow,
-    })
 }
 
 /// Raw bytes are not JSON: `cat --json` needs a file.

@@ -1,10 +1,11 @@
 //! Calls the API: of the daemon of this data folder over loopback, or of a node embedded in this process.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -122,25 +123,17 @@ impl Client {
         request: ApiRequest,
         each: &mut (dyn FnMut(StreamEvent) -> Result<(), Failure> + Send),
     ) -> Result<(), Failure> {
-        let mut body = self.send(request).await?.into_body().into_data_stream();
-        let mut lines = EventLines::default();
-        while let Some(chunk) = body.next().await {
-            for (name, data) in lines.push(&chunk.map_err(|error| broken(&error))?)? {
-                let value = || serde_json::from_str(&data).map_err(|error| broken(&error));
-                match name.as_str() {
-                    "item" => each(StreamEvent::Item(value()?))?,
-                    "progress" => each(StreamEvent::Progress(value()?))?,
-                    "error" => return Err(failure_of(data.as_bytes())),
-                    "end" => return Ok(()),
-                    _ => {}
-                }
-            }
+        let mut events = self.events(request).await?;
+        while let Some(event) = events.next().await? {
+            each(event)?;
         }
-        Err(Failure::new(
-            Kind::Failed,
-            "the node stopped before the answer was complete",
-            "is the daemon still running?",
-        ))
+        Ok(())
+    }
+
+    /// Calls and returns the events of the answer as they come.
+    pub(crate) async fn events(&self, request: ApiRequest) -> Result<Events, Failure> {
+        let body = self.send(request).await?.into_body().into_data_stream();
+        Ok(Events { body, lines: EventLines::default(), ready: VecDeque::new() })
     }
 
     /// Calls and returns the answer's body as it comes.
@@ -168,6 +161,40 @@ impl Client {
             ));
         }
         Err(failure_of(&bytes))
+    }
+}
+
+/// The events of an answer.
+#[derive(Debug)]
+pub(crate) struct Events {
+    body: BodyDataStream,
+    lines: EventLines,
+    ready: VecDeque<(String, String)>,
+}
+
+impl Events {
+    /// Returns the next event; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<StreamEvent>, Failure> {
+        loop {
+            while let Some((name, data)) = self.ready.pop_front() {
+                let value = || serde_json::from_str(&data).map_err(|error| broken(&error));
+                match name.as_str() {
+                    "item" => return Ok(Some(StreamEvent::Item(value()?))),
+                    "progress" => return Ok(Some(StreamEvent::Progress(value()?))),
+                    "error" => return Err(failure_of(data.as_bytes())),
+                    "end" => return Ok(None),
+                    _ => {}
+                }
+            }
+            let Some(chunk) = self.body.next().await else {
+                return Err(Failure::new(
+                    Kind::Failed,
+                    "the node stopped before the answer was complete",
+                    "is the daemon still running?",
+                ));
+            };
+            self.ready.extend(self.lines.push(&chunk.map_err(|error| broken(&error))?)?);
+        }
     }
 }
 

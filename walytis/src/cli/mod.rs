@@ -7,6 +7,7 @@ mod client;
 mod doctor;
 mod identity;
 mod input;
+mod log;
 mod offchain;
 mod output;
 mod secret;

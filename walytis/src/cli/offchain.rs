@@ -1,8 +1,9 @@
 //! `walytis offchain …`.
 
 use super::args::Offchain;
-use super::chain::{log, query_of, refuse_json_without_file};
+use super::chain::refuse_json_without_file;
 use super::client::{ApiRequest, Client};
+use super::log::{log, subscribers, unsubscribe};
 use super::{input, output::Output};
 use crate::failure::Failure;
 use crate::view;
@@ -16,9 +17,13 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
             output.block(&client.call(request).await?);
         }
         Offchain::Log { identity, filter, layer } => {
-            let query = query_of(filter, None)?;
-            let request = ApiRequest::get(&["identities", &identity, "private", &layer, "blocks"]);
-            log(client, request.query(query.to_pairs()), output).await?;
+            log(client, &["identities", &identity, "private", &layer], filter, output).await?;
+        }
+        Offchain::Subscribers { identity, layer } => {
+            subscribers(client, &["identities", &identity, "private", &layer], output).await?;
+        }
+        Offchain::Unsubscribe { identity, name, layer } => {
+            unsubscribe(client, &["identities", &identity, "private", &layer], &name, output).await?;
         }
         Offchain::Cat { identity, block, output: file, range, layer } => {
             refuse_json_without_file(output, file.is_some())?;

@@ -84,24 +84,20 @@ impl Output {
 
     /// Prints a block on one line.
     pub(crate) fn block(&self, block: &view::Block) {
-        self.value(block, || {
-            let mut line = format!("{}  {}  {:>8} B", block.id, block.created_at, block.size);
-            if let Some(author) = &block.author {
-                line.push_str("  ");
-                line.push_str(author);
+        self.value(block, || block_line(block));
+    }
+
+    /// Prints an item of a log; says whether somebody still reads.
+    pub(crate) fn log_event(&self, event: &view::LogEvent) -> bool {
+        let line = match event {
+            _ if self.json => serde_json::to_string(event).unwrap_or_default(),
+            view::LogEvent::Block(block) => block_line(block),
+            view::LogEvent::Notice(view::Notice::Retracted { id, .. }) => format!("{id}  does not count any more"),
+            view::LogEvent::Notice(view::Notice::Lagged { missed, resume, .. }) => {
+                format!("missed {missed} blocks; --from-position {resume} shows them")
             }
-            if let Some(state) = &block.state {
-                line.push_str("  ");
-                line.push_str(state);
-                if let Some(reason) = &block.reason {
-                    line.push_str(&format!(" ({reason})"));
-                }
-            }
-            if !block.topics.is_empty() {
-                line.push_str(&format!("  [{}]", block.topics.join(", ")));
-            }
-            line
-        });
+        };
+        print_line(&line)
     }
 
     /// Shows how far some work is: a bar on a terminal, a line with `--json`.
@@ -252,10 +248,30 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Kind::Failed, format!("cannot write {}: {error}", path.display()), "check the path and free space")
 }
 
-/// Prints a line of results; a reader that has gone away ends the output quietly, as `head` expects.
-fn print_line(line: &str) {
+fn block_line(block: &view::Block) -> String {
+    let mut line = format!("{}  {}  {:>8} B", block.id, block.created_at, block.size);
+    if let Some(author) = &block.author {
+        line.push_str("  ");
+        line.push_str(author);
+    }
+    if let Some(state) = &block.state {
+        line.push_str("  ");
+        line.push_str(state);
+        if let Some(reason) = &block.reason {
+            line.push_str(&format!(" ({reason})"));
+        }
+    }
+    if !block.topics.is_empty() {
+        line.push_str(&format!("  [{}]", block.topics.join(", ")));
+    }
+    line
+}
+
+/// Prints a line of results; a reader that has gone away ends the output quietly, as `head` expects. Says whether the
+/// line was written.
+fn print_line(line: &str) -> bool {
     let mut out = std::io::stdout().lock();
-    let _closed = writeln!(out, "{line}").and_then(|()| out.flush());
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }
 
 fn error_line(line: &str) {

@@ -163,6 +163,23 @@ impl Node {
         panic!("did not happen within {patience:?}: {what}");
     }
 
+    /// Calls the daemon's API; returns status and JSON answer.
+    pub(crate) fn api(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        use std::io::Read as _;
+        let file: Value = serde_json::from_slice(&std::fs::read(self.dir().join("api.json")).unwrap()).unwrap();
+        let (url, token) = (file["url"].as_str().unwrap(), file["token"].as_str().unwrap());
+        let host = url.strip_prefix("http://").unwrap().trim_end_matches('/');
+        let mut socket = std::net::TcpStream::connect(host).unwrap();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close");
+        let length = body.len();
+        write!(socket, "{head}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
     /// Every file below the data folder.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.dir().to_path_buf()];

@@ -407,8 +407,8 @@ pub struct Progress {
     pub blocks_done: u64,
     /// Blocks in all, as far as known.
     pub blocks_total: u64,
-    /// Bytes read or written, where the work is about a file.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    /// Bytes that came, were read or written so far.
+    #[serde(default)]
     pub bytes_done: u64,
     /// Bytes in all, as far as known.
     #[serde(default, skip_serializing_if = "is_zero")]

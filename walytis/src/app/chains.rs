@@ -1,14 +1,16 @@
 //! Plain chains, and reading those of identities.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use walytis_core::block::Visibility;
 use walytis_core::chain::Chain;
 use walytis_core::id::{Address, ChainId, PeerId};
 use walytis_core::join::{Invitation, JoinProgress, TokenError, join, members};
 use walytis_core::ledger::{Content, Ledger as _, LedgerControl as _, LedgerRead as _, NewBlock};
-use walytis_core::node::{ChainEntry, ChainState, InvitationRecord, InviteOptions, Listing};
+use walytis_core::node::{ChainEntry, ChainState, INVITATION_USES_MAX, InvitationRecord, InviteOptions, Listing};
 
 use super::blobs::fetch_mode;
 use super::convert::{self, rfc3339};
@@ -17,6 +19,9 @@ use super::log::LogStream;
 use super::{App, log};
 use crate::failure::{Failure, Kind};
 use crate::view;
+
+/// How long a join may bring nothing before whoever watches is told. Chosen: longer than a member's restart.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 impl App {
     /// Creates a chain.
@@ -128,10 +133,11 @@ impl App {
         Ok(view::Invitation { invitation: Some(token.to_text().to_string()), ..invitation(&made.record) })
     }
 
-    /// Joins a chain and waits until everything that the member had is here.
+    /// Joins a chain and waits until everything that the member had is here. Joining once more goes on with a join that
+    /// was interrupted.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; [`Kind::TimedOut`] when nothing came for a minute: the node goes on by itself.
     pub async fn chain_join(
         &self,
         request: view::Join,
@@ -143,22 +149,32 @@ impl App {
         self.need_network()?;
         let mut joined = join(&self.node, &self.network, &*self.entropy, &token, &name).await?;
         if let Some(fetch) = fetch {
-            // Before any block can have come.
+            // Nearly always before the first block has come; what came earlier is kept.
             joined.chain.core().set_fetch_mode(fetch).await?;
         }
+        let step = if joined.resumed { "going on" } else { "fetching blocks" };
         let report = |now: JoinProgress| view::Progress {
-            bytes_done: 0,
             bytes_total: 0,
-            step: "fetching blocks".into(),
+            step: step.into(),
             blocks_done: now.blocks,
             blocks_total: now.blocks_total,
+            bytes_done: now.bytes,
         };
         // A full queue only means that the reader is slow; the next report says more.
         let _slow = progress.try_send(report(joined.progress()));
-        while let Some(now) = joined.next().await? {
+        let stalled = || {
+            Failure::new(
+                Kind::TimedOut,
+                "the members that have the rest of the chain do not answer",
+                "the node goes on by itself when one is reachable; see walytis chain show, or join again to watch",
+            )
+        };
+        while let Some(now) = timeout(STALLED_AFTER, joined.next()).await.map_err(|_| stalled())?? {
             let _slow = progress.try_send(report(now));
         }
-        chain_view(&joined.chain, &name, joined.chain.core().visibility()).await
+        // One that went on keeps the name that it got at first.
+        let entry = self.node.find(&token.chain.to_string())?;
+        chain_view(&joined.chain, &entry.name, entry.visibility).await
     }
 
     /// Returns where the members are that honour an invitation: this node, and for a shareable one those in step with it.
@@ -307,6 +323,12 @@ impl App {
 pub(super) fn uses(request: &view::CreateInvitation) -> Result<u32, Failure> {
     if request.uses == 0 {
         return Err(Failure::usage("an invitation needs at least one use", "give --uses 1 or more"));
+    }
+    if request.uses > INVITATION_USES_MAX {
+        return Err(Failure::usage(
+            format!("an invitation has at most {INVITATION_USES_MAX} uses"),
+            "make another one when it is used up",
+        ));
     }
     Ok(request.uses)
 }

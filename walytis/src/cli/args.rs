@@ -183,6 +183,9 @@ pub enum Chain {
         /// Let every member honour it, not only this node
         #[arg(long)]
         shareable: bool,
+        /// Draw it as a QR code too
+        #[arg(long)]
+        qr: bool,
     },
     /// List invitations
     Invites {

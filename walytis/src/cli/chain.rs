@@ -23,10 +23,17 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
             let chain: view::Chain = client.call(ApiRequest::delete(&["chains", &chain])).await?;
             output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
         }
-        Chain::Invite { chain, uses, expires, shareable } => {
+        Chain::Invite { chain, uses, expires, shareable, qr } => {
+            if qr && output.is_json() {
+                return Err(Failure::usage("a QR code is drawn for people", "leave --json or --qr out"));
+            }
             let request = view::CreateInvitation { uses, expires_s: expires.as_secs(), shareable, role: None };
             let request = ApiRequest::post(&["chains", &chain, "invitations"]).json(&request);
-            invitation(&client.call(request).await?, output);
+            let made: view::Invitation = client.call(request).await?;
+            invitation(&made, output);
+            if let Some(text) = made.invitation.as_ref().filter(|_| qr) {
+                output.qr(text)?;
+            }
         }
         Chain::Invites { chain } => {
             let found: Vec<_> = client.call(ApiRequest::get(&["chains", &chain, "invitations"])).await?;

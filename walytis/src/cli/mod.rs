@@ -10,6 +10,7 @@ mod input;
 mod log;
 mod offchain;
 mod output;
+mod qr;
 mod secret;
 mod transfer;
 mod vault;

@@ -100,6 +100,12 @@ impl Output {
         print_line(&line)
     }
 
+    /// Draws a text as a QR code, below what was printed before.
+    pub(crate) fn qr(&self, text: &str) -> Result<(), Failure> {
+        print_line(&super::qr::draw(text)?);
+        Ok(())
+    }
+
     /// Shows how far some work is: a bar on a terminal, a line with `--json`.
     pub(crate) fn progress(&self, progress: &view::Progress) {
         if self.json {
@@ -111,7 +117,7 @@ impl Output {
         }
         let mut slot = self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let bar = slot.get_or_insert_with(|| {
-            let unit = if progress.blocks_total > 0 { "{pos}/{len} blocks" } else { "{bytes}/{total_bytes}" };
+            let unit = if progress.blocks_total > 0 { "{pos}/{len} blocks, {prefix}" } else { "{bytes}/{total_bytes}" };
             let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {unit}"));
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
             if let Ok(style) = style { bar.with_style(style) } else { bar }
@@ -122,6 +128,7 @@ impl Output {
         };
         bar.set_length(total);
         bar.set_position(done);
+        bar.set_prefix(indicatif::HumanBytes(progress.bytes_done).to_string());
         bar.set_message(progress.step.clone());
     }
 

@@ -1,0 +1,63 @@
+//! What joining says: progress, and each failure with its kind, message and exit code.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+mod support;
+
+use support::{Node, text};
+
+fn invite(node: &Node, more: &[&str]) -> String {
+    let args: Vec<&str> = ["chain", "invite", "notes"].into_iter().chain(more.iter().copied()).collect();
+    text(&node.value(&args), "invitation")
+}
+
+#[test]
+fn a_join_tells_its_progress_and_each_failure_says_what_it_is() {
+    let (mut a, b) = (Node::started(), Node::started());
+    a.value(&["chain", "create", "notes"]);
+    for number in 0..5 {
+        a.value_with(format!("block {number}").as_bytes(), &["chain", "add", "notes"]);
+    }
+    let token = invite(&a, &["--uses", "3"]);
+    let lines = b.lines(&["chain", "join", &token, "--name", "notes"]);
+    let (result, progress) = lines.split_last().unwrap();
+    assert_eq!((result["name"].as_str(), result["blocks"].as_u64()), (Some("notes"), Some(6)));
+    let totals: Vec<_> = progress.iter().map(|line| &line["progress"]).collect();
+    assert!(!totals.is_empty() && totals.iter().all(|one| one["blocks_total"] == 6), "{lines:?}");
+    assert!(totals.iter().all(|one| one["bytes_done"].is_u64() && one["blocks_done"].is_u64()), "{lines:?}");
+
+    // Finished: nothing to go on with.
+    let (kind, message, _) = b.error(4, &["chain", "join", &token, "--name", "again"]);
+    assert!(kind == "refused" && message.contains("already"), "{kind}: {message}");
+    // Malformed in each way that a person can bring about.
+    let typo = token.replace(&token[20..21], if &token[20..21] == "z" { "y" } else { "z" });
+    for broken in [&token[..token.len() - 3], "hello", "walytis2abc", "", &typo] {
+        let (kind, message, hint) = b.error(2, &["chain", "join", broken]);
+        assert!(kind == "usage" && !message.is_empty() && !hint.is_empty(), "{broken}: {kind}: {message}");
+    }
+    let (kind, message, _) = a.error(2, &["chain", "invite", "notes", "--uses", "1001"]);
+    assert!(kind == "usage" && message.contains("1000"), "{message}");
+
+    // Nobody is there; nothing is left of the attempt.
+    let late = invite(&a, &[]);
+    a.stop();
+    let c = Node::started();
+    let (kind, message, hint) = c.error(5, &["chain", "join", &late, "--name", "notes"]);
+    assert!(kind == "timed_out" && message.contains("reached") && !hint.is_empty(), "{kind}: {message}");
+    assert!(c.lines(&["chain", "list"]).is_empty());
+}
+
+#[test]
+fn an_invitation_is_drawn_as_a_qr_code_on_request() {
+    let a = Node::started();
+    a.value(&["chain", "create", "notes"]);
+    let output = a.run(&["chain", "invite", "notes", "--qr"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let mut lines = shown.lines();
+    assert!(lines.next().unwrap().starts_with("walytis1"));
+    let drawn: Vec<_> = lines.collect();
+    assert!(drawn.len() > 20 && drawn.iter().all(|line| line.chars().all(|c| "█▀▄ ".contains(c))), "{shown}");
+    // JSON is for programs.
+    a.error(2, &["chain", "invite", "notes", "--qr"]);
+}

@@ -299,3 +299,52 @@ fn an_outsider_gets_no_session_and_hears_no_gossip() {
         scene.stop().await;
     });
 }
+
+/// Old times, old parents, and two stories told to two peers: valid blocks of a member, which change no order and split
+/// nobody. Ids of other chains bring nothing in.
+#[test]
+fn backdated_and_equivocating_members_and_foreign_ids_split_nobody() {
+    simulate("hostile::backdated_and_equivocating_members_and_foreign_ids_split_nobody", &[1, 2], async |seed| {
+        let mut scene = Scene::new(seed).await;
+        for _ in 0..2 {
+            let mut attacker = scene.attacker().await;
+            let block = |parent, generation, created_at_ms, text: &str| BlockDraft {
+                chain: Some(scene.chain),
+                parents: vec![parent],
+                generation,
+                created_at_ms,
+                topics: vec![],
+                content: DraftContent::Inline(text.to_owned().into()),
+            };
+            let sign = |draft: BlockDraft| draft.sign(&SigningKey::from_seed(&Secret::new([0x66; 32]))).unwrap();
+            let number = scene.attacks;
+            let backdated = sign(block(scene.chain.0, 1, i64::MIN, &format!("before all others {number}")));
+            let future = sign(block(scene.old, 2, i64::MAX, &format!("after all others {number}")));
+            // Two stories of one author about one parent.
+            let [one, two] = ["one", "two"].map(|story| sign(block(scene.new, 3, 0, &format!("{story} {number}"))));
+            let mut session = attacker.session(&scene.victim, &scene.chain, &*scene.secrets()).await;
+            let to_victim = [&backdated, &future, &one].map(|block| block.file().to_vec());
+            assert!(session.say(Message::Push { files: to_victim.to_vec() }).await);
+            let to_honest = scene.honest.chain(&scene.chain).core().offer(vec![two.clone()], None).await.unwrap();
+            assert_eq!(to_honest.admitted, [two.id()]);
+            // Blocks of the other chain, of which the attacker knows the ids.
+            let foreign = scene.victim.summary(&scene.other).heads;
+            attacker.gossip(&scene.chain, &*scene.secrets(), &Gossip::Ids(foreign.clone())).await;
+            scene.goes_on().await;
+            for block in [&backdated, &future, &one, &two] {
+                for node in [&scene.victim, &scene.honest] {
+                    let node = node.chain(&scene.chain).core().node(&block.id()).await.unwrap();
+                    assert!(node.is_some(), "a valid block of a member is not everywhere");
+                }
+            }
+            let brought = scene.victim.chain(&scene.chain).core().nodes(&foreign).await.unwrap();
+            assert!(brought.iter().all(Option::is_none), "a foreign id brought something in");
+            assert!(!scene.is_banned(&attacker), "a valid block cost its sender the connection");
+            drop(session);
+            attacker.vanish();
+            scene = scene.restart().await;
+        }
+        scene.goes_on().await;
+        scene.stop().await;
+    });
+}

@@ -68,9 +68,12 @@ pub trait ChainAccess: Send + Sync + fmt::Debug {
 pub enum Admission {
     /// It enters.
     Admit,
-    /// Not yet: it is held as pending, bounded, and never relayed; judged again when the policy changes.
+    /// Not yet: it is held in memory, bounded, and never relayed; judged again when the policy changes. If an admissible
+    /// block descends from it, it enters as a skeleton and is judged again all the same.
     Wait,
-    /// Never, with the number of the overlay's rule.
+    /// Never, with the number of the overlay's rule: on no replica, at no time, and nothing that descends from it is
+    /// admitted either. It must follow from the block and its ancestors alone, or replicas would differ by the order in
+    /// which they learn.
     Refuse(&'static str),
 }
 

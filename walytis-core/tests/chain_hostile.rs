@@ -147,3 +147,18 @@ async fn blocks_are_found_by_prefix_and_by_place_from_either_end() {
     }
     assert_eq!(chain.chain.count().await.unwrap(), 41);
 }
+
+/// With more heads than a block may have parents, the own block before is always one of them.
+#[tokio::test]
+async fn own_blocks_follow_each_other_among_more_than_64_heads() {
+    let bench = Bench::new();
+    let chain = bench.chain(1).await;
+    let genesis = bench.genesis.id();
+    let low: Vec<_> = (0..70_u8).map(|n| bench.block(7, vec![genesis], 1, &[n])).collect();
+    chain.core.offer(low, None).await.unwrap();
+    let added = chain.chain.add(text("merges 64")).await.unwrap();
+    let next = chain.chain.add(text("the rest and the own one before")).await.unwrap();
+    assert!(next.parents.contains(&added.id), "own blocks follow each other");
+    assert_eq!(chain.core.summary().heads, [next.id]);
+    check(&chain).await;
+}

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use walytis_core::block::{BlockDraft, DraftContent, Rule};
-use walytis_core::id::{BlockId, ChainId};
+use walytis_core::id::{BlobId, BlockId, ChainId};
 use walytis_core::key::{Signer, SigningKey};
 use walytis_core::limits::{BLOCK_FILE_MAX, INLINE_CONTENT_MAX, PARENTS_MAX, TOPICS_MAX};
 use walytis_core::secret::Secret;
@@ -39,6 +39,7 @@ pub fn hostile_files(chain: ChainId, old: BlockId, new: BlockId) -> Vec<HostileF
     let unknown = |count: usize| (0..count).map(|n| BlockId::of_file(&n.to_be_bytes())).collect::<Vec<_>>();
     let topics = (0..=TOPICS_MAX).map(|n| Topic::user(&n.to_string()).expect("a topic")).collect();
     let foreign = ChainId(BlockId::from_digest([0x66; 32]));
+    let empty_blob = DraftContent::Blob { root: BlobId::Raw([0x66; 32]), len: 0 };
     let hostile = |what, rule, file| HostileFile { what, rule, file };
     vec![
         hostile("an unknown version", Rule::Version, changed(&file, |bytes| set(bytes, 0, 2))),
@@ -61,6 +62,9 @@ pub fn hostile_files(chain: ChainId, old: BlockId, new: BlockId) -> Vec<HostileF
         hostile("the highest generation", Rule::Generation, sign(BlockDraft { generation: u64::MAX, ..good() })),
         hostile("generation 0", Rule::Generation, sign(BlockDraft { generation: 0, ..good() })),
         hostile("too many topics", Rule::Topics, sign(BlockDraft { topics, ..good() })),
+        hostile("a topic with a control character", Rule::TopicText, topic_changed(&good(), &signer)),
+        hostile("an empty blob", Rule::Blob, sign(BlockDraft { content: empty_blob, ..good() })),
+        hostile("a creator key of small order", Rule::CreatorKey, small_order(&file, &signer)),
         hostile("content that was changed", Rule::InlineContent, changed(&file, |bytes| flip_last(bytes))),
         hostile("another's block signed again", Rule::Signature, signed_again(&good(), &signer)),
     ]
@@ -82,6 +86,25 @@ fn flip_last(bytes: &mut [u8]) {
     if let Some(byte) = bytes.last_mut() {
         *byte ^= 1;
     }
+}
+
+/// Returns a block whose topic no program can make.
+fn topic_changed(draft: &BlockDraft, signer: &SigningKey) -> Bytes {
+    const TEXT: &str = "a topic to be changed";
+    let topics = vec![Topic::user(TEXT).expect("a topic")];
+    let file = BlockDraft { topics, ..draft.clone() }.sign(signer).expect("the key is at hand").file().clone();
+    let at = place_of(&file, TEXT.as_bytes());
+    changed(&file, |bytes| set(bytes, at, 0x1b))
+}
+
+/// Returns a block that names the neutral element as its creator: every signature of some form fits it.
+fn small_order(file: &Bytes, signer: &SigningKey) -> Bytes {
+    let at = place_of(file, signer.public_key().as_bytes());
+    changed(file, |bytes| (0..32).for_each(|n| set(bytes, at + n, u8::from(n == 0))))
+}
+
+fn place_of(file: &Bytes, part: &[u8]) -> usize {
+    file.windows(part.len()).position(|window| window == part).expect("the part stands in the file")
 }
 
 /// Returns a block whose header names one creator and whose signature is another's.

@@ -102,6 +102,11 @@ async fn costs(bench: &Bench, store: MemoryStore, blocks: u32) -> BTreeMap<&'sta
     open.store.take_cost();
     assert_eq!(open.chain.find(&middle.to_string()[..30]).await.unwrap(), middle);
     note("find", open.store.take_cost());
+    for index in [i64::from(blocks / 2), -i64::from(blocks / 2) - 1] {
+        assert_eq!(open.chain.at(index).await.unwrap().id, middle);
+        let cost = open.store.take_cost();
+        assert!(cost.scans <= 3 && cost.scanned <= 3 * 256 && cost.gets <= 1, "{index}: {cost:?}");
+    }
     open.chain.add(block(0)).await.unwrap();
     note("add", open.store.take_cost());
     open.chain.add_many((0..10).map(block).collect()).await.unwrap();

@@ -30,8 +30,6 @@ use crate::limits::TOPICS_MAX;
 use crate::store::{Direction, KeyRange};
 use crate::topic::{Topic, TopicError};
 
-/// Index keys read at once while counting places.
-const COUNT_PAGE: usize = 4_096;
 /// First characters that every block id shares: multibase, CID version, codec, hash.
 const ID_TEXT_PREFIX: &str = "bafkrei";
 
@@ -194,32 +192,15 @@ impl Chain {
         }
     }
 
-    /// Returns the block at a place of canonical order: 0 is genesis, -1 the last. Costs one index key per place.
+    /// Returns the block at a place of canonical order: 0 is genesis, -1 the last. Costs some hundred
+    /// index keys, however long the chain is.
     ///
     /// # Errors
     /// [`LookupError`].
     pub async fn at(&self, index: i64) -> Result<BlockInfo, LookupError> {
         let unknown = || LookupError::Unknown { kind: "block", text: index.to_string() };
-        let (direction, mut skip) = if index < 0 {
-            (Direction::Reverse, index.unsigned_abs() - 1)
-        } else {
-            (Direction::Forward, index.unsigned_abs())
-        };
-        let inner = &self.core.inner;
-        let mut range = inner.table.keys.all(Tag::Canonical);
-        loop {
-            let page = inner.table.scan(range.clone(), direction, COUNT_PAGE).await?;
-            if let Some((key, _)) = usize::try_from(skip).ok().and_then(|skip| page.get(skip)) {
-                let id = inner.table.note(id_at_end(key))?;
-                return query::infos(inner, &[id]).await?.pop().ok_or_else(unknown);
-            }
-            let last = page.last().filter(|_| page.len() == COUNT_PAGE).ok_or_else(unknown)?;
-            match direction {
-                Direction::Forward => range.start = behind(&last.0),
-                Direction::Reverse => range.end = Some(last.0.to_vec()),
-            }
-            skip = skip.saturating_sub(COUNT_PAGE as u64);
-        }
+        let id = self.core.at(index).await?.ok_or_else(unknown)?;
+        query::infos(&self.core.inner, &[id]).await?.pop().ok_or_else(unknown)
     }
 
     /// Opens the content of a block, or the part of `range` that there is, for reading and seeking. What is not here is

@@ -27,6 +27,7 @@ mod heads;
 mod inspect;
 mod intake;
 mod lookup;
+mod place;
 mod query;
 mod reader;
 mod repair;

@@ -266,16 +266,7 @@ impl ChainSet<'_> {
 
     async fn page_items(&mut self, page: u64) -> Result<&[CanonicalKey], SetError> {
         if !self.items.contains_key(&page) {
-            let keys = &self.table.keys;
-            let first = page << PAGE_BITS;
-            let range = KeyRange {
-                start: keys.key(Tag::Canonical, &[&first.to_be_bytes()]),
-                end: match first.checked_add(1 << PAGE_BITS) {
-                    Some(next) => Some(keys.key(Tag::Canonical, &[&next.to_be_bytes()])),
-                    None => keys.all(Tag::Canonical).end,
-                },
-            };
-            let found = self.table.scan(range, Direction::Forward, PAGE_ITEMS_MAX + 1).await?;
+            let found = self.table.scan(self.range(page), Direction::Forward, PAGE_ITEMS_MAX + 1).await?;
             self.count(found.len())?;
             if found.len() > PAGE_ITEMS_MAX {
                 return Err(SetError::TooCostly);
@@ -287,6 +278,26 @@ impl ChainSet<'_> {
             self.items.insert(page, items);
         }
         Ok(self.items.get(&page).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// The canonical keys of a page.
+    fn range(&self, page: u64) -> KeyRange {
+        let keys = &self.table.keys;
+        let first = page << PAGE_BITS;
+        KeyRange {
+            start: keys.key(Tag::Canonical, &[&first.to_be_bytes()]),
+            end: match first.checked_add(1 << PAGE_BITS) {
+                Some(next) => Some(keys.key(Tag::Canonical, &[&next.to_be_bytes()])),
+                None => keys.all(Tag::Canonical).end,
+            },
+        }
+    }
+
+    /// Returns the canonical keys among which the block of a rank stands, and how many of them come before it; nothing
+    /// behind the last block.
+    pub(super) async fn page_of(&mut self, rank: u64) -> Result<Option<(KeyRange, u64)>, SetError> {
+        let (page, before) = self.locate(rank).await?;
+        Ok(page.map(|page| (self.range(page), rank.saturating_sub(before.count()))))
     }
 
     /// Returns the page where a rank falls, and what stands before it; nothing behind the last.

@@ -135,7 +135,10 @@ fn catching_up_costs_what_the_marks_say() {
             // Within reach of the antichain rule, so that the branches can be merged again.
             let span = blocks.min(50_000);
             let step = span / count;
-            (0..count).map(move |n| blocks - span + first + n * step).map(|at| (ids[at], at as u64 + 1)).collect::<Vec<_>>()
+            (0..count)
+                .map(move |n| blocks - span + first + n * step)
+                .map(|at| (ids[at], at as u64 + 1))
+                .collect::<Vec<_>>()
         };
 
         let cost = apart(&world, pair, &chain, "in sync", async || {}).await;

@@ -10,7 +10,7 @@
 //! only, so no claim can make a circle. Inserting costs a logarithm per superseded version; depths are counted when two
 //! heads must be compared, in one pass over all versions. Nothing recurses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use walytis_core::id::BlockId;
 
@@ -115,10 +115,9 @@ impl VersionGraph {
         if id == self.original || op.original != self.original {
             return Vec::new();
         }
-        if !self.ops.contains_key(&id) {
-            let entry =
-                Entry { generation, act: op.act, supersedes: op.supersedes.clone(), right, counts: false, depth: 0 };
-            self.ops.insert(id, entry);
+        if let btree_map::Entry::Vacant(vacant) = self.ops.entry(id) {
+            let supersedes = op.supersedes.clone();
+            vacant.insert(Entry { generation, act: op.act, supersedes, right, counts: false, depth: 0 });
             if let Act::Restore { version } = op.act {
                 self.restores.entry(version).or_default().insert(id);
             }

@@ -224,21 +224,7 @@ impl ChainCore {
         let subscribers = Subscribers::new(Arc::clone(&parts.store), Keys::new(&parts.id).key(Tag::Cursor, &[]));
         let table = Table::new(parts.id, parts.store);
         table.load_mark().await?;
-        let tip = match table.open().await {
-            Ok(Some(opened)) => opened,
-            Ok(None) => {
-                let reason = "its counters are missing".to_owned();
-                table.mark(reason.clone());
-                table.keep_mark().await;
-                return Err(LedgerError::Damaged { reason });
-            }
-            Err(error) => {
-                if table.damage.is_set() {
-                    table.keep_mark().await;
-                }
-                return Err(error);
-            }
-        };
+        let tip = table.tip().await?;
         if !table.damage.is_set()
             && let Err(error) = sums::ensure(&table, &tip.meta).await
         {

@@ -130,6 +130,25 @@ impl Table {
         Ok(self.store.commit(batch, Durability::Flushed).await?)
     }
 
+    /// Reads heads and counters; what damage is met is noted for ever.
+    pub(super) async fn tip(&self) -> Result<Tip, LedgerError> {
+        match self.open().await {
+            Ok(Some(opened)) => Ok(opened),
+            Ok(None) => {
+                let reason = "its counters are missing".to_owned();
+                self.mark(reason.clone());
+                self.keep_mark().await;
+                Err(LedgerError::Damaged { reason })
+            }
+            Err(error) => {
+                if self.damage.is_set() {
+                    self.keep_mark().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Returns counters and heads: all that opening a chain reads.
     pub(super) async fn open(&self) -> Result<Option<Tip>, LedgerError> {
         let key = self.keys.meta();

@@ -28,16 +28,14 @@ impl ChainTask {
             Message::Level { digest, .. } => self.machine.handle_same(peer, digest, now),
             Message::Ids { round, passed, frontier } => self.handle_ids(peer, round, passed, frontier).await?,
             Message::Ranges { round, body } => self.handle_ranges(peer, round, &body).await?,
-            Message::List { round, ids, generation } => {
-                if self.machine.awaits(peer, round) {
-                    let next = ids.last().map(|last| (generation, *last));
-                    let unknown = self.unknown(&ids).await?;
-                    self.machine.handle_list(peer, round, unknown, next, Instant::now());
-                }
+            Message::List { round, ids, generation } if self.machine.awaits(peer, round) => {
+                let next = ids.last().map(|last| (generation, *last));
+                let unknown = self.unknown(&ids).await?;
+                self.machine.handle_list(peer, round, unknown, next, Instant::now());
             }
             Message::Blocks { round, last, files } => self.handle_blocks(peer, round, last, files).await?,
             Message::Push { files } => self.handle_push(peer, files).await?,
-            // Requests and answers about blobs go elsewhere; nothing is left.
+            // Requests and answers about blobs go elsewhere; what is left was not asked for.
             _ => {}
         }
         Ok(())

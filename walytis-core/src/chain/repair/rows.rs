@@ -36,7 +36,7 @@ impl Repair<'_> {
         ] {
             self.check_rows(tag, named).await?;
         }
-        let sums = sums::made_anew(&self.parts.table).await?;
+        let sums = sums::made_anew(self.parts.table).await?;
         self.parts.table.store().commit(sums, Durability::Buffered).await?;
         self.check_cursors().await?;
         self.check_contents_rows().await

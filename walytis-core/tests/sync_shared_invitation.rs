@@ -189,7 +189,7 @@ async fn members_that_honour_at_the_same_moment_let_in_as_many_as_stated() {
         let key = invitation.key();
         let ask = [&a, &b, &c].into_iter().zip(&peers).map(|(member, peer)| member.node.honour(&chain, &key, peer));
         let honoured = futures::future::join_all(ask).await;
-        assert_eq!(honoured.iter().filter(|one| one.is_ok()).count() as u32, uses, "{honoured:?}");
+        assert_eq!(honoured.iter().filter(|one| one.is_ok()).count(), uses as usize, "{honoured:?}");
     }
     world.stop(vec![a, b, c]).await;
 }

@@ -32,12 +32,18 @@ impl SummedSet for Plain {
 
     async fn prefix(&mut self, rank: u64) -> Result<Sum, SetError> {
         let mut sum = Sum::default();
-        self.0.iter().take(rank as usize).for_each(|key| sum.add(&Sum::of(&key.id)));
+        self.0.iter().take(usize::try_from(rank).unwrap()).for_each(|key| sum.add(&Sum::of(&key.id)));
         Ok(sum)
     }
 
     async fn items(&mut self, from: u64, until: u64) -> Result<Vec<CanonicalKey>, SetError> {
-        Ok(self.0.iter().skip(from as usize).take((until - from) as usize).copied().collect())
+        Ok(self
+            .0
+            .iter()
+            .skip(usize::try_from(from).unwrap())
+            .take(usize::try_from(until - from).unwrap())
+            .copied()
+            .collect())
     }
 }
 

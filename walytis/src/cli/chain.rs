@@ -24,16 +24,8 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
             output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
         }
         Chain::Invite { chain, uses, expires, shareable, qr } => {
-            if qr && output.is_json() {
-                return Err(Failure::usage("a QR code is drawn for people", "leave --json or --qr out"));
-            }
             let request = view::CreateInvitation { uses, expires_s: expires.as_secs(), shareable, role: None };
-            let request = ApiRequest::post(&["chains", &chain, "invitations"]).json(&request);
-            let made: view::Invitation = client.call(request).await?;
-            invitation(&made, output);
-            if let Some(text) = made.invitation.as_ref().filter(|_| qr) {
-                output.qr(text)?;
-            }
+            invite(&chain, request, qr, client, output).await?;
         }
         Chain::Invites { chain } => {
             let found: Vec<_> = client.call(ApiRequest::get(&["chains", &chain, "invitations"])).await?;
@@ -80,6 +72,26 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         }
     }
     Ok(0)
+}
+
+/// Makes an invitation and shows it, on request as a picture too.
+async fn invite(
+    chain: &str,
+    request: view::CreateInvitation,
+    qr: bool,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Failure> {
+    if qr && output.is_json() {
+        return Err(Failure::usage("a QR code is drawn for people", "leave --json or --qr out"));
+    }
+    let request = ApiRequest::post(&["chains", chain, "invitations"]).json(&request);
+    let made: view::Invitation = client.call(request).await?;
+    invitation(&made, output);
+    match made.invitation.as_ref().filter(|_| qr) {
+        Some(text) => output.qr(text),
+        None => Ok(()),
+    }
 }
 
 /// Repairs a chain; exit code 1 if it is not whole afterwards.

@@ -455,9 +455,8 @@ impl Simulation {
                 }
                 // Trouble ends, or nothing could ever be said of the end.
                 let trouble = self.now < self.start + Duration::from_secs(60);
-                if self.is_breaking(to, &message) {
-                    self.break_link(from, to);
-                } else if trouble && self.chance(1_000) < self.break_per_mille {
+                let breaks = self.is_breaking(to, &message) || trouble && self.chance(1_000) < self.break_per_mille;
+                if breaks {
                     self.break_link(from, to);
                 } else {
                     self.receive(from, to, message);
@@ -705,7 +704,8 @@ fn sources_with_overlapping_parts_send_every_block_once() {
         simulation.double_per_mille = 0;
         // The sources write and take in what others have so far.
         for _ in 0..120 {
-            let (at, other) = (simulation.chance(sources as u32) as usize, simulation.chance(sources as u32) as usize);
+            let several = u32::try_from(sources).unwrap();
+            let (at, other) = (simulation.chance(several) as usize, simulation.chance(several) as usize);
             simulation.add(at);
             if simulation.chance(8) == 0 {
                 let all: BTreeSet<_> =

@@ -252,12 +252,12 @@ impl<'a> Reading<'a> {
     /// Returns the place of an index entry, and its arrival number (`u64::MAX` where the order makes it needless).
     fn read(&self, row: &Row) -> Result<(Place, u64), StoreError> {
         let number = row.place.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-        let number = number.ok_or_else(|| StoreError::corrupt(&row.place, "a short key of an index"))?;
+        let number = number.ok_or_else(|| StoreError::corrupt(&row.key, "a short key of an index"))?;
         match self.query.order {
-            Order::Arrival => Ok((Place { number, id: read_id(&row.place, &row.value)? }, number)),
+            Order::Arrival => Ok((Place { number, id: read_id(&row.key, &row.value)? }, number)),
             Order::Canonical => {
-                let arrival = read_number(&row.place, &row.value)?;
-                Ok((Place { number, id: id_at_end(&row.place)? }, arrival))
+                let arrival = read_number(&row.key, &row.value)?;
+                Ok((Place { number, id: id_at_end(&row.key)? }, arrival))
             }
         }
     }

@@ -46,6 +46,8 @@ pub enum Step {
 /// A place and the value that stands there in one of the indices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
+    /// The whole key, by which errors name it.
+    pub key: Bytes,
     /// The place.
     pub place: Bytes,
     /// The value.
@@ -180,7 +182,11 @@ impl Source {
 
     fn head(&self) -> Option<Row> {
         let (key, value) = self.read.front()?;
-        (key.len() >= self.prefix.len()).then(|| Row { place: key.slice(self.prefix.len()..), value: value.clone() })
+        (key.len() >= self.prefix.len()).then(|| Row {
+            key: key.clone(),
+            place: key.slice(self.prefix.len()..),
+            value: value.clone(),
+        })
     }
 
     /// Drops a place that was decided.

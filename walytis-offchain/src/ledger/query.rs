@@ -227,7 +227,7 @@ fn counts(query: &Query, local: &LocalRecord) -> bool {
 }
 
 fn place_of(zone: Zone, row: &Row) -> Result<Place, StoreError> {
-    let short = || StoreError::corrupt(&row.place, "a short key of an index");
+    let short = || StoreError::corrupt(&row.key, "a short key of an index");
     let number = || row.place.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)).ok_or_else(short);
     let id = |bytes: &[u8]| bytes.last_chunk().map(|id| BlockId::from_digest(*id)).ok_or_else(short);
     match zone {

@@ -171,7 +171,9 @@ impl From<LedgerError> for Failure {
             LedgerError::Blob(BlobStoreError::Full { .. }) => {
                 (Kind::Failed, "free some space and try again; nothing half-written was kept")
             }
-            _ if error.fault() == Fault::Local => (Kind::Failed, "check the disk and free space"),
+            _ if error.fault() == Fault::Local => {
+                (Kind::Failed, "check the disk and free space; if it goes on, restart the daemon")
+            }
             _ => (Kind::Failed, ""),
         };
         Self::new(kind, causes(&error), hint)

@@ -21,7 +21,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node: a data folder, and a daemon while one runs.
 pub(crate) struct Node {
-    dir: TempDir,
+    dir: PathBuf,
+    /// The folder goes with the node if it is the node's own.
+    own: Option<TempDir>,
     daemon: Option<Child>,
     /// What the daemon said when it was ready.
     pub(crate) ready: Value,
@@ -30,7 +32,15 @@ pub(crate) struct Node {
 impl Node {
     /// A node with an empty folder.
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), daemon: None, ready: Value::Null }
+        let own = tempfile::tempdir().unwrap();
+        let mut node = Self::at(own.path());
+        node.own = Some(own);
+        node
+    }
+
+    /// A node in a folder that somebody else removes.
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), own: None, daemon: None, ready: Value::Null }
     }
 
     /// A node whose daemon runs on loopback.
@@ -41,7 +51,7 @@ impl Node {
     }
 
     pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {

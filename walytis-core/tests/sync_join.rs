@@ -40,6 +40,25 @@ async fn an_invited_node_joins_and_gets_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_join_is_over_at_once_whichever_side_opened_the_stream() {
+    let world = World::new();
+    let (a, b) = (world.peer(1).await, world.peer(2).await);
+    for (member, joiner) in [(&a, &b), (&b, &a), (&a, &b)] {
+        let chain = member.create("notes", Visibility::Invited).await;
+        member.add(&chain, "first").await;
+        let invitation = member.invite(&chain, InviteOptions::default()).await;
+        let start = tokio::time::Instant::now();
+        let mut joined = joiner.join(&invitation).await.unwrap();
+        while joined.next().await.unwrap().is_some() {}
+        let took = start.elapsed();
+        assert!(took < std::time::Duration::from_millis(200), "a join of two blocks took {took:?}");
+        member.node.delete_chain(&chain).await.unwrap();
+        joiner.node.delete_chain(&chain).await.unwrap();
+    }
+    world.stop(vec![a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_invitation_is_used_up_after_its_uses() {
     let world = World::new();
     let a = world.peer(1).await;

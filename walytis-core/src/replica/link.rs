@@ -129,6 +129,8 @@ struct Link {
     shared: Arc<Shared>,
     peer: PeerId,
     opener: bool,
+    /// The chains that were here when the stream began have been looked at.
+    begun: bool,
     ends: Ends,
     token: CancellationToken,
     channels: BTreeMap<Channel, Open>,
@@ -150,6 +152,7 @@ impl Link {
             shared,
             peer,
             opener,
+            begun: false,
             ends,
             token,
             channels: BTreeMap::new(),
@@ -247,12 +250,11 @@ impl Link {
                 continue;
             }
             let epoch = entry.epoch.load(Ordering::Relaxed);
-            let opener = self.opener;
-            let attempt = self.attempts.entry(chain).or_insert_with(|| {
-                // The opener of the stream begins; the other side fills in what it left out.
-                let retry_at = if opener { now } else { now + ATTEMPT_APART };
-                Attempt { retry_at: Some(retry_at), epoch, ..Attempt::default() }
-            });
+            // When a stream begins, its opener opens the channels and the other side fills in what was left out. A
+            // chain that comes later is opened at once by whoever got it: it may just have been joined.
+            let first = if self.opener || self.begun { now } else { now + ATTEMPT_APART };
+            let fresh = || Attempt { retry_at: Some(first), epoch, ..Attempt::default() };
+            let attempt = self.attempts.entry(chain).or_insert_with(fresh);
             if attempt.judging {
                 continue;
             }
@@ -276,6 +278,7 @@ impl Link {
             attempt.tried_at = Some(now);
             self.judging.spawn(prepare(Arc::clone(&self.shared), entry, self.peer.clone()));
         }
+        self.begun = true;
     }
 
     fn failed(attempt: &mut Attempt, now: Instant, rng: &mut ChaCha20Rng) {

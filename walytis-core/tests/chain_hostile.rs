@@ -139,8 +139,14 @@ async fn blocks_are_found_by_prefix_and_by_place_from_either_end() {
         assert_eq!(chain.chain.find(&whole[..len]).await.unwrap(), last.id);
     }
     assert_eq!(chain.chain.find(&last.id.short()).await.unwrap(), last.id);
-    let ambiguous = chain.chain.find("bafkrei").await.unwrap_err();
-    assert!(ambiguous.to_string().contains("ambiguous"), "{ambiguous}");
+    for beginning in ["bafk", "bafkre", "bafkrei"] {
+        let ambiguous = chain.chain.find(beginning).await.unwrap_err();
+        assert!(ambiguous.to_string().contains("ambiguous"), "{beginning}: {ambiguous}");
+    }
+    for other in ["bafkra", "bafkrej", "Bafk"] {
+        let unknown = chain.chain.find(other).await.unwrap_err();
+        assert!(!unknown.to_string().contains("ambiguous"), "{other}: {unknown}");
+    }
     for unknown in ["", "!", "bafkrei!", &"a".repeat(500), "bafkrei7777777777", "ä"] {
         let found = chain.chain.find(unknown).await;
         assert!(found.is_err(), "{unknown} is {found:?}");

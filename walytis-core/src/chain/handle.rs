@@ -186,6 +186,10 @@ impl Chain {
         };
         let found = inner.table.scan(range, Direction::Forward, 2).await?;
         match found.as_slice() {
+            // All ids begin with it, though no short form does.
+            [] if text.len() > 1 && ID_TEXT_PREFIX.starts_with(text) => {
+                Err(LookupError::Ambiguous { kind: "block", text: text.to_owned() })
+            }
             [] => Err(unknown()),
             [(key, _)] => Ok(inner.table.note(id_at_end(key))?),
             _ => Err(LookupError::Ambiguous { kind: "block", text: text.to_owned() }),

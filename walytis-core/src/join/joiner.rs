@@ -235,7 +235,7 @@ async fn first(tasks: &mut JoinSet<Result<Grant, JoinError>>) -> Result<Grant, J
         }
     }
     match worst {
-        None => Err(JoinError::Unreachable { reason: "the invitation names nobody".to_owned() }),
+        None => Err(JoinError::Unreachable { reason: "the invitation names nobody but this node".to_owned() }),
         Some(JoinError::Unreachable { .. }) => Err(JoinError::Unreachable { reason: reasons.join("; ") }),
         Some(error) => Err(error),
     }

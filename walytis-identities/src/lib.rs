@@ -30,6 +30,7 @@
 //! | [`node`] | the runtime: create, invite, join, remove, sign, seal, resolve |
 //! | [`identity`] | what other layers see of an identity |
 //! | [`state`] | who may do what: a pure function of the authority ops |
+//! | [`did`] | DID documents, DID URLs |
 //! | [`op`], [`epoch`], [`card`], [`token`], [`signed`], [`sealed`] | formats, and making and checking them |
 //! | [`vault`] | the key vault |
 //! | [`crypto`] | every primitive and label |
@@ -37,6 +38,7 @@
 pub mod card;
 pub mod claim;
 pub mod crypto;
+pub mod did;
 pub mod epoch;
 pub mod id;
 pub mod identity;

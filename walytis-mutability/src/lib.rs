@@ -1,23 +1,53 @@
-//! The versions of mutable blocks: what an edit, a deletion and a restore say, and what follows from a set of them.
+//! Mutable blocks over any ledger: edit, delete and restore, with full history.
 //!
-//! A block never changes; an edit is another block that names it. This crate has the format of such blocks, the graph of
-//! one block's versions as a pure value, and the judgement of who may change a block. The ledger that applies them to the
-//! blocks of another ledger stands above and is not built yet. The rules are numbered in `docs/mutability.md`.
+//! A block never changes; an edit is another block that names it. [`MutableLedger`] wraps any
+//! [`Ledger`](walytis_core::ledger::Ledger) and shows each block as it stands now. Every replica that holds the same
+//! blocks shows the same; edits made apart stand beside each other until the next edit merges them. The rules are
+//! numbered in `docs/mutability.md`.
 //!
 //! ```
-//! use walytis_core::id::BlockId;
-//! use walytis_mutability::graph::{Right, VersionGraph};
-//! use walytis_mutability::op::{Act, Op, Place};
+//! use std::sync::Arc;
 //!
-//! let [note, edited, deleted] = [1, 2, 3].map(|byte| BlockId::from_digest([byte; 32]));
-//! let op = |act, before| Op { original: note, supersedes: vec![before], act, place: Place::Inline };
+//! use tokio::io::AsyncReadExt as _;
+//! use walytis_core::block::Visibility;
+//! use walytis_core::clock::{SeededEntropy, SystemClock};
+//! use walytis_core::ledger::{Ledger as _, LedgerControl as _, LedgerRead as _, NewBlock};
+//! use walytis_core::node::{Node, NodeConfig, NodeParts};
+//! use walytis_core::store::{MemoryBlobs, MemorySecrets, MemoryStore};
+//! use walytis_mutability::rights::PolicyRights;
+//! use walytis_mutability::{MutableLedger, MutableParts};
 //!
-//! let mut versions = VersionGraph::new(note, 1);
-//! versions.insert(edited, 2, &op(Act::Edit, note), Right::Allowed);
-//! assert_eq!(versions.current().content, Some(edited));
-//! versions.insert(deleted, 3, &op(Act::Delete, edited), Right::Allowed);
-//! assert!(versions.current().is_deleted());
-//! assert_eq!(versions.versions(), [note, edited, deleted]);
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let store = Arc::new(MemoryStore::new());
+//! let node = Node::open(NodeParts {
+//!     store: store.clone(),
+//!     blobs: Arc::new(MemoryBlobs::new()),
+//!     secrets: Arc::new(MemorySecrets::new()),
+//!     replication: None, // no network
+//!     clock: Arc::new(SystemClock),
+//!     entropy: Arc::new(SeededEntropy::new(1)), // a program takes the operating system's
+//!     config: NodeConfig::default(),
+//! })
+//! .await?;
+//! let below = Arc::new(node.create_chain("notes", Visibility::Invited).await?);
+//! let rights = Arc::new(PolicyRights::author());
+//! let notes = MutableLedger::open(MutableParts { below, name: String::new(), rights, store }).await?;
+//!
+//! let note = notes.add(NewBlock { content: "buy milk".into(), topics: vec![] }).await?;
+//! notes.edit(&note.id, "buy bread".into(), None).await?;
+//! let mut text = String::new();
+//! notes.content(&note.id).await?.read_to_string(&mut text).await?;
+//! assert_eq!(text, "buy bread");
+//!
+//! notes.delete_block(&note.id).await?;
+//! assert_eq!(notes.get(&note.id).await?, None);
+//! assert_eq!(notes.versions(&note.id).await?.len(), 3);
+//! notes.restore(&note.id, &note.id).await?; // the first version, by the block's own id
+//! notes.shutdown().await;
+//! node.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! | module | what |
@@ -25,10 +55,18 @@
 //! | [`op`] | the format of ops |
 //! | [`graph`] | the versions of one block: a pure value |
 //! | [`rights`] | who may change which block |
+//! | [`event`] | what subscribers are told |
 //! | [`limits`] | every bound |
 
 mod codec;
+mod error;
+pub mod event;
 pub mod graph;
+mod ledger;
 pub mod limits;
 pub mod op;
 pub mod rights;
+mod table;
+
+pub use error::MutableError;
+pub use ledger::{Current, CurrentPage, Erased, MutableLedger, MutableParts, Version, remove_index};

@@ -15,3 +15,18 @@ pub const INLINE_MAX: usize = 32 * 1024;
 pub const OP_BLOCK_MAX: u64 = 64 * 1024;
 /// Most topics of an edit: one place is the overlay's.
 pub const EDIT_TOPICS_MAX: usize = TOPICS_MAX - 1;
+/// Largest block that says who may change blocks, in bytes of content. *Validity.* Chosen: its one encoding has two.
+pub const POLICY_BYTES_MAX: u64 = 8;
+/// Events of the ledger below that are taken in with one commit. Chosen: some tens of kilobytes of rows.
+pub(crate) const BATCH_MAX: usize = 512;
+/// Versions kept in memory between commits, of all blocks together. Chosen: about 20 MB.
+pub(crate) const CACHED_VERSIONS_MAX: usize = 64 * 1024;
+/// Blocks of which only the header is known that are shown at once. Chosen: a look at each costs some microseconds.
+pub(crate) const EARLY_MAX: usize = 1_024;
+/// Blocks that a stream reads at once.
+pub(crate) const STREAM_PAGE: usize = 128;
+/// Rows read at once.
+pub(crate) const PAGE: usize = 256;
+/// Ops whose content could not be read that are tried again at once. Chosen: bounds what a peer that withholds them
+/// costs.
+pub(crate) const UNREAD_PAGE: usize = 64;

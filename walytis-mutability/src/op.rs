@@ -3,6 +3,7 @@
 //! ```text
 //! content of a block with the topic walytis.mutable = 0x01 ‖ postcard(OpV1) ‖ content of the version, if it is inline
 //! content of a block with the topic walytis.mutable/content = content of the version, whole
+//! content of a block with the topic walytis.mutable/rights = 0x01 ‖ postcard(PolicyV1)
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -10,11 +11,14 @@ use walytis_core::id::BlockId;
 use walytis_core::topic::Topic;
 
 use crate::limits::{OP_BYTES_MAX, SUPERSEDES_MAX};
+use crate::rights::Policy;
 
 /// Name of the overlay in topics: `walytis.mutable`.
 pub const OVERLAY: &str = "mutable";
 /// What follows the overlay's name in the topic of a block that only holds content.
 const CONTENT: &str = "content";
+/// What follows it in the topic of a block that says who may change blocks.
+const RIGHTS: &str = "rights";
 const VERSION: u8 = 0x01;
 
 /// What an op does to its block.
@@ -102,6 +106,32 @@ impl Op {
     }
 }
 
+#[derive(Serialize, Deserialize)]
+enum PolicyV1 {
+    Author,
+    Anyone,
+    AdminsMayDelete,
+}
+
+/// Encodes the content of a block that says who may change blocks.
+pub fn encode_policy(policy: Policy) -> Vec<u8> {
+    crate::codec::versioned(&match policy {
+        Policy::Author => PolicyV1::Author,
+        Policy::Anyone => PolicyV1::Anyone,
+        Policy::AdminsMayDelete => PolicyV1::AdminsMayDelete,
+    })
+}
+
+/// Decodes it; nothing if it is malformed or not canonical (V-MUT-13).
+pub fn decode_policy(bytes: &[u8]) -> Option<Policy> {
+    let policy = match crate::codec::exactly(bytes)? {
+        PolicyV1::Author => Policy::Author,
+        PolicyV1::Anyone => Policy::Anyone,
+        PolicyV1::AdminsMayDelete => Policy::AdminsMayDelete,
+    };
+    (encode_policy(policy) == bytes).then_some(policy)
+}
+
 /// What a block is to this overlay, by its topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -109,6 +139,8 @@ pub enum Part {
     Block,
     /// An op.
     Op,
+    /// Says who may change blocks.
+    Rights,
     /// The content of an edit, or something of a later version of this overlay: never shown by itself.
     Hidden,
 }
@@ -120,6 +152,7 @@ impl Part {
         match texts.as_slice() {
             [] => Self::Block,
             texts if texts.contains(&"") => Self::Op,
+            [RIGHTS] => Self::Rights,
             _ => Self::Hidden,
         }
     }
@@ -133,4 +166,19 @@ pub fn user_topics(topics: &[Topic]) -> Vec<Topic> {
 /// Says whether these are the topics of a block that holds the content of an edit.
 pub fn is_content(topics: &[Topic]) -> bool {
     topics.iter().any(|topic| topic.overlay_text(OVERLAY) == Some(CONTENT))
+}
+
+#[expect(clippy::expect_used, reason = "a short constant text is a topic")]
+pub(crate) fn op_topic() -> Topic {
+    Topic::overlay(OVERLAY, "").expect("a topic")
+}
+
+#[expect(clippy::expect_used, reason = "a short constant text is a topic")]
+pub(crate) fn content_topic() -> Topic {
+    Topic::overlay(OVERLAY, CONTENT).expect("a topic")
+}
+
+#[expect(clippy::expect_used, reason = "a short constant text is a topic")]
+pub(crate) fn rights_topic() -> Topic {
+    Topic::overlay(OVERLAY, RIGHTS).expect("a topic")
 }

@@ -14,6 +14,8 @@ use crate::op::Act;
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    /// The policy in force.
+    pub policy: Policy,
     /// What is to be done.
     pub act: Act,
     /// Who does it.
@@ -24,22 +26,26 @@ pub struct Request<'a> {
     pub original: &'a BlockInfo,
 }
 
-/// Judges who may change a block. The answer must follow from the op's own past alone, so that every replica comes to
-/// the same.
+/// Judges who may change a block. The answer must follow from the request and the op's own past alone, so that every
+/// replica comes to the same; [`Right::Allowed`] and [`Right::Refused`] are final.
 #[async_trait]
 pub trait Rights: Send + Sync + fmt::Debug {
     /// Says whether the author may do it.
     async fn judge(&self, request: Request<'_>) -> Right;
 
-    /// Returns a counter that moves whenever an answer to somebody else than a block's author may have changed; nothing:
-    /// answers are final.
+    /// Says whether the author may say who changes blocks, in the past of the block that does; without a block: now.
+    async fn judge_policy(&self, author: &Author, block: Option<&BlockInfo>) -> Right;
+
+    /// Returns a counter that moves whenever something that was [`Right::Unknown`] may be known now; nothing: all is
+    /// known at once.
     fn changes(&self) -> Option<watch::Receiver<u64>> {
         None
     }
 }
 
-/// Who may change whose blocks. All replicas of a ledger must use the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Who may change whose blocks. The ledger itself says which is in force: the last block with the topic
+/// `walytis.mutable/rights` before an op in canonical order, by an admin. So it is the same on every replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Policy {
     /// The author.
     #[default]
@@ -67,22 +73,21 @@ pub trait Group: Send + Sync + fmt::Debug {
     }
 }
 
-/// A policy over a group.
+/// The policies over a group.
 #[derive(Clone, Debug)]
 pub struct PolicyRights {
-    policy: Policy,
     group: Arc<dyn Group>,
 }
 
 impl PolicyRights {
-    /// Returns the rights under a policy.
-    pub fn new(policy: Policy, group: Arc<dyn Group>) -> Self {
-        Self { policy, group }
+    /// Returns the rights of a group.
+    pub fn new(group: Arc<dyn Group>) -> Self {
+        Self { group }
     }
 
-    /// Returns the default for ledgers without identities: the author alone.
+    /// Returns rights under which only the author changes a block, as there is no admin who could say otherwise.
     pub fn author() -> Self {
-        Self::new(Policy::Author, Arc::new(PlainGroup::default()))
+        Self::new(Arc::new(PlainGroup::default()))
     }
 }
 
@@ -90,10 +95,10 @@ impl PolicyRights {
 impl Rights for PolicyRights {
     async fn judge(&self, request: Request<'_>) -> Right {
         let (author, original) = (request.author, &request.original.author);
-        if self.policy == Policy::Anyone || self.group.identity(author) == self.group.identity(original) {
+        if request.policy == Policy::Anyone || self.group.identity(author) == self.group.identity(original) {
             return Right::Allowed;
         }
-        match (self.policy, request.act) {
+        match (request.policy, request.act) {
             (Policy::AdminsMayDelete, Act::Delete | Act::Restore { .. }) => {
                 self.group.is_admin(author, request.block).await
             }
@@ -101,8 +106,12 @@ impl Rights for PolicyRights {
         }
     }
 
+    async fn judge_policy(&self, author: &Author, block: Option<&BlockInfo>) -> Right {
+        self.group.is_admin(author, block).await
+    }
+
     fn changes(&self) -> Option<watch::Receiver<u64>> {
-        if self.policy == Policy::AdminsMayDelete { self.group.changes() } else { None }
+        self.group.changes()
     }
 }
 

@@ -48,8 +48,8 @@ impl Group for Devices {
 
 async fn judge(policy: Policy, group: Arc<dyn Group>, by: &str, act: Act) -> Right {
     let (author, original) = (author(by), original("ann1"));
-    let request = Request { act, author: &author, block: Some(&original), original: &original };
-    PolicyRights::new(policy, group).judge(request).await
+    let request = Request { policy, act, author: &author, block: Some(&original), original: &original };
+    PolicyRights::new(group).judge(request).await
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use walytis_core::id::BlockId;
 use walytis_core::topic::Topic;
 use walytis_mutability::graph::{Right, Standing, VersionGraph};
 use walytis_mutability::limits::{OP_BYTES_MAX, SUPERSEDES_MAX};
-use walytis_mutability::op::{Act, Op, Part, Place};
+use walytis_mutability::op::{Act, Op, Part, Place, decode_policy, encode_policy};
+use walytis_mutability::rights::Policy;
 
 fn id(number: u64) -> BlockId {
     BlockId::of_file(&number.to_be_bytes())
@@ -381,6 +382,16 @@ fn golden_ops_decode_and_encode_to_the_same_bytes() {
         let (decoded, len) = Op::split(&bytes).unwrap();
         assert_eq!((&decoded, &bytes[len..]), (&op, content), "{name}");
         assert_eq!(op.encode(), bytes[..len], "{name}");
+    }
+}
+
+#[test]
+fn policies_have_one_encoding_each() {
+    for (policy, bytes) in [(Policy::Author, [1, 0]), (Policy::Anyone, [1, 1]), (Policy::AdminsMayDelete, [1, 2])] {
+        assert_eq!((encode_policy(policy), decode_policy(&bytes)), (bytes.to_vec(), Some(policy)));
+    }
+    for bad in [&[][..], &[1], &[1, 3], &[2, 0], &[1, 0x80, 0], &[1, 0, 0]] {
+        assert_eq!(decode_policy(bad), None, "{bad:?}");
     }
 }
 

@@ -28,3 +28,15 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 pub(super) fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
 }
+
+/// Returns the bytes that the disk of a folder has free, where the system tells.
+#[cfg(all(feature = "rocksdb", target_os = "linux"))]
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(all(feature = "rocksdb", not(target_os = "linux")))]
+pub(super) fn free_bytes(_path: &Path) -> Option<u64> {
+    None
+}

@@ -42,6 +42,12 @@ pub enum StoreError {
         /// What the storage engine says.
         reason: String,
     },
+    /// The disk has no room for it. Nothing of it was written; the store goes on by itself when there is room again.
+    #[error("the disk is full: {reason}")]
+    Full {
+        /// What the storage engine says.
+        reason: String,
+    },
     /// The disk or the storage engine failed.
     #[error("the store failed: {reason}")]
     Io {

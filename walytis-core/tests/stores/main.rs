@@ -5,6 +5,7 @@
 mod blobs;
 mod crash;
 mod cut;
+mod full;
 mod kill;
 mod kv;
 mod rocks;

@@ -6,7 +6,7 @@ use walytis_core::block::Visibility;
 use walytis_core::chain::FetchMode;
 use walytis_core::fault::Fault;
 use walytis_core::ledger::{BlockInfo, BlockState, CursorError, LedgerError, Order, Query};
-use walytis_core::store::BlobStoreError;
+use walytis_core::store::{BlobStoreError, StoreError};
 use walytis_core::topic::Topic;
 
 use crate::failure::{Failure, Kind, causes};
@@ -170,6 +170,9 @@ impl From<LedgerError> for Failure {
             LedgerError::TooManyUnacknowledged => (Kind::Refused, "acknowledge the oldest first"),
             LedgerError::Blob(BlobStoreError::Full { .. }) => {
                 (Kind::Failed, "free some space and try again; nothing half-written was kept")
+            }
+            LedgerError::Store(StoreError::Full { .. }) => {
+                (Kind::Failed, "free some space and try again; nothing of it was written")
             }
             _ if error.fault() == Fault::Local => {
                 (Kind::Failed, "check the disk and free space; if it goes on, restart the daemon")

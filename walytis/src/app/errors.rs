@@ -20,6 +20,7 @@ impl From<StoreError> for Failure {
         let hint = match &error {
             StoreError::InUse { .. } => "stop the other process, or give this one another folder with --data-dir",
             StoreError::NewerSchema { .. } => "install the version of walytis that wrote this folder",
+            StoreError::Full { .. } => "free some space and try again; nothing of it was written",
             StoreError::Corrupt { .. } | StoreError::Damaged { .. } => {
                 "copy the data folder away before anything else; members hold the chains, so a new folder can join again"
             }

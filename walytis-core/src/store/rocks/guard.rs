@@ -132,6 +132,11 @@ impl Guard {
         }
     }
 
+    /// Tries to note again what could not be noted.
+    pub(super) fn note_again(&mut self) {
+        self.note_failed = false;
+    }
+
     fn write_note(&mut self, sequence: u64) -> io::Result<()> {
         let mut file = match self.note.take() {
             Some(file) => file,

@@ -29,6 +29,8 @@ const WRITE_BUFFERS_MAX: i32 = 3;
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Open table files. Chosen: a quarter of the usual limit of 1,024 descriptors; the rest belongs to connections.
 const OPEN_FILES_MAX: i32 = 256;
+/// Room that must be left beside the logs before a store is opened again. Chosen: a manifest, a log's first bytes, and some.
+const ROOM_BYTES: u64 = 4 * 1024 * 1024;
 /// Bits per key of the filters that answer for absent keys. From RocksDB's tuning guide: 1 % false positives.
 const FILTER_BITS: f64 = 10.0;
 
@@ -36,21 +38,46 @@ const FILTER_BITS: f64 = 10.0;
 /// Blocks.
 pub(super) fn open(directory: &Path) -> Result<(DB, Guard), StoreError> {
     let io = |error: io::Error| StoreError::Io { reason: format!("{}: {error}", directory.display()) };
-    let engine = |error: rocksdb::Error| store_error(directory, &error);
     create_folder(directory).map_err(io)?;
     let mut guard = Guard::lock(directory)?;
     let fresh = is_fresh(directory, &guard)?;
+    let db = open_marked(directory, &mut guard, fresh)?;
+    Ok((db, guard))
+}
+
+/// Opens the database of a locked folder. Blocks.
+pub(super) fn open_marked(directory: &Path, guard: &mut Guard, fresh: bool) -> Result<DB, StoreError> {
     if !fresh {
         guard.check_manifest()?;
-        // Opening for reading goes through manifest, tables and log and changes nothing. After a clean close the log is
-        // empty; otherwise it is read twice, of which LOG_BYTES_MAX bounds the cost.
-        let db = DB::open_for_read_only(&options(false), directory, false).map_err(engine)?;
-        guard.check_sequence(db.latest_sequence_number())?;
+        // After a clean close the log is empty; otherwise it is read twice, of which LOG_BYTES_MAX bounds the cost.
+        guard.check_sequence(last_sequence(directory)?)?;
     }
-    let db = DB::open(&options(fresh), directory).map_err(engine)?;
+    let db = DB::open(&options(fresh), directory).map_err(|error| store_error(directory, &error))?;
     // What opening found in the log stands in tables now.
-    guard.renew(Some(db.latest_sequence_number())).map_err(io)?;
-    Ok((db, guard))
+    let renewed = guard.renew(Some(db.latest_sequence_number()));
+    renewed.map_err(|error| StoreError::Io { reason: format!("{}: {error}", directory.display()) })?;
+    Ok(db)
+}
+
+/// Opens the database for reading, beside the one that writes if there is one: goes through manifest, tables and log and
+/// changes nothing. Blocks.
+pub(super) fn open_for_reading(directory: &Path) -> Result<DB, StoreError> {
+    DB::open_for_read_only(&options(false), directory, false).map_err(|error| store_error(directory, &error))
+}
+
+/// Returns the sequence number of the last write in tables and log. Blocks.
+pub(super) fn last_sequence(directory: &Path) -> Result<u64, StoreError> {
+    Ok(open_for_reading(directory)?.latest_sequence_number())
+}
+
+/// Says whether the disk has room for opening: what stands in the logs is written into tables.
+pub(super) fn has_room(directory: &Path) -> bool {
+    let logs = folder_bytes_of(directory, |name| name.extension().is_some_and(|ending| ending == "log"));
+    match (logs, crate::store::folder::free_bytes(directory)) {
+        (Ok(logs), Some(free)) => free >= logs.saturating_add(ROOM_BYTES),
+        // Trying tells.
+        _ => true,
+    }
 }
 
 /// Says whether the store is to be created. RocksDB itself would create a new one over the tables of a store whose file
@@ -117,6 +144,9 @@ pub(super) fn store_error(directory: &Path, error: &rocksdb::Error) -> StoreErro
         return StoreError::InUse { directory: directory.display().to_string() };
     }
     let file_missing = io && text.contains("No such file or directory");
+    if is_full(text) {
+        return StoreError::Full { reason: text.into() };
+    }
     match error.kind() {
         ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::InvalidArgument => damaged(directory, text.into()),
         _ if file_missing => damaged(directory, text.into()),
@@ -128,16 +158,27 @@ fn is_lock_conflict(text: &str) -> bool {
     text.starts_with("IO error: While lock file") && text.ends_with("Resource temporarily unavailable")
 }
 
-fn damaged(directory: &Path, reason: String) -> StoreError {
+/// The operating system's words for a full disk or a used-up quota: RocksDB keeps no error numbers.
+fn is_full(text: &str) -> bool {
+    text.contains("No space left on device") || text.contains("Disk quota exceeded")
+}
+
+pub(super) fn damaged(directory: &Path, reason: String) -> StoreError {
     StoreError::Damaged { directory: directory.display().to_string(), reason }
 }
 
 /// Returns the bytes of the folder's files. Blocks.
 pub(super) fn folder_bytes(directory: &Path) -> Result<u64, StoreError> {
+    folder_bytes_of(directory, |_| true)
+}
+
+fn folder_bytes_of(directory: &Path, counts: impl Fn(&Path) -> bool) -> Result<u64, StoreError> {
     let io = |error: io::Error| StoreError::Io { reason: error.to_string() };
     let mut bytes = 0u64;
     for entry in fs::read_dir(directory).map_err(io)? {
-        match entry.and_then(|entry| entry.metadata()) {
+        let entry = entry.map_err(io)?;
+        match entry.metadata() {
+            Ok(_) if !counts(Path::new(&entry.file_name())) => {}
             Ok(metadata) => bytes = bytes.saturating_add(metadata.len()),
             // Compaction removes files while we look.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

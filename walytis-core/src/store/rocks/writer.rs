@@ -4,6 +4,7 @@
 //! commit ──► place in the queue (COMMITS_WAITING_MAX; full: the caller waits) ──► writer thread
 //!                                                                                  │ takes what waits, ≤ GROUP_BYTES_MAX
 //!            acknowledgement ◄─────────────────────────────────────────────────────┤ one write, flushed if any wants it
+//!                                                                                  ├ failed: opened again, once more
 //!                                                                                  └ idle: flushes what was buffered
 //! ```
 
@@ -17,6 +18,7 @@ use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Shared;
+use super::recovery::Recovery;
 use crate::store::{Batch, Durability, KeyRange, StoreError, Write};
 
 /// Commits that may wait for the writer; further callers wait for a place. Chosen: more than ever commit at once, so that
@@ -111,34 +113,46 @@ fn run(shared: &Shared, queue: &Receiver<Job>) {
     // Everything written so far is known to be flushed.
     let mut all_flushed = true;
     let mut marked_at = Instant::now();
+    let mut recovery = Recovery::new(shared.with_db(|db| Ok(db.latest_sequence_number())).unwrap_or(0));
     loop {
         let first = match queue.recv_timeout(IDLE_FLUSH_AFTER) {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 if unflushed {
-                    all_flushed = flush_log(shared);
+                    all_flushed = flush_log(shared, &mut recovery);
                     unflushed = false;
                 }
                 // In every pause: a buffer written out or tables merged later change the manifest as well.
                 renew_mark(shared, all_flushed);
+                tend(shared, &mut recovery);
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let group = collect(first, queue);
         unflushed = !group.iter().any(|job| job.durability == Durability::Flushed);
-        all_flushed = finish(shared, group) && !unflushed;
+        all_flushed = finish(shared, group, &mut recovery) && !unflushed;
         if marked_at.elapsed() >= MARK_AFTER {
             renew_mark(shared, all_flushed);
+            tend(shared, &mut recovery);
             marked_at = Instant::now();
         }
     }
 }
 
-fn flush_log(shared: &Shared) -> bool {
+/// Looks after a database that met errors.
+fn tend(shared: &Shared, recovery: &mut Recovery) {
+    let now = Instant::now();
+    if !recovery.attempt(shared, now) {
+        recovery.calm(now);
+    }
+}
+
+fn flush_log(shared: &Shared, recovery: &mut Recovery) -> bool {
     let flushed = shared.with_db(|db| db.flush_wal(true));
     if let Err(error) = &flushed {
         tracing::warn!(%error, "flushing buffered writes failed");
+        recovery.failed(error);
     }
     flushed.is_ok()
 }
@@ -162,38 +176,35 @@ fn collect(first: Job, queue: &Receiver<Job>) -> Vec<Job> {
 }
 
 /// Writes the group and answers each commit of it. Says whether it was written.
-fn finish(shared: &Shared, group: Vec<Job>) -> bool {
+fn finish(shared: &Shared, group: Vec<Job>, recovery: &mut Recovery) -> bool {
     let flush = group.iter().any(|job| job.durability == Durability::Flushed);
     let bytes = group.iter().map(|job| job.batch.bytes() + job.batch.writes().len() * WRITE_OVERHEAD).sum();
     let batches = || group.iter().map(|job| &job.batch);
-    let written = shared.with_db(|db| {
-        write(db, batches(), bytes, flush)?;
-        Ok(db.latest_sequence_number())
-    });
-    if let (Ok(sequence), true) = (&written, flush) {
-        shared.note_flushed(*sequence);
+    let attempt = || {
+        shared.with_db(|db| {
+            write(db, batches(), bytes, flush)?;
+            Ok(db.latest_sequence_number())
+        })
+    };
+    let mut written = attempt().map_err(|error| recovery.failed(&error));
+    if written.is_err() && recovery.attempt(shared, Instant::now()) {
+        written = attempt().map_err(|error| recovery.failed(&error));
+    }
+    if let Ok(sequence) = &written {
+        recovery.wrote(*sequence);
+        if flush {
+            shared.note_flushed(*sequence);
+        }
     }
     for job in group {
         let answer = match &written {
             Ok(_) => Ok(()),
-            Err(error) => Err(copy_of(error)),
+            Err(error) => Err(error.clone()),
         };
         // Whoever gave up waiting does not want the answer.
         let _unheard = job.done.send(answer);
     }
     written.is_ok()
-}
-
-/// The same error for each commit of a group.
-fn copy_of(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Damaged { directory, reason } => {
-            StoreError::Damaged { directory: directory.clone(), reason: reason.clone() }
-        }
-        StoreError::Io { reason } => StoreError::Io { reason: reason.clone() },
-        StoreError::Closed => StoreError::Closed,
-        other => StoreError::Io { reason: other.to_string() },
-    }
 }
 
 fn write<'a>(

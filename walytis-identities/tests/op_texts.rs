@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use support::{Actor, chain, group};
 use walytis_core::id::{Address, BlockId, ChainId, PeerId};
 use walytis_core::secret::Secret;
-use walytis_identities::card::{CardBody, CardError, CardPrivate, DeviceCard};
+use walytis_identities::card::{CardBody, CardError, CardPrivate, DeviceCard, PublicCard};
 use walytis_identities::crypto::{DecodedKeys, DevicePublic, OpenError};
 use walytis_identities::epoch::EpochView;
 use walytis_identities::id::{Did, OpId};
@@ -162,6 +162,36 @@ fn private_part_of_a_card_opens_under_the_transport_secret_only() {
     assert!(!signed.encode().windows(5).any(|part| part == b"phone"));
     assert_eq!(CardPrivate::open(&signed, &view.card_key(&c.held[&epoch]).unwrap()), Some(private));
     assert_eq!(CardPrivate::open(&signed, &Secret::new([1; 32])), None);
+}
+
+/// The public part proves itself without the private one, which cannot be left out of a card, or exchanged.
+#[test]
+fn public_part_of_a_card_stands_alone_and_the_private_part_cannot_be_exchanged() {
+    let (a, b, _) = group();
+    let keys = DecodedKeys::decode(a.keys.public()).unwrap();
+    let sealed = b"sealed with whatever".to_vec();
+    let full = card(&a, 7, Some((OpId([1; 32]), sealed.clone())));
+    let public = full.public().encode();
+    assert!(!public.windows(sealed.len()).any(|part| part == sealed));
+    let checked = PublicCard::verify(&public, &chain(), &keys).unwrap();
+    assert_eq!((checked.device(), checked.counter(), checked.peer().0), (a.keys.id(), 7, &full.body().peer));
+    assert_eq!(PublicCard::claimed_device(&public), Some(a.keys.id()));
+    let foreign = DecodedKeys::decode(b.keys.public()).unwrap();
+    assert_eq!(PublicCard::verify(&public, &chain(), &foreign), Err(CardError::Other));
+    for at in [10, public.len() / 2, public.len() - 1] {
+        let mut changed = public.clone();
+        changed[at] ^= 1;
+        assert!(PublicCard::verify(&changed, &chain(), &keys).is_err(), "byte {at}");
+    }
+    // Another private part of the same length, and none.
+    let bytes = full.encode();
+    let at = bytes.windows(sealed.len()).position(|part| part == sealed).unwrap();
+    let mut exchanged = bytes.clone();
+    exchanged[at] ^= 1;
+    assert_eq!(DeviceCard::verify(&exchanged, &chain(), &keys), Err(CardError::Malformed));
+    let stripped = [&bytes[..at - 2], &[0], &bytes[at + sealed.len()..]].concat();
+    assert_eq!(DeviceCard::verify(&stripped, &chain(), &keys), Err(CardError::Malformed));
+    assert_eq!(DeviceCard::verify(&public, &chain(), &keys), Err(CardError::Malformed));
 }
 
 fn token() -> IdentityToken {

@@ -8,7 +8,7 @@ use walytis_core::id::{Address, ChainId, Digest, PeerId};
 use walytis_core::secret::Secret;
 
 use crate::crypto::{
-    DecodedKeys, DeviceKeys, HybridSignature, Label, ReceivingPublic, SignatureInvalid, aead_open, aead_seal,
+    DecodedKeys, DeviceKeys, HybridSignature, Label, ReceivingPublic, SignatureInvalid, aead_open, aead_seal, digest,
 };
 use crate::id::{DeviceId, EpochId};
 
@@ -24,7 +24,7 @@ const PRIVATE_MAX: usize = 10 * 1024;
 const VERSION: u8 = 0x01;
 
 /// What everybody may see of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardBody {
     /// The identity's chain.
     pub chain: ChainId,
@@ -58,8 +58,36 @@ pub struct DeviceCard {
     signature: HybridSignature,
 }
 
+/// What is signed: the body with a digest in the place of the private part, so that the rest can be shown without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SignedBody {
+    chain: ChainId,
+    device: DeviceId,
+    counter: u64,
+    receiving: ReceivingPublic,
+    peer: PeerId,
+    peer_proof: Vec<u8>,
+    private: Option<(EpochId, [u8; 32])>,
+}
+
+/// The part of a card that everybody may see, with its signature, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicCard {
+    body: SignedBody,
+    signature: HybridSignature,
+}
+
 #[derive(Serialize, Deserialize)]
 struct CardV1<'a> {
+    #[serde(borrow)]
+    body: &'a [u8],
+    #[serde(borrow)]
+    private: Option<&'a [u8]>,
+    signature: HybridSignature,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PublicCardV1<'a> {
     #[serde(borrow)]
     body: &'a [u8],
     signature: HybridSignature,
@@ -114,10 +142,46 @@ impl CardPrivate {
     }
 }
 
+impl CardBody {
+    fn signed(&self) -> SignedBody {
+        let Self { chain, device, counter, receiving, peer, peer_proof, private } = self.clone();
+        let private = private.map(|(epoch, sealed)| (epoch, digest(Label::CardPrivateDigest, &[&sealed])));
+        SignedBody { chain, device, counter, receiving, peer, peer_proof, private }
+    }
+}
+
+impl SignedBody {
+    /// Returns the body with its private part; nothing if that is another, or missing.
+    fn with(self, sealed: Option<&[u8]>) -> Option<CardBody> {
+        let Self { chain, device, counter, receiving, peer, peer_proof, private } = self;
+        let private = match (private, sealed) {
+            (None, None) => None,
+            (Some((epoch, expected)), Some(sealed)) if digest(Label::CardPrivateDigest, &[sealed]) == expected => {
+                Some((epoch, sealed.to_vec()))
+            }
+            _ => return None,
+        };
+        Some(CardBody { chain, device, counter, receiving, peer, peer_proof, private })
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CardError> {
+        let (body, rest): (Self, _) = postcard::take_from_bytes(bytes).map_err(|_| CardError::Malformed)?;
+        let fits = rest.is_empty() && body.peer_proof.len() <= PEER_PROOF_MAX;
+        if fits { Ok(body) } else { Err(CardError::Malformed) }
+    }
+
+    fn check(&self, chain: &ChainId, keys: &DecodedKeys, signature: &HybridSignature) -> Result<(), CardError> {
+        if self.chain != *chain || self.device != keys.device() {
+            return Err(CardError::Other);
+        }
+        Ok(keys.verify(Label::Card, &to_bytes(self), signature)?)
+    }
+}
+
 impl DeviceCard {
     /// Signs a card.
     pub fn sign(body: CardBody, keys: &DeviceKeys, entropy: &dyn Entropy) -> Self {
-        let signature = keys.sign_hybrid(Label::Card, &to_bytes(&body), entropy);
+        let signature = keys.sign_hybrid(Label::Card, &to_bytes(&body.signed()), entropy);
         Self { body, signature }
     }
 
@@ -128,10 +192,7 @@ impl DeviceCard {
     /// [`CardError`].
     pub fn verify(bytes: &[u8], chain: &ChainId, keys: &DecodedKeys) -> Result<Self, CardError> {
         let card = Self::decode(bytes)?;
-        if card.body.chain != *chain || card.body.device != keys.device() {
-            return Err(CardError::Other);
-        }
-        keys.verify(Label::Card, &to_bytes(&card.body), &card.signature)?;
+        card.body.signed().check(chain, keys, &card.signature)?;
         Ok(card)
     }
 
@@ -145,9 +206,14 @@ impl DeviceCard {
         &self.body
     }
 
+    /// Returns the part for everybody.
+    pub fn public(&self) -> PublicCard {
+        PublicCard { body: self.body.signed(), signature: self.signature.clone() }
+    }
+
     /// Says whether this card replaces `other` of the same device: the higher counter, on a tie the lower digest.
     pub fn replaces(&self, other: &Self) -> bool {
-        let digest = |card: &Self| Digest::of(&to_bytes(&card.body));
+        let digest = |card: &Self| Digest::of(&to_bytes(&card.body.signed()));
         match self.body.counter.cmp(&other.body.counter) {
             std::cmp::Ordering::Greater => true,
             std::cmp::Ordering::Less => false,
@@ -157,25 +223,75 @@ impl DeviceCard {
 
     /// Encodes it: 0x01 and postcard.
     pub fn encode(&self) -> Vec<u8> {
-        let wire = CardV1 { body: &to_bytes(&self.body), signature: self.signature.clone() };
+        let private = self.body.private.as_ref().map(|(_, sealed)| sealed.as_slice());
+        let body = to_bytes(&self.body.signed());
+        let wire = CardV1 { body: &body, private, signature: self.signature.clone() };
         [&[VERSION][..], &to_bytes(&wire)].concat()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, CardError> {
-        let body = match bytes.split_first() {
-            _ if bytes.len() > CARD_MAX => return Err(CardError::Malformed),
-            Some((&VERSION, body)) => body,
-            Some(_) => return Err(CardError::Version),
-            None => return Err(CardError::Malformed),
-        };
-        let (wire, rest): (CardV1<'_>, _) = postcard::take_from_bytes(body).map_err(|_| CardError::Malformed)?;
-        let (body, body_rest): (CardBody, _) =
-            postcard::take_from_bytes(wire.body).map_err(|_| CardError::Malformed)?;
-        let fits = body.peer_proof.len() <= PEER_PROOF_MAX
-            && body.private.as_ref().is_none_or(|(_, sealed)| sealed.len() <= PRIVATE_MAX);
+        let (wire, rest): (CardV1<'_>, _) =
+            postcard::take_from_bytes(version_1(bytes)?).map_err(|_| CardError::Malformed)?;
+        let private_fits = wire.private.is_none_or(|sealed| sealed.len() <= PRIVATE_MAX);
+        let body = SignedBody::decode(wire.body)?.with(wire.private).ok_or(CardError::Malformed)?;
         let card = Self { body, signature: wire.signature.clone() };
-        let canonical = rest.is_empty() && body_rest.is_empty() && card.encode() == bytes;
-        if fits && canonical { Ok(card) } else { Err(CardError::Malformed) }
+        let canonical = rest.is_empty() && card.encode() == bytes;
+        if private_fits && canonical { Ok(card) } else { Err(CardError::Malformed) }
+    }
+}
+
+impl PublicCard {
+    /// Decodes and checks the public part of a card, as [`DeviceCard::verify`] does.
+    ///
+    /// # Errors
+    /// [`CardError`].
+    pub fn verify(bytes: &[u8], chain: &ChainId, keys: &DecodedKeys) -> Result<Self, CardError> {
+        let card = Self::decode(bytes)?;
+        card.body.check(chain, keys, &card.signature)?;
+        Ok(card)
+    }
+
+    /// Says whose a card claims to be, without checking it.
+    pub fn claimed_device(bytes: &[u8]) -> Option<DeviceId> {
+        Self::decode(bytes).ok().map(|card| card.body.device)
+    }
+
+    /// Returns whose it is.
+    pub const fn device(&self) -> DeviceId {
+        self.body.device
+    }
+
+    /// Returns its counter: the highest counts.
+    pub const fn counter(&self) -> u64 {
+        self.body.counter
+    }
+
+    /// Returns the device's node, with the proof of its key over [`peer_proof_message`], which is for the caller.
+    pub fn peer(&self) -> (&PeerId, &[u8]) {
+        (&self.body.peer, &self.body.peer_proof)
+    }
+
+    /// Encodes it: 0x01 and postcard.
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = PublicCardV1 { body: &to_bytes(&self.body), signature: self.signature.clone() };
+        [&[VERSION][..], &to_bytes(&wire)].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CardError> {
+        let (wire, rest): (PublicCardV1<'_>, _) =
+            postcard::take_from_bytes(version_1(bytes)?).map_err(|_| CardError::Malformed)?;
+        let card = Self { body: SignedBody::decode(wire.body)?, signature: wire.signature.clone() };
+        let canonical = rest.is_empty() && card.encode() == bytes;
+        if canonical { Ok(card) } else { Err(CardError::Malformed) }
+    }
+}
+
+fn version_1(bytes: &[u8]) -> Result<&[u8], CardError> {
+    match bytes.split_first() {
+        _ if bytes.len() > CARD_MAX => Err(CardError::Malformed),
+        Some((&VERSION, body)) => Ok(body),
+        Some(_) => Err(CardError::Version),
+        None => Err(CardError::Malformed),
     }
 }
 

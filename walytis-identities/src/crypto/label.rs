@@ -50,6 +50,8 @@ pub enum Label {
     Card,
     /// Private part of a device card.
     CardPrivate,
+    /// Digest of the private part of a device card.
+    CardPrivateDigest,
     /// Signature as an identity.
     IdentitySignature,
     /// Message sealed to an identity.
@@ -82,7 +84,7 @@ pub enum Label {
 
 impl Label {
     /// Every label.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::DeviceId,
         Self::ReceivingKeyId,
         Self::Op,
@@ -105,6 +107,7 @@ impl Label {
         Self::Rank,
         Self::Card,
         Self::CardPrivate,
+        Self::CardPrivateDigest,
         Self::IdentitySignature,
         Self::Sealed,
         Self::SealedSender,
@@ -146,6 +149,7 @@ impl Label {
             Self::Rank => "walytis/identities/rank/v1",
             Self::Card => "walytis/identities/card/v1",
             Self::CardPrivate => "walytis/identities/card-private/v1",
+            Self::CardPrivateDigest => "walytis/identities/card-private-digest/v1",
             Self::IdentitySignature => "walytis/identities/signature/v1",
             Self::Sealed => "walytis/identities/sealed/v1",
             Self::SealedSender => "walytis/identities/sealed-sender/v1",

@@ -30,13 +30,14 @@
 //! | [`node`] | the runtime: create, invite, join, remove, sign, seal, resolve |
 //! | [`identity`] | what other layers see of an identity |
 //! | [`state`] | who may do what: a pure function of the authority ops |
-//! | [`did`] | DID documents, DID URLs |
+//! | [`did`], [`contact`] | DID documents, DID URLs, contact cards |
 //! | [`op`], [`epoch`], [`card`], [`token`], [`signed`], [`sealed`] | formats, and making and checking them |
 //! | [`vault`] | the key vault |
 //! | [`crypto`] | every primitive and label |
 
 pub mod card;
 pub mod claim;
+pub mod contact;
 pub mod crypto;
 pub mod did;
 pub mod epoch;

@@ -1,10 +1,12 @@
 //! What the API and `--json` show, field by field as `docs/cli.md` lists them. Stable: fields are added, never changed.
 
 mod log;
+mod resolve;
 
 use serde::{Deserialize, Serialize};
 
 pub use log::{Acknowledge, LogEvent, LogQuery, Notice, Page, Subscriber};
+pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};
 
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

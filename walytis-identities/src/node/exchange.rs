@@ -20,7 +20,7 @@ use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use walytis_core::id::PeerId;
-use walytis_core::net::{Network, Protocol, Stream};
+use walytis_core::net::{Protocol, Stream};
 
 use super::error::ExchangeError;
 use super::frame::{self, FRAME_MAX};
@@ -83,18 +83,6 @@ pub(super) async fn with_peer(shared: &Shared, peer: &PeerId) -> Result<(), Exch
     Ok(())
 }
 
-/// Asks a peer for what it knows of an identity that is not this node's; sends nothing.
-pub(super) async fn ask(network: &dyn Network, peer: &PeerId, hello: &Hello) -> Result<Received, ExchangeError> {
-    let round = async {
-        let stream = network.open(peer, AUTHORITY).await?;
-        let (mut reader, mut writer) = stream.split();
-        open(&mut reader, &mut writer, hello).await?;
-        frame::send(&mut writer, &wire_v1::encode(&Item::Done { more: false })).await?;
-        receive_items(&mut reader).await
-    };
-    timeout(WITHIN, round).await?
-}
-
 /// Answers a peer that opened a stream. `find` returns the identity if this node has it.
 pub(super) async fn answer(
     stream: Box<dyn Stream>,
@@ -147,13 +135,23 @@ impl Items {
         ops: impl Iterator<Item = &'a SignedOp>,
         cards: impl Iterator<Item = Vec<u8>>,
     ) -> Self {
+        Self::within(OPS_BYTES_MAX, genesis, ops, cards)
+    }
+
+    /// As [`Self::new`], with ops of at most so many bytes.
+    pub(super) fn within<'a>(
+        bytes_max: usize,
+        genesis: Option<&[u8]>,
+        ops: impl Iterator<Item = &'a SignedOp>,
+        cards: impl Iterator<Item = Vec<u8>>,
+    ) -> Self {
         let mut items = Self { frames: Vec::new(), more: false };
         items.frames.extend(genesis.map(|file| wire_v1::encode(&Item::Genesis(file))));
         let mut bytes = 0;
         for (count, op) in ops.enumerate() {
             let op = op.encode();
             bytes += op.len();
-            if count >= OPS_MAX || bytes > OPS_BYTES_MAX {
+            if count >= OPS_MAX || bytes > bytes_max {
                 items.more = true;
                 break;
             }

@@ -7,6 +7,7 @@
 //! ```text
 //!  Identities ── accepts ─► /walytis/authority/1      ops and cards, before every session and on every change
 //!      │                    /walytis/identity/join/1  joiners with an invitation
+//!      │                    /walytis/resolve/1        whoever resolves a DID
 //!      └── per identity: Shared ◄─ task ─► chain (blocks with ops)
 //! ```
 //!
@@ -39,7 +40,7 @@ mod wire_v1;
 pub use error::{IdentitiesError, IdentitiesResult, JoinError};
 pub use handle::IdentityHandle;
 pub use recovery::RecoveryCode;
-pub use resolve::Resolved;
+pub use resolve::{AnswerFault, Resolved};
 pub use runtime::{
     ControllerInfo, Created, Identities, IdentitiesConfig, IdentitiesParts, IdentityInfo, InviteOptions, NewInvite,
     OpDone,

@@ -19,7 +19,7 @@ use super::recovery::RecoveryCode;
 use super::runtime::{Created, Entry, Identities, IdentitiesParts, Inner};
 use super::shared::{Shared, Tools};
 use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
-use super::{join, ring, serve};
+use super::{join, resolve, ring, serve};
 use crate::card::CARD_NAME_MAX;
 use crate::crypto::DeviceKeys;
 use crate::id::{DeviceId, Did};
@@ -53,6 +53,7 @@ impl Identities {
             }
         }
         serve::start(inner)?;
+        resolve::start(inner)?;
         Ok(identities)
     }
 

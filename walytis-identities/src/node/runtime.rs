@@ -358,7 +358,7 @@ impl Identities {
     }
 
     /// This node first, then other controllers whose addresses are known.
-    fn token_peers(&self, did: &Did) -> IdentitiesResult<Vec<TokenPeer>> {
+    pub(super) fn token_peers(&self, did: &Did) -> IdentitiesResult<Vec<TokenPeer>> {
         let shared = self.entry(did)?.handle.shared;
         let network = &shared.tools.network;
         let mut own = network.addresses();

@@ -8,7 +8,6 @@ use super::runtime::Identities;
 use crate::id::Did;
 use crate::sealed::{SealError, SealedMessage, Sender, epoch_to_seal};
 use crate::signed::{IdentitySignature, VerifiedSignature, VerifyError};
-use crate::state::AuthorityGraph;
 
 /// An opened message.
 #[derive(Debug)]
@@ -47,9 +46,21 @@ impl Identities {
         message: &[u8],
         addresses: &[Address],
     ) -> IdentitiesResult<Result<VerifiedSignature, VerifyError>> {
-        let did = signature.did;
-        self.resolve(&did, addresses).await?;
-        self.with_graph(&did, |graph| signature.verify(graph, context, message))
+        self.resolve(&signature.did, addresses).await?;
+        self.verify_known(signature, context, message).await
+    }
+
+    /// As [`Self::verify`], against what is known now: nobody is asked.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn verify_known(
+        &self,
+        signature: &IdentitySignature,
+        context: &str,
+        message: &[u8],
+    ) -> IdentitiesResult<Result<VerifiedSignature, VerifyError>> {
+        self.with_graph(&signature.did, |graph| signature.verify(graph, context, message)).await
     }
 
     /// Seals a message to an identity; only its readers can open it. With `sender` it is signed, inside, as that
@@ -66,12 +77,27 @@ impl Identities {
         addresses: &[Address],
     ) -> IdentitiesResult<SealedMessage> {
         self.resolve(did, addresses).await?;
+        self.seal_known(did, context, message, sender).await
+    }
+
+    /// As [`Self::seal`], to the keys that are known now: nobody is asked.
+    ///
+    /// # Errors
+    /// As [`Self::seal`].
+    pub async fn seal_known(
+        &self,
+        did: &Did,
+        context: &str,
+        message: &[u8],
+        sender: Option<&Did>,
+    ) -> IdentitiesResult<SealedMessage> {
         let entropy = &*self.inner.tools.entropy;
         let (epoch, op) = self
             .with_graph(did, |graph| {
                 let epoch = epoch_to_seal(&graph.state())?;
                 Some((epoch, graph.op(&epoch)?.clone()))
-            })?
+            })
+            .await?
             .ok_or_else(|| IdentitiesError::refused("the identity has no epoch to seal to"))?;
         let seal = |sender: Option<&Sender<'_>>| {
             SealedMessage::seal(*did, epoch, op.core(), context, message, sender, entropy)
@@ -109,20 +135,10 @@ impl Identities {
         let message = SecretBytes::new(opened.message().to_vec());
         let Some(sender) = opened.claimed_sender() else { return Ok(Opened { message, sender: None }) };
         self.resolve(&sender, addresses).await?;
-        let verified = self.with_graph(&sender, |graph| opened.verify_sender(graph))?;
+        let verified = self.with_graph(&sender, |graph| opened.verify_sender(graph)).await?;
         match verified {
             Ok(verified) => Ok(Opened { message, sender: verified.map(|verified| (sender, verified)) }),
             Err(_) => Err(IdentitiesError::BadSignature { reason: "the message's sender did not sign it" }),
         }
-    }
-
-    /// Works with what is known of an identity, this node's or a resolved one.
-    fn with_graph<T>(&self, did: &Did, work: impl FnOnce(&mut AuthorityGraph) -> T) -> IdentitiesResult<T> {
-        if let Ok(entry) = self.entry(did) {
-            return Ok(work(&mut entry.handle.shared.known().graph));
-        }
-        let unresolved = || IdentitiesError::Unresolved { did: *did, reason: "it is not known here".to_owned() };
-        let mut foreign = self.foreign();
-        foreign.get_mut(did).map(|known| work(&mut known.graph)).ok_or_else(unresolved)
     }
 }

@@ -1,4 +1,4 @@
-//! What travels on `/walytis/identity/join/1` and `/walytis/authority/1`, version 1. Byte tables in
+//! What travels on `/walytis/identity/join/1`, `/walytis/authority/1` and `/walytis/resolve/1`, version 1. Byte tables in
 //! `docs/formats/identities-wire.md`.
 //!
 //! Every frame is a postcard enum; decoding bounds every list, and byte strings are borrowed from the frame.
@@ -44,6 +44,24 @@ pub(super) enum Item<'a> {
         /// There is more than fits one exchange: ask again.
         more: bool,
     },
+}
+
+/// First frame of a resolution, from whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ResolveAsk {
+    /// Which identity.
+    pub(super) did: Did,
+    /// Authority heads known to the asker, ascending; none if nothing is known yet.
+    pub(super) heads: Vec<OpId>,
+}
+
+/// Second frame; after [`ResolveAnswer::Known`] follow [`Item`]s until `Done`, with public cards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ResolveAnswer {
+    /// Authority heads of the node that answers, ascending.
+    Known { heads: Vec<OpId> },
+    /// The node is none of a controller.
+    Unknown,
 }
 
 /// First frame of a join, from the joiner.
@@ -112,6 +130,13 @@ impl Hello {
     }
 }
 
+impl ResolveAsk {
+    pub(super) fn check(self) -> Result<Self, ExchangeError> {
+        let fits = self.heads.len() <= HEADS_MAX && self.heads.is_sorted_by(|one, next| one < next);
+        if fits { Ok(self) } else { Err(ExchangeError::Malformed { what: "question" }) }
+    }
+}
+
 /// First byte of every frame.
 const VERSION: u8 = 0x01;
 
@@ -169,6 +194,9 @@ mod tests {
             encode(&JoinProof { answer: [9; 32], session: FixedBytes::new([10; 64]), request }),
             encode(&JoinAnswer::Admitted(op)),
             encode(&JoinAnswer::Refused(RefusalCode::Revoked)),
+            encode(&ResolveAsk { did, heads: vec![op] }),
+            encode(&ResolveAnswer::Known { heads: vec![op] }),
+            encode(&ResolveAnswer::Unknown),
         ]
     }
 
@@ -189,6 +217,9 @@ mod tests {
         assert_eq!(reencoded::<JoinChallenge>(&frames[6]).as_ref(), Some(&frames[6]));
         assert_eq!(reencoded::<JoinProof>(&frames[7]).as_ref(), Some(&frames[7]));
         assert_eq!(reencoded::<JoinAnswer>(&frames[9]).as_ref(), Some(&frames[9]));
+        assert_eq!(reencoded::<ResolveAsk>(&frames[10]).as_ref(), Some(&frames[10]));
+        assert_eq!(reencoded::<ResolveAnswer>(&frames[11]).as_ref(), Some(&frames[11]));
+        assert_eq!(reencoded::<ResolveAnswer>(&frames[12]).as_ref(), Some(&frames[12]));
     }
 
     #[test]
@@ -200,7 +231,15 @@ mod tests {
 
     #[test]
     fn other_versions_rests_and_unsorted_lists_are_refused() {
-        for frame in frames() {
+        // A question with one more byte could begin another exchange; on its own protocol it is nothing.
+        for frame in &frames()[10..] {
+            let (longer, shorter) = ([&frame[..], &[0]].concat(), &frame[..frame.len() - 1]);
+            let newer = [&[0x02][..], &frame[1..]].concat();
+            for bad in [&newer[..], &longer, shorter] {
+                assert!(decode::<ResolveAsk>(bad, "x").is_err() && decode::<ResolveAnswer>(bad, "x").is_err());
+            }
+        }
+        for frame in frames().into_iter().take(10) {
             let newer = [&[0x02][..], &frame[1..]].concat();
             let longer = [&frame[..], &[0]].concat();
             for bad in [newer, longer, frame[..frame.len() - 1].to_vec(), Vec::new()] {
@@ -213,5 +252,9 @@ mod tests {
         let hello = |heads: Vec<OpId>| Hello { did, heads, cards: Vec::new() }.check();
         assert!(hello(vec![low, high]).is_ok() && hello(vec![high, low]).is_err() && hello(vec![low, low]).is_err());
         assert!(hello(vec![low; HEADS_MAX + 1]).is_err());
+        let ask = |heads: Vec<OpId>| ResolveAsk { did, heads }.check();
+        assert!(
+            ask(vec![low, high]).is_ok() && ask(vec![high, low]).is_err() && ask(vec![low; HEADS_MAX + 1]).is_err()
+        );
     }
 }

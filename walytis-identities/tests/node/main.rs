@@ -10,5 +10,7 @@ mod join;
 mod large;
 mod lock;
 mod remove;
+mod resolve;
+mod resolve_lies;
 mod rig;
 mod speak;

@@ -13,6 +13,7 @@ use walytis_core::node::{Node, NodeConfig, NodeParts};
 use walytis_core::replica::Replicator;
 use walytis_core::secret::Secret;
 use walytis_core::store::{Direction, KeyRange, KvStore, MemoryBlobs, MemoryStore, SecretStore};
+use walytis_identities::card::DeviceCard;
 use walytis_identities::claim::Claim;
 use walytis_identities::crypto::DeviceKeys;
 use walytis_identities::id::{Did, Role};
@@ -206,6 +207,18 @@ impl Machine {
         graph.unwrap()
     }
 
+    /// Returns the device cards that this machine has stored.
+    pub(crate) async fn cards(&self, did: &Did) -> Vec<DeviceCard> {
+        let graph = self.graph(did).await;
+        let prefix = [&[0x10, 0x02][..], did.chain().digest()].concat();
+        let stored = self.store.scan(KeyRange::prefix(&prefix), Direction::Forward, usize::MAX).await.unwrap();
+        let verify = |card: &[u8]| {
+            let keys = graph.device_keys(&DeviceCard::claimed_device(card).unwrap()).unwrap();
+            DeviceCard::verify(card, &did.chain(), &keys).unwrap()
+        };
+        stored.iter().map(|(_, card)| verify(card)).collect()
+    }
+
     pub(crate) async fn dump(&self) -> Vec<u8> {
         let everything = KeyRange { start: Vec::new(), end: None };
         let entries = self.store.scan(everything, Direction::Forward, usize::MAX).await.unwrap();
@@ -217,7 +230,7 @@ pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
     [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat()
 }
 
-fn varint(mut rest: usize) -> Vec<u8> {
+pub(crate) fn varint(mut rest: usize) -> Vec<u8> {
     let mut length = Vec::new();
     while rest >= 0x80 {
         length.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);

@@ -10,6 +10,7 @@ mod identities;
 mod node;
 mod offchain;
 mod problem;
+mod resolve;
 mod stream;
 mod transfer;
 mod upload;
@@ -49,6 +50,7 @@ pub fn router(app: Arc<App>, guard: Guard) -> Router {
                 .merge(chains::routes())
                 .merge(transfer::routes())
                 .merge(identities::routes())
+                .merge(resolve::routes())
                 .merge(offchain::routes()),
         )
         .fallback(problem::no_route)

@@ -14,6 +14,7 @@ use walytis_identities::token::IdentityToken;
 use super::App;
 use super::chains::{only, uses};
 use super::convert::rfc3339;
+use super::resolve::Who;
 use crate::failure::Failure;
 use crate::view;
 
@@ -188,7 +189,8 @@ impl App {
         let signature: IdentitySignature = signature
             .parse()
             .map_err(|error| Failure::usage(format!("not a signature: {error}"), "give the text that sign printed"))?;
-        let wanted = did.map(|text| self.did_of(text)).transpose()?.unwrap_or(signature.did);
+        let who = did.map(|text| self.who(text)).transpose()?;
+        let wanted = who.as_ref().map_or(signature.did, Who::did);
         let refused = view::Verified {
             valid: false,
             did: wanted.to_string(),
@@ -199,7 +201,8 @@ impl App {
         if wanted != signature.did {
             return Ok(refused);
         }
-        let verified = self.identities.verify(&signature, SIGN_CONTEXT, message, &[]).await?;
+        self.ask(&who.unwrap_or(Who::Did(wanted, None))).await?;
+        let verified = self.identities.verify_known(&signature, SIGN_CONTEXT, message).await?;
         Ok(verified.map_or(refused, |verified| view::Verified {
             valid: true,
             did: wanted.to_string(),
@@ -214,8 +217,9 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn seal(&self, did: &str, message: &[u8]) -> Result<view::Text, Failure> {
-        let did = self.did_of(did)?;
-        let sealed = self.identities.seal(&did, SEAL_CONTEXT, message, None, &[]).await?;
+        let who = self.who(did)?;
+        self.ask(&who).await?;
+        let sealed = self.identities.seal_known(&who.did(), SEAL_CONTEXT, message, None).await?;
         Ok(view::Text { text: sealed.to_text() })
     }
 
@@ -241,14 +245,6 @@ impl App {
             sender: opened.sender.map(|(did, _)| did.to_string()),
             content_base64: STANDARD.encode(opened.message.expose()),
         })
-    }
-
-    /// Returns the DID that a text means: any DID, or an identity of this node.
-    fn did_of(&self, text: &str) -> Result<Did, Failure> {
-        match text.parse() {
-            Ok(did) => Ok(did),
-            Err(_) => Ok(self.identities.find(text)?),
-        }
     }
 
     /// Finds a controller by name, id or prefix.

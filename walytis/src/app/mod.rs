@@ -11,6 +11,7 @@ mod identities;
 mod log;
 mod private;
 mod range;
+mod resolve;
 mod transfer;
 mod vault;
 

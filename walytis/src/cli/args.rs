@@ -465,6 +465,27 @@ pub enum Identity {
         #[arg(value_name = "ID")]
         identity: String,
     },
+    /// Print what to hand out so that others can resolve the identity and write to it
+    Card {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Draw it as a QR code below its text
+        #[arg(long)]
+        qr: bool,
+    },
+    /// Ask an identity's controllers who speaks for it now
+    Resolve {
+        /// A DID, a DID URL, a contact card, or an identity of this node
+        #[arg(value_name = "DID|CARD")]
+        who: String,
+        /// As of this version, as resolve prints it
+        #[arg(long, value_name = "VERSION")]
+        version_id: Option<String>,
+        /// Print the DID document with its metadata, as W3C DID Core has it
+        #[arg(long)]
+        document: bool,
+    },
     /// Sign a message as the identity
     Sign {
         /// Name, DID or unambiguous prefix

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use super::args::Identity;
 use super::chain::{invitation as show_invitation, work};
 use super::client::{ApiRequest, Client};
-use super::{input, output::Output};
+use super::{input, output::Output, resolve};
 use crate::failure::{Failure, Kind};
 use crate::view;
 
@@ -56,6 +56,10 @@ pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> 
         }
         Identity::Leave { identity } => {
             op(&client.call(ApiRequest::post(&["identities", &identity, "leave"])).await?, output);
+        }
+        Identity::Card { identity, qr } => resolve::card(&identity, qr, client, output).await?,
+        Identity::Resolve { who, version_id, document } => {
+            resolve::resolve(view::Resolve { who, version_id }, document, client, output).await?;
         }
         command => return messages(command, client, output).await,
     }

@@ -11,6 +11,7 @@ mod log;
 mod offchain;
 mod output;
 mod qr;
+mod resolve;
 mod secret;
 mod transfer;
 mod vault;

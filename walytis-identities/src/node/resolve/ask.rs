@@ -1,0 +1,79 @@
+//! Asking one node: `/walytis/resolve/1`, the asker's side.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+use walytis_core::id::PeerId;
+use walytis_core::net::{Network, Protocol};
+
+use super::super::error::ExchangeError;
+use super::super::frame::{self, FRAME_MAX};
+use super::super::wire_v1::{self, CARDS_MAX, HEADS_MAX, Item, OPS_MAX, ResolveAnswer, ResolveAsk};
+use super::rules::{AnswerFault, NoAnswer};
+use crate::id::OpId;
+use crate::op::SignedOp;
+
+/// The protocol.
+pub(super) const RESOLVE: Protocol = "/walytis/resolve/1";
+/// Bytes of ops in one answer. Chosen: some thousand ops; several nodes are asked at the same time.
+pub(super) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long one answer may take. Chosen: a person waits.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// What one node said, in form only: nothing of it is checked.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) heads: Vec<OpId>,
+    pub(super) genesis: Option<Bytes>,
+    /// Parents first if the node is honest.
+    pub(super) ops: Vec<SignedOp>,
+    /// Encoded public cards.
+    pub(super) cards: Vec<Vec<u8>>,
+    /// There is more than fits one answer.
+    pub(super) more: bool,
+}
+
+/// Asks a node once.
+pub(super) async fn ask(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -> Result<Answer, NoAnswer> {
+    let asked = timeout(WITHIN, exchange(network, peer, question)).await;
+    asked.map_err(|_| NoAnswer::Refused(AnswerFault::Unfinished))?
+}
+
+async fn exchange(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -> Result<Answer, NoAnswer> {
+    let stream = network.open(peer, RESOLVE).await?;
+    let (mut reader, mut writer) = futures::io::AsyncReadExt::split(stream);
+    frame::send(&mut writer, &wire_v1::encode(question)).await?;
+    writer.close().await.map_err(ExchangeError::from)?;
+    let first = frame::receive(&mut reader, FRAME_MAX).await?;
+    let mut answer = match wire_v1::decode::<ResolveAnswer>(&first, "answer")? {
+        ResolveAnswer::Unknown => return Err(NoAnswer::Unknown),
+        ResolveAnswer::Known { heads } => Answer { heads, ..Answer::default() },
+    };
+    let heads = &answer.heads;
+    if !(1..=HEADS_MAX).contains(&heads.len()) || !heads.is_sorted_by(|one, next| one < next) {
+        return Err(AnswerFault::Malformed { what: "heads" }.into());
+    }
+    let mut bytes = 0;
+    loop {
+        let item = frame::receive(&mut reader, FRAME_MAX).await?;
+        match wire_v1::decode::<Item<'_>>(&item, "item")? {
+            Item::Genesis(file) if answer.genesis.is_none() => answer.genesis = Some(Bytes::copy_from_slice(file)),
+            Item::Genesis(_) => return Err(AnswerFault::Malformed { what: "a second genesis block" }.into()),
+            Item::Op(op) => {
+                bytes += op.len();
+                if answer.ops.len() >= OPS_MAX || bytes > ANSWER_BYTES_MAX {
+                    return Err(AnswerFault::Bounds.into());
+                }
+                answer.ops.push(SignedOp::decode(op).map_err(|_| AnswerFault::Malformed { what: "op" })?);
+            }
+            Item::Card(card) if answer.cards.len() < CARDS_MAX => answer.cards.push(card.to_vec()),
+            Item::Card(_) => return Err(AnswerFault::Bounds.into()),
+            Item::Done { more } => {
+                answer.more = more;
+                return Ok(answer);
+            }
+        }
+    }
+}

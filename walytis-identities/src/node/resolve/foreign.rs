@@ -1,0 +1,138 @@
+//! What is known of an identity that this node has no device of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use walytis_core::id::PeerId;
+use walytis_core::net::Network;
+use walytis_core::store::{Batch, Durability, KvStore};
+
+use super::super::task::OPS_AT_ONCE;
+use super::super::{join, records};
+use super::ask::Answer;
+use super::rules::{AnswerFault, NoAnswer};
+use crate::card::{PublicCard, peer_proof_message};
+use crate::id::{ControllerId, DeviceId, Did, OpId};
+use crate::state::{AuthorityGraph, Inserted};
+
+/// A resolved identity; everybody who works with it holds the same one, and it only grows.
+#[derive(Clone, Debug)]
+pub(in crate::node) struct Foreign(Arc<Mutex<Known>>);
+
+#[derive(Debug)]
+pub(in crate::node) struct Known {
+    pub(in crate::node) graph: AuthorityGraph,
+    /// Number under which the next op is stored.
+    next_op: u64,
+    /// By device, with the card's counter; not stored.
+    peers: BTreeMap<DeviceId, (u64, PeerId)>,
+}
+
+impl Foreign {
+    pub(super) fn new(graph: AuthorityGraph, next_op: u64) -> Self {
+        Self(Arc::new(Mutex::new(Known { graph, next_op, peers: BTreeMap::new() })))
+    }
+
+    /// Checks the genesis block of an answer against the DID; nothing is stored yet.
+    pub(super) fn begin(did: &Did, answer: &Answer) -> Result<(Self, Batch), AnswerFault> {
+        let file = answer.genesis.clone().ok_or(AnswerFault::Genesis)?;
+        let genesis = join::verify_genesis(did, file.clone()).ok_or(AnswerFault::Genesis)?;
+        let graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| AnswerFault::Genesis)?;
+        let mut batch = Batch::new();
+        batch.put(records::genesis(&did.chain()), file);
+        Ok((Self::new(graph, 0), batch))
+    }
+
+    /// For short sections.
+    pub(in crate::node) fn known(&self) -> MutexGuard<'_, Known> {
+        // A poisoned graph is still whole: it takes in one finished op at a time.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in an answer, op by op; what was right before the first fault stays, for each op certifies itself. Returns
+    /// whether something was new.
+    pub(super) async fn take_in(
+        &self,
+        answer: Answer,
+        network: &dyn Network,
+        store: &dyn KvStore,
+    ) -> Result<bool, NoAnswer> {
+        let mut fault = None;
+        let mut fresh = false;
+        let mut ops = answer.ops.into_iter();
+        while fault.is_none() && !ops.as_slice().is_empty() {
+            let mut batch = Batch::new();
+            {
+                let mut known = self.known();
+                fault = ops.by_ref().take(OPS_AT_ONCE).find_map(|op| known.take_in_op(op, &mut batch).err());
+            }
+            fresh |= !batch.is_empty();
+            // Lost in a power cut they are asked for again.
+            store.commit(batch, Durability::Buffered).await?;
+            tokio::task::yield_now().await;
+        }
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
+        let mut known = self.known();
+        if !answer.more && answer.heads.iter().any(|head| known.graph.op(head).is_none()) {
+            return Err(AnswerFault::Heads.into());
+        }
+        answer.cards.iter().try_for_each(|card| known.take_in_card(card, network))?;
+        Ok(fresh)
+    }
+
+    /// Returns the current controllers whose devices say that they are on one of these nodes.
+    pub(super) fn controllers_on(&self, peers: &BTreeSet<PeerId>) -> BTreeSet<ControllerId> {
+        let mut known = self.known();
+        let state = known.graph.state();
+        let on = known.peers.iter().filter(|(_, (_, peer))| peers.contains(peer));
+        on.filter_map(|(device, _)| state.controller_of(device).map(|controller| controller.id)).collect()
+    }
+
+    /// Returns the nodes that devices of current controllers are on.
+    pub(super) fn peers(&self) -> Vec<PeerId> {
+        let mut known = self.known();
+        let state = known.graph.state();
+        let current = known.peers.iter().filter(|(device, _)| state.controller_of(device).is_some());
+        current.map(|(_, (_, peer))| peer.clone()).collect()
+    }
+}
+
+impl Known {
+    pub(super) fn heads(&self) -> Vec<OpId> {
+        self.graph.named_heads()
+    }
+
+    fn take_in_op(&mut self, op: crate::op::SignedOp, batch: &mut Batch) -> Result<(), AnswerFault> {
+        match self.graph.insert(op) {
+            Ok(Inserted::Known) => Ok(()),
+            Ok(Inserted::Pending(_)) => Err(AnswerFault::Order),
+            Err(refusal) => Err(AnswerFault::of(refusal)),
+            Ok(Inserted::New(ids)) => {
+                for id in ids {
+                    if let Some(op) = self.graph.op(&id) {
+                        batch.put(records::op(&self.graph.chain(), self.next_op), op.encode());
+                        self.next_op += 1;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn take_in_card(&mut self, encoded: &[u8], network: &dyn Network) -> Result<(), AnswerFault> {
+        let device = PublicCard::claimed_device(encoded).ok_or(AnswerFault::Card)?;
+        let keys = self.graph.device_keys(&device).ok_or(AnswerFault::Card)?;
+        let chain = self.graph.chain();
+        let card = PublicCard::verify(encoded, &chain, &keys).map_err(|_| AnswerFault::Card)?;
+        let (peer, proof) = card.peer();
+        if !network.verify_peer(peer, &peer_proof_message(&chain, &device, peer), proof) {
+            return Err(AnswerFault::Card);
+        }
+        if self.peers.get(&device).is_none_or(|(counter, _)| card.counter() > *counter) {
+            self.peers.insert(device, (card.counter(), peer.clone()));
+        }
+        Ok(())
+    }
+}

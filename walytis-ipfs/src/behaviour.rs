@@ -12,6 +12,7 @@ use walytis_core::net::GossipTopic;
 
 use crate::config::NodeConfig;
 use crate::error::StartError;
+use crate::life::Life;
 use crate::streams::{Acceptors, Streams};
 
 /// Largest gossip message in bytes; from the contract of core's `Network`.
@@ -43,11 +44,16 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(crate) fn new(key: &identity::Keypair, config: &NodeConfig, acceptors: Acceptors) -> Result<Self, StartError> {
+    pub(crate) fn new(
+        key: &identity::Keypair,
+        config: &NodeConfig,
+        acceptors: Acceptors,
+        life: Life,
+    ) -> Result<Self, StartError> {
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), key.public())
             // The address book is ours: a second one inside identify would dial what we find implausible.
             .with_cache_size(0)
-            .with_agent_version("walytis".to_owned());
+            .with_agent_version(life.to_agent());
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config)),
             memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE_MAX),

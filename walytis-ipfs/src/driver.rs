@@ -56,6 +56,8 @@ pub(crate) struct Driver {
     next_dial: u64,
     subscribers: BTreeMap<TopicHash, Subscribers>,
     banned: BTreeSet<PeerId>,
+    /// Peers that are disconnected because they are back as another process; dialled as soon as that is done.
+    returned: BTreeSet<PeerId>,
     bootstrap: Vec<(Instant, Multiaddr)>,
     sweep: Instant,
     /// The write of the address book under way: one at a time, polled by the loop, so that a slow disk holds up nothing.
@@ -90,6 +92,7 @@ impl Driver {
             next_dial: 0,
             subscribers: BTreeMap::new(),
             banned: BTreeSet::new(),
+            returned: BTreeSet::new(),
             bootstrap: Vec::new(),
             sweep: now + SWEEP,
             writing: None,

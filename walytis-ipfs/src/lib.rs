@@ -7,6 +7,7 @@ mod dial;
 mod driver;
 mod error;
 mod key;
+mod life;
 mod metrics;
 mod node;
 mod start;

@@ -26,6 +26,7 @@ use crate::config::NodeConfig;
 use crate::driver::Driver;
 use crate::error::StartError;
 use crate::key::NodeKey;
+use crate::life::Life;
 use crate::node::{Command, Judged, Shared};
 
 /// How long listening may take until the system has named the addresses. Guess: it takes milliseconds.
@@ -73,7 +74,7 @@ pub(crate) async fn start(
     key: &NodeKey,
     store: Arc<dyn KvStore>,
     clock: Arc<dyn Clock>,
-    rng: ChaCha20Rng,
+    mut rng: ChaCha20Rng,
     shared: Arc<Shared>,
     inputs: Inputs,
 ) -> Result<Driver, StartError> {
@@ -81,7 +82,7 @@ pub(crate) async fn start(
     let bootstrap = config.bootstrap_multiaddrs()?;
     let book = load(&*store).await?;
     let tasks = Tasks::default();
-    let mut swarm = build(&config, key, &shared, tasks.clone())?;
+    let mut swarm = build(&config, key, &shared, tasks.clone(), Life::draw(&mut rng))?;
     if let Err(error) = listen_all(&mut swarm, listen, &shared).await {
         drop(swarm);
         tasks.end().await;
@@ -101,10 +102,16 @@ async fn load(store: &dyn KvStore) -> Result<Book, StartError> {
     Ok(book)
 }
 
-fn build(config: &NodeConfig, key: &NodeKey, shared: &Shared, tasks: Tasks) -> Result<Swarm<Behaviour>, StartError> {
+fn build(
+    config: &NodeConfig,
+    key: &NodeKey,
+    shared: &Shared,
+    tasks: Tasks,
+    life: Life,
+) -> Result<Swarm<Behaviour>, StartError> {
     let setup = |reason: String| StartError::Setup { reason };
     let keypair = key.keypair();
-    let behaviour = Behaviour::new(&keypair, config, shared.acceptors.clone())?;
+    let behaviour = Behaviour::new(&keypair, config, shared.acceptors.clone(), life)?;
     let idle = config.idle_timeout;
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()

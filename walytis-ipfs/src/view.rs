@@ -13,6 +13,7 @@ use walytis_core::net::{NetworkEvent, PeerStatus};
 
 use crate::book::is_loopback;
 use crate::key::to_core;
+use crate::life::Life;
 
 /// Events that a receiver may lag behind before it is closed, on top of the peers connected when it began.
 const EVENTS_QUEUE: usize = 1024;
@@ -23,6 +24,8 @@ struct Connection {
     id: ConnectionId,
     address: Option<Address>,
     outbound: bool,
+    /// Which run of the peer it leads to, once that is known.
+    life: Option<Life>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +82,7 @@ impl View {
     pub(crate) fn opened(&self, peer: PeerId, id: ConnectionId, address: &Multiaddr, outbound: bool) -> bool {
         let mut state = self.lock();
         let connections = &mut state.peers.entry(peer).or_default().connections;
-        connections.push(Connection { id, address: Address::new(&address.to_string()), outbound });
+        connections.push(Connection { id, address: Address::new(&address.to_string()), outbound, life: None });
         let first = connections.len() == 1;
         if first {
             state.tell(&NetworkEvent::PeerUp(to_core(&peer)));
@@ -98,6 +101,17 @@ impl View {
         state.peers.remove(&peer);
         state.tell(&NetworkEvent::PeerDown(to_core(&peer)));
         true
+    }
+
+    /// Notes to which run of the peer a connection leads; says whether an older connection leads to another one.
+    pub(crate) fn lives(&self, peer: &PeerId, id: ConnectionId, life: Life) -> bool {
+        let mut state = self.lock();
+        let Some(known) = state.peers.get_mut(peer) else { return false };
+        for connection in known.connections.iter_mut().filter(|connection| connection.id == id) {
+            connection.life = Some(life);
+        }
+        let mut lives = known.connections.iter().filter_map(|connection| connection.life);
+        lives.next().is_some_and(|oldest| lives.any(|life| life != oldest))
     }
 
     pub(crate) fn measured(&self, peer: &PeerId, rtt: Duration) {

@@ -105,6 +105,69 @@ async fn lost_peer_that_comes_back_is_reconnected() {
     within(again.shutdown()).await;
 }
 
+/// A node whose process is stopped dead once it has told the other who it is: its sockets stay, nobody reads them, and it
+/// never says goodbye.
+async fn dial_and_stop_dead(number: u8, to: &Libp2pNode) {
+    let (peer, addresses) = (to.local_peer(), to.addresses());
+    let (told, stop) = tokio::sync::oneshot::channel::<()>();
+    let life = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let node = runtime.block_on(async {
+            let node = node(number).await;
+            assert_eq!(node.connect(Some(&peer), &addresses).await, Ok(peer));
+            stop.await.unwrap();
+            node
+        });
+        std::mem::forget((runtime, node));
+    });
+    let identified = async {
+        while to.peers().first().is_none_or(|status| status.listens.is_empty()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(identified).await;
+    told.send(()).unwrap();
+    life.join().unwrap();
+}
+
+// A process that is killed says no goodbye, and QUIC holds on to its connection for ten seconds. Whoever starts it again at
+// once must not wait for that: the new connection is the one that counts, for streams, events and gossip alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_peer_that_comes_back_at_once_is_a_new_one() {
+    let a = node(1).await;
+    let topic = GossipTopic([7; 32]);
+    let mut at_a = a.subscribe(topic).await.unwrap();
+    let mut incoming = a.accept("/test/echo/1").unwrap();
+    let mut events = a.events();
+    dial_and_stop_dead(2, &a).await;
+    let key = NodeKey::from_seed(&Secret::new([2; 32]));
+    let store = Arc::new(MemoryStore::new());
+    let began = Instant::now();
+    let entropy = SeededEntropy::new(99);
+    let again = Libp2pNode::start(NodeConfig::loopback(), key, store, Arc::new(SystemClock), &entropy).await.unwrap();
+    let peer = again.local_peer();
+    let _at_again = again.subscribe(topic).await.unwrap();
+    let mut incoming_again = again.accept("/test/echo/1").unwrap();
+    link(&again, &a).await;
+    wait_for(&mut events, &NetworkEvent::PeerDown(peer.clone())).await;
+    wait_for(&mut events, &NetworkEvent::PeerUp(peer.clone())).await;
+    let took = began.elapsed();
+    // Usually some ten milliseconds; the bound allows for a machine that is busy, and is half of what QUIC waits.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    println!("a killed peer is replaced within {took:?}");
+    let mut near = within(a.open(&peer, "/test/echo/1")).await.unwrap();
+    near.write_all(b"x").await.unwrap();
+    near.flush().await.unwrap();
+    assert_eq!(within(incoming_again.recv()).await.unwrap().peer, a.local_peer());
+    let mut back = within(again.open(&a.local_peer(), "/test/echo/1")).await.unwrap();
+    back.write_all(b"x").await.unwrap();
+    back.flush().await.unwrap();
+    assert_eq!(within(incoming.recv()).await.unwrap().peer, peer);
+    assert_eq!(heard(&again, topic, &mut at_a).await.from, peer);
+    within(a.shutdown()).await;
+    within(again.shutdown()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn port_in_use_is_named() {
     let a = node(1).await;

@@ -27,6 +27,8 @@ const WRITERS: usize = 3;
 const ADDS_MAX: usize = 2_000;
 /// A daemon lives at most so long, in milliseconds, before it is killed.
 const LIFE_MS_MAX: u64 = 400;
+/// How long a pair may take to come level after a kill; half of it is left to a busy machine and its commands.
+const LEVEL_WITHIN: Duration = Duration::from_secs(8);
 /// Room on the small disk when adding begins, in bytes.
 const ROOM: u64 = 3 << 20;
 
@@ -180,8 +182,7 @@ fn one_daemon(rounds: u64) {
     assert_contents(&node, &acknowledged, 20);
 }
 
-/// `both_die`: a survivor may hold a connection to the dead for another ten seconds, too long for a usual run.
-fn a_pair(rounds: u64, both_die: bool) {
+fn a_pair(rounds: u64) {
     let mut dice = Dice::new();
     let mut pair = [Node::started(), Node::started()];
     pair[0].value(&["chain", "create", "notes"]);
@@ -192,7 +193,7 @@ fn a_pair(rounds: u64, both_die: bool) {
         let victim = usize::try_from(dice.below(2)).unwrap();
         let other = 1 - victim;
         acknowledged.extend(add_until_killed(&mut pair[victim], round, dice.life()));
-        let both = both_die || dice.below(3) == 0;
+        let both = dice.below(3) == 0;
         if both {
             pair[other].kill();
             pair[other].start(&[]);
@@ -206,7 +207,10 @@ fn a_pair(rounds: u64, both_die: bool) {
             (ids(node) == ids(&pair[other])).then_some(())
         });
         let who = if both { "both" } else { "one" };
-        eprintln!("round {round}: {who} killed, level after {:?}", begun.elapsed());
+        let took = begun.elapsed();
+        eprintln!("round {round}: {who} killed, level after {took:?}");
+        // Under a second on an idle machine. QUIC alone would notice the end of a killed peer after ten.
+        assert!(took < LEVEL_WITHIN, "round {round}: level after {took:?} only");
         assert_all_there(&pair[other], &acknowledged, &format!("round {round}, level"));
     }
     assert!(!acknowledged.is_empty(), "every daemon died before it acknowledged anything");
@@ -227,7 +231,7 @@ fn a_daemon_that_is_killed_loses_nothing_acknowledged() {
 
 #[test]
 fn a_pair_of_which_either_is_killed_comes_level() {
-    a_pair(ROUNDS, true);
+    a_pair(ROUNDS);
 }
 
 #[test]
@@ -239,7 +243,7 @@ fn chaos_a_daemon_that_is_killed_again_and_again_loses_nothing() {
 #[test]
 #[ignore = "chaos: hundreds of kills take minutes"]
 fn chaos_a_pair_that_is_killed_again_and_again_comes_level() {
-    a_pair(ROUNDS_CHAOS[1], false);
+    a_pair(ROUNDS_CHAOS[1]);
 }
 
 /// A small file system of its own, if this machine lets a test have one.

@@ -17,11 +17,11 @@ use tracing::warn;
 
 use super::blobs::{BlobInput, BlobTask};
 use super::catch_up::{CatchUp, Output, View};
-use super::codec_v1::{Channel, Message};
+use super::codec_v1::Message;
 use super::driver::{ChainEntry, ChainPeer, Shared, SyncStatus, sleep_until};
 use super::gossip::{GossipLine, Heard};
 use super::gossip_v1::{GOSSIP_IDS_MAX, Gossip};
-use super::line::{Line, LinkCommand, Traffic};
+use super::line::{Line, LinkCommand, SessionId, Traffic};
 use super::quiet::{Quiet, Said};
 use super::serve::ServeInput;
 use crate::access::Access;
@@ -45,9 +45,9 @@ pub(crate) enum ChainInput {
     /// A session is open.
     Up { line: Line, serve: mpsc::Sender<ServeInput> },
     /// It is gone.
-    Down { peer: PeerId, channel: Channel },
+    Down { peer: PeerId, session: SessionId },
     /// The peer said something.
-    Message { peer: PeerId, channel: Channel, message: Message },
+    Message { peer: PeerId, session: SessionId, message: Message },
 }
 
 #[derive(Debug)]
@@ -169,14 +169,14 @@ impl ChainTask {
                 self.slots.insert(peer.clone(), Slot { line, serve });
                 self.machine.handle_up(peer, now);
             }
-            ChainInput::Down { peer, channel } => {
-                if self.slots.get(&peer).is_some_and(|slot| slot.line.channel == channel) {
+            ChainInput::Down { peer, session } => {
+                if self.slots.get(&peer).is_some_and(|slot| slot.line.session == session) {
                     self.slots.remove(&peer);
                     self.machine.handle_down(&peer, now);
                 }
             }
-            ChainInput::Message { peer, channel, message } => {
-                if self.slots.get(&peer).is_some_and(|slot| slot.line.channel == channel) {
+            ChainInput::Message { peer, session, message } => {
+                if self.slots.get(&peer).is_some_and(|slot| slot.line.session == session) {
                     self.handle_message(&peer, message).await?;
                 }
             }

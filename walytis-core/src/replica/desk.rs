@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::codec_v1::{Channel, Message};
-use super::line::Line;
+use super::codec_v1::Message;
+use super::line::{Line, SessionId};
 use crate::id::{BlobId, Digest, PeerId};
 
 /// How long a part may take.
@@ -29,19 +29,23 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn up(&self, line: Line) {
+        // An earlier line to this peer leads nowhere any more.
+        self.asked().retain(|(asked, ..), _| *asked != line.peer);
         self.lines.send_modify(|lines| drop(lines.insert(line.peer.clone(), line)));
     }
 
-    pub(crate) fn down(&self, peer: &PeerId, channel: Channel) {
-        self.lines.send_if_modified(|lines| {
-            let gone = lines.get(peer).is_some_and(|line| line.channel == channel);
+    pub(crate) fn down(&self, peer: &PeerId, session: SessionId) {
+        let gone = self.lines.send_if_modified(|lines| {
+            let gone = lines.get(peer).is_some_and(|line| line.session == session);
             if gone {
                 lines.remove(peer);
             }
             gone
         });
-        // Whoever waits for this peer asks another.
-        self.asked().retain(|(asked, ..), _| asked != peer);
+        if gone {
+            // Whoever waits for this peer asks another.
+            self.asked().retain(|(asked, ..), _| asked != peer);
+        }
     }
 
     /// Takes an answer that somebody here waits for; gives back any other.
@@ -69,12 +73,12 @@ impl Desk {
         patience: Duration,
     ) -> Result<Bytes, &'static str> {
         let mut lines = self.lines.subscribe();
-        let mut tried: BTreeSet<(PeerId, Channel)> = BTreeSet::new();
+        let mut tried: BTreeSet<SessionId> = BTreeSet::new();
         let give_up_at = Instant::now() + patience;
         loop {
             let next = {
                 let lines = lines.borrow_and_update();
-                lines.values().find(|line| !tried.contains(&(line.peer.clone(), line.channel))).cloned()
+                lines.values().find(|line| !tried.contains(&line.session)).cloned()
             };
             let Some(line) = next else {
                 match timeout_at(give_up_at, lines.changed()).await {
@@ -82,7 +86,7 @@ impl Desk {
                     _ => return Err("nobody connected has it"),
                 }
             };
-            tried.insert((line.peer.clone(), line.channel));
+            tried.insert(line.session);
             let part = self.ask(&line, blob, index).await;
             match part {
                 Some(part) if Digest::of(&part).0 == digest => return Ok(part),

@@ -23,7 +23,7 @@ use super::blobs::BlobInput;
 use super::catch_up::backoff;
 use super::chain::{ChainInput, ChainTask};
 use super::desk::Desk;
-use super::line::Traffic;
+use super::line::{SessionId, Traffic};
 use super::link;
 use crate::chain::{BlobFetcher, ChainCore, FetchState, FetchTicket, WantedBlob};
 use crate::clock::Entropy;
@@ -99,6 +99,7 @@ impl Replicator {
             preparing: Semaphore::new(PREPARING_MAX),
             heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
             leaves: Arc::new(Semaphore::new(LEAVES_MAX)),
+            sessions: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });
         let supervisor = Supervisor::new(Arc::clone(&shared));
@@ -164,6 +165,12 @@ impl Replicator {
         self.shared.chains().get(chain).map(|entry| entry.status.subscribe())
     }
 
+    /// Returns the way to a chain's task.
+    #[cfg(test)]
+    pub(super) fn inbox(&self, chain: &ChainId) -> Option<mpsc::Sender<ChainInput>> {
+        self.shared.entry(chain).map(|entry| entry.inbox)
+    }
+
     /// Ends every session and task; returns when none is left. Idempotent.
     pub async fn shutdown(&self) {
         self.shared.stop.cancel();
@@ -213,6 +220,8 @@ pub(crate) struct Shared {
     pub(crate) heavy: Arc<Semaphore>,
     /// Given out in turn, so that no chain keeps another waiting for long.
     pub(crate) leaves: Arc<Semaphore>,
+    /// Sessions so far.
+    sessions: AtomicU64,
     pub(crate) stop: CancellationToken,
 }
 
@@ -230,6 +239,11 @@ impl Shared {
 
     pub(crate) fn entry(&self, chain: &ChainId) -> Option<ChainEntry> {
         self.chains().get(chain).cloned()
+    }
+
+    /// Names a new session.
+    pub(crate) fn session(&self) -> SessionId {
+        SessionId(self.sessions.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn bump(&self) {
@@ -385,7 +399,8 @@ impl Supervisor {
                 self.up.remove(&peer);
                 self.due.remove(&peer);
                 self.failures.remove(&peer);
-                if let Some(slot) = self.links.get(&peer) {
+                // What it still has to end it ends by itself: if the peer is back at once, its new stream need not wait.
+                if let Some(slot) = self.links.remove(&peer) {
                     slot.token.cancel();
                 }
             }

@@ -64,10 +64,10 @@ impl ChainAccess for Door {
     }
 }
 
-struct Victim {
-    network: Arc<MemoryNetwork>,
-    replicator: Replicator,
-    core: ChainCore,
+pub(super) struct Victim {
+    pub(super) network: Arc<MemoryNetwork>,
+    pub(super) replicator: Replicator,
+    pub(super) core: ChainCore,
     door: Arc<Door>,
 }
 
@@ -103,7 +103,7 @@ fn forged(parent: BlockId) -> Bytes {
     file.into()
 }
 
-async fn replica(hub: &MemoryHub, seed: u8) -> Victim {
+pub(super) async fn replica(hub: &MemoryHub, seed: u8) -> Victim {
     let network = Arc::new(hub.join(&Secret::new([seed; 32])));
     let entropy = Arc::new(SeededEntropy::new(u64::from(seed)));
     let door = Arc::new(Door { open: AtomicBool::new(true), changes: watch::Sender::new(0) });
@@ -130,7 +130,7 @@ async fn open(store: Arc<MemoryStore>, door: Arc<Door>, entropy: Arc<SeededEntro
 }
 
 impl Victim {
-    async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let wait = async {
             while !holds(self) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -139,11 +139,11 @@ impl Victim {
         assert!(tokio::time::timeout(Duration::from_secs(300), wait).await.is_ok(), "never: {what}");
     }
 
-    fn sessions(&self) -> usize {
+    pub(super) fn sessions(&self) -> usize {
         self.replicator.status(&self.core.id()).unwrap().peers.len()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.replicator.shutdown().await;
         self.core.shutdown().await;
         self.network.shutdown().await;

@@ -62,10 +62,16 @@ impl Wire {
     }
 }
 
+/// Names one channel of one link among all that a replicator ever had. The links to a peer that is lost and comes back number
+/// their channels alike, and what is left of the old one may arrive behind the beginning of the new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionId(pub(crate) u64);
+
 /// A channel of a link.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) peer: PeerId,
+    pub(crate) session: SessionId,
     pub(crate) channel: Channel,
     pub(crate) wire: Wire,
     pub(crate) traffic: Arc<Traffic>,
@@ -152,7 +158,7 @@ mod tests {
             token: CancellationToken::new(),
         };
         let peer = PeerId::from_bytes(&[1; 38]).unwrap();
-        let line = Line { peer, channel: 0, wire, traffic: Arc::default() };
+        let line = Line { peer, session: SessionId(0), channel: 0, wire, traffic: Arc::default() };
         let push = || Message::Push { files: vec![Bytes::from(vec![0; 1_000])] };
         let sent = std::iter::repeat_with(|| line.offer(push())).take(1_000).filter(|sent| *sent).count();
         assert_eq!(sent, OFFERED_MAX);

@@ -29,7 +29,7 @@ use super::codec_v1::{Channel, Frame, Message};
 use super::driver::{ChainEntry, Shared, sleep_until};
 use super::halves::{read_frames, start, write_frames};
 use super::keys::{Ends, Side, same_tag, session_tag};
-use super::line::{Line, LinkCommand, Wire};
+use super::line::{Line, LinkCommand, SessionId, Wire};
 use super::post::{Post, Posted};
 use super::serve::{ServeInput, ServeTask, Told};
 use crate::access::Access;
@@ -100,6 +100,7 @@ enum Judged {
 }
 
 struct Open {
+    session: SessionId,
     entry: ChainEntry,
     serve: mpsc::Sender<ServeInput>,
     serve_blobs: mpsc::Sender<BlobRequest>,
@@ -423,7 +424,14 @@ impl Link {
             attempt.failures = 0;
             attempt.retry_at = None;
         }
-        let line = Line { peer: self.peer.clone(), channel, wire: wire.clone(), traffic: Arc::clone(&entry.traffic) };
+        let line = Line {
+            peer: self.peer.clone(),
+            session: self.shared.session(),
+            channel,
+            wire: wire.clone(),
+            traffic: Arc::clone(&entry.traffic),
+        };
+        let session = line.session;
         let (serve, requests) = mpsc::channel(SERVE_QUEUE);
         let told = Told::default();
         let stop = wire.token.child_token();
@@ -441,7 +449,7 @@ impl Link {
         // Ended tasks are reaped here, so that their number stays that of the channels.
         while self.serving.try_join_next().is_some() || self.posts.try_join_next().is_some() {}
         self.by_chain.insert(chain, channel);
-        self.channels.insert(channel, Open { entry, serve, serve_blobs, post, told, stop });
+        self.channels.insert(channel, Open { session, entry, serve, serve_blobs, post, told, stop });
         debug!(peer = ?self.peer, ?chain, channel, "session open");
     }
 
@@ -455,7 +463,7 @@ impl Link {
         if let Some(attempt) = self.attempts.get_mut(&chain) {
             Self::failed(attempt, Instant::now(), &mut self.rng);
         }
-        open.entry.desk.down(&self.peer, channel);
+        open.entry.desk.down(&self.peer, open.session);
     }
 
     /// Hands a message to whoever deals with it: requests to the server, answers to the chain or its blobs.

@@ -39,3 +39,5 @@ pub use driver::{CATCH_UP, ChainPeer, Replicator, SyncStatus};
 
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod returning_tests;

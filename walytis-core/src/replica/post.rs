@@ -97,7 +97,7 @@ impl Carrier {
     /// Says that the channel is there, carries, says that it is gone. A task that has ended is being detached: it needs not
     /// be told anything.
     pub(super) async fn run(mut self) {
-        let (peer, channel) = (self.line.peer.clone(), self.line.channel);
+        let (peer, session) = (self.line.peer.clone(), self.line.session);
         let line = self.line.clone();
         match &self.to {
             To::Chain { inbox, serve } => drop(inbox.send(ChainInput::Up { line, serve: serve.clone() }).await),
@@ -106,14 +106,14 @@ impl Carrier {
         while let Some((message, bytes)) = self.messages.recv().await {
             let peer = peer.clone();
             match &self.to {
-                To::Chain { inbox, .. } => drop(inbox.send(ChainInput::Message { peer, channel, message }).await),
-                To::Blobs(inbox) => drop(inbox.send(BlobInput::Message { peer, channel, message }).await),
+                To::Chain { inbox, .. } => drop(inbox.send(ChainInput::Message { peer, session, message }).await),
+                To::Blobs(inbox) => drop(inbox.send(BlobInput::Message { peer, session, message }).await),
             }
             self.waiting.fetch_sub(bytes.min(self.waiting.load(Ordering::Relaxed)), Ordering::Relaxed);
         }
         match &self.to {
-            To::Chain { inbox, .. } => drop(inbox.send(ChainInput::Down { peer, channel }).await),
-            To::Blobs(inbox) => drop(inbox.send(BlobInput::Down { peer, channel }).await),
+            To::Chain { inbox, .. } => drop(inbox.send(ChainInput::Down { peer, session }).await),
+            To::Blobs(inbox) => drop(inbox.send(BlobInput::Down { peer, session }).await),
         }
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     use crate::id::PeerId;
     use crate::replica::budget::Budget;
     use crate::replica::codec_v1::Hello;
-    use crate::replica::line::Wire;
+    use crate::replica::line::{SessionId, Wire};
 
     fn line() -> Line {
         let wire = Wire {
@@ -139,7 +139,8 @@ mod tests {
             budget: Arc::new(Mutex::new(Budget::new(Instant::now()))),
             token: CancellationToken::new(),
         };
-        Line { peer: PeerId::from_bytes(&[1; 38]).unwrap(), channel: 4, wire, traffic: Arc::default() }
+        let peer = PeerId::from_bytes(&[1; 38]).unwrap();
+        Line { peer, session: SessionId(7), channel: 4, wire, traffic: Arc::default() }
     }
 
     fn post() -> (Post, Carrier, mpsc::Receiver<ChainInput>) {
@@ -184,11 +185,13 @@ mod tests {
         let read = async {
             assert!(matches!(inputs.recv().await, Some(ChainInput::Up { .. })));
             for expected in 0..50 {
-                let Some(ChainInput::Message { channel: 4, message, .. }) = inputs.recv().await else { panic!() };
+                let Some(ChainInput::Message { session: SessionId(7), message, .. }) = inputs.recv().await else {
+                    panic!()
+                };
                 assert_eq!(message, Message::Diverged { round: expected });
             }
             assert!(matches!(inputs.recv().await, Some(ChainInput::Message { .. })));
-            assert!(matches!(inputs.recv().await, Some(ChainInput::Down { channel: 4, .. })));
+            assert!(matches!(inputs.recv().await, Some(ChainInput::Down { session: SessionId(7), .. })));
             assert!(inputs.recv().await.is_none());
         };
         tokio::join!(run, read);

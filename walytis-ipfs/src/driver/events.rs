@@ -14,6 +14,7 @@ use crate::behaviour::BehaviourEvent;
 use crate::book::{ADDRESSES_MAX, is_plausible};
 use crate::dial::Waiter;
 use crate::key::to_core;
+use crate::life::Life;
 
 /// Listen addresses that a peer may name of which we look at. Chosen: many interfaces, each with QUIC and TCP.
 const NAMED_ADDRESSES_MAX: usize = 32;
@@ -29,7 +30,7 @@ impl Driver {
                 self.shared.counters.connections_closed.add_one();
                 if self.shared.view.ended(peer_id, connection_id) {
                     debug!(peer = %peer_id, ?cause, "peer down");
-                    self.book.down(&peer_id, Instant::now(), self.rng.next_u32());
+                    self.handle_gone(peer_id, Instant::now());
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
@@ -70,6 +71,27 @@ impl Driver {
         dials.into_iter().for_each(|dial| self.succeed(dial, peer));
     }
 
+    /// A peer that was killed and is back has connections that lead nowhere, and nobody who used them knows. All are closed,
+    /// the new ones too: gossip tells its topics on a peer's first connection only. Then it is dialled at once.
+    fn handle_life(&mut self, peer: PeerId, id: ConnectionId, life: Life) {
+        if self.shared.view.lives(&peer, id, life) {
+            debug!(%peer, "peer is back before its end was noticed");
+            self.returned.insert(peer);
+            // Gone already is as good.
+            let _gone = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    /// The last connection to a peer is gone.
+    fn handle_gone(&mut self, peer: PeerId, now: Instant) {
+        if self.returned.remove(&peer) && self.config.dial && self.config.reconnect {
+            let addresses = self.book.addresses(&peer);
+            self.begin(Some(peer), addresses, Waiter::Reconnect, now);
+        } else {
+            self.book.down(&peer, now, self.rng.next_u32());
+        }
+    }
+
     fn handle_dial_error(&mut self, connection: ConnectionId, error: &DialError) {
         let now = Instant::now();
         let owner = self.dials.iter().find(|(_, dial)| dial.owns(connection)).map(|(id, _)| *id);
@@ -86,8 +108,11 @@ impl Driver {
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.handle_gossip(propagation_source, message_id, message);
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+            BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
                 self.handle_named(peer_id, info.listen_addrs);
+                if let Some(life) = Life::from_agent(&info.agent_version) {
+                    self.handle_life(peer_id, connection_id, life);
+                }
             }
             BehaviourEvent::Ping(libp2p::ping::Event { peer, result: Ok(rtt), .. }) => {
                 self.shared.view.measured(&peer, rtt);

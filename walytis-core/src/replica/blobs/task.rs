@@ -22,9 +22,9 @@ use crate::chain::{BlobFetch, ChainCore, FetchMode, FetchState, WantedBlob};
 use crate::id::{BlobId, PeerId};
 use crate::ledger::LedgerError;
 use crate::limits::BLOB_LEAF;
-use crate::replica::codec_v1::{Channel, Message};
+use crate::replica::codec_v1::Message;
 use crate::replica::driver::sleep_until;
-use crate::replica::line::Line;
+use crate::replica::line::{Line, SessionId};
 use crate::store::BlobStoreError;
 
 /// Blobs fetched whole at the same time. Chosen: small ones come side by side; large ones share the same few leaves.
@@ -38,9 +38,9 @@ pub(crate) enum BlobInput {
     /// A session is open.
     Up(Line),
     /// It is gone.
-    Down { peer: PeerId, channel: Channel },
+    Down { peer: PeerId, session: SessionId },
     /// An answer.
-    Message { peer: PeerId, channel: Channel, message: Message },
+    Message { peer: PeerId, session: SessionId, message: Message },
     /// Somebody reads this blob, from where `need` says, and looks at `state`.
     Read { wanted: WantedBlob, need: watch::Receiver<Range<u64>>, state: watch::Sender<FetchState> },
     /// Blocks with blobs may have come.
@@ -185,14 +185,14 @@ impl BlobTask {
                 self.lines.insert(line.peer.clone(), line);
                 self.look.hurry(now);
             }
-            BlobInput::Down { peer, channel } => {
-                if self.lines.get(&peer).is_some_and(|line| line.channel == channel) {
+            BlobInput::Down { peer, session } => {
+                if self.lines.get(&peer).is_some_and(|line| line.session == session) {
                     self.lines.remove(&peer);
                     self.plan.handle_down(&peer);
                 }
             }
-            BlobInput::Message { peer, channel, message } => {
-                if self.lines.get(&peer).is_some_and(|line| line.channel == channel) {
+            BlobInput::Message { peer, session, message } => {
+                if self.lines.get(&peer).is_some_and(|line| line.session == session) {
                     self.handle_message(&peer, message, now);
                 }
             }

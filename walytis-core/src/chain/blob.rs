@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::content::{self, BlobFetcher};
 use super::core::{ChainCore, FetchMode, Inner, WantedBlob};
+use super::fresh::News;
 use super::intake;
 use super::schema::{self, Tag, id_at_end, read_blob};
 use super::table::behind;
@@ -195,6 +196,11 @@ impl ChainCore {
             Ok(WantedBlob { block: id_at_end(key)?, blob, len })
         };
         table.note(page.iter().map(decode).collect())
+    }
+
+    /// Returns what commits have added to that list since this was called last, or that it was much.
+    pub(crate) fn take_newly_wanted(&self) -> News {
+        self.inner.fresh.take()
     }
 
     /// Returns the stored manifest of a blob, or nothing. The manifest of a blob of one leaf follows from its id and is

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::blob::BlobFetch;
 use super::content::BlobFetcher;
+use super::fresh::Fresh;
 use super::repair::{self, RepairProgress, RepairReport};
 use super::schema::{Keys, Tag, id_at_end};
 use super::table::{Table, behind};
@@ -188,6 +189,8 @@ pub(super) struct Inner {
     pub(super) fetch_mode: watch::Sender<FetchMode>,
     /// What is being fetched, as replication says.
     pub(super) fetches: watch::Sender<BTreeMap<BlobId, BlobFetch>>,
+    /// What the commits since then added to the list of wanted blobs.
+    pub(super) fresh: Fresh,
     pub(super) fetcher: Mutex<Option<Arc<dyn BlobFetcher>>>,
     /// Moves whenever bytes of any blob of the chain have arrived.
     pub(super) blob_progress: watch::Sender<u64>,
@@ -270,6 +273,7 @@ impl ChainCore {
             admissions: broadcast::Sender::new(ADMISSIONS),
             fetch_mode: watch::Sender::new(fetch_mode),
             fetches: watch::Sender::default(),
+            fresh: Fresh::default(),
             fetcher: Mutex::new(None),
             blob_progress: watch::Sender::new(0),
             subscribers,

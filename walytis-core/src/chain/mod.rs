@@ -22,6 +22,7 @@ mod cache;
 mod content;
 mod core;
 mod damage;
+mod fresh;
 mod handle;
 mod heads;
 mod inspect;
@@ -51,6 +52,7 @@ pub use repair::{REPORT_NAMES_MAX, RepairProgress, RepairReport};
 
 pub(crate) use author::AuthorSlot;
 pub(crate) use core::{remove_chain, repair_closed};
+pub(crate) use fresh::News;
 pub(crate) use handle::ChainOwner;
 pub(crate) use inspect::inspect;
 pub(crate) use intake::digest as leaf_digest;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::{Inner, Node, Summary};
+use super::core::{Inner, Node, Summary, WantedBlob};
 use super::heads::Heads;
 use super::schema::{self, Keys, Meta, NodeRecord, Tag};
 use super::sums::{Added, Sums};
@@ -50,6 +50,7 @@ pub(super) struct Stage {
     heads_added: BTreeSet<BlockId>,
     heads_removed: BTreeMap<BlockId, (u64, u64)>,
     added: Added,
+    wanted: Vec<WantedBlob>,
 }
 
 impl Stage {
@@ -61,6 +62,7 @@ impl Stage {
             heads_added: BTreeSet::new(),
             heads_removed: BTreeMap::new(),
             added: Added::default(),
+            wanted: Vec::new(),
         }
     }
 
@@ -134,6 +136,7 @@ impl Stage {
             batch.put(keys.blob(root, &id), value.clone());
             if entry == Entry::Peer {
                 batch.put(keys.of_block(Tag::Wanted, &id), value);
+                self.wanted.push(WantedBlob { block: id, blob: *root, len: *len });
             }
         }
         if skeleton {
@@ -173,6 +176,7 @@ impl Stage {
             }
         }
         core.table.remember(self.nodes);
+        core.fresh.add(self.wanted);
         Ok(())
     }
 

@@ -178,6 +178,7 @@ impl Task {
     /// Works on with what the repair found.
     fn take_over(&mut self, tip: Option<Tip>) {
         self.core.table.forget();
+        self.core.fresh.many();
         if let Some(tip) = tip {
             self.tip = tip;
             self.core.arrivals.send_replace(self.tip.arrival);

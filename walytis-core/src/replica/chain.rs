@@ -193,7 +193,7 @@ impl ChainTask {
     /// Tells the machine what entered.
     pub(super) fn admitted_here(&mut self, ids: &[BlockId], origin: Option<&PeerId>) {
         self.machine.handle_local(view(&self.core), ids, origin, Instant::now());
-        // When it is full a scan is due anyway.
+        // When it is full other inputs come, and each makes it look for what is new.
         let _full = self.blobs.try_send(BlobInput::Scan);
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
+use test_harness::store::CountingStore;
 use tokio::io::AsyncReadExt as _;
 use walytis_core::block::{BlockDraft, DraftContent, Visibility};
 use walytis_core::chain::{Chain, Summary};
@@ -45,6 +46,7 @@ pub struct World {
 pub struct Disk {
     seed: u8,
     store: Arc<MemoryStore>,
+    counter: Arc<CountingStore>,
     blobs: Arc<MemoryBlobs>,
     secrets: Arc<MemorySecrets>,
 }
@@ -64,6 +66,11 @@ impl Disk {
         &self.store
     }
 
+    /// Counts what the node asks of the store.
+    pub fn counter(&self) -> &CountingStore {
+        &self.counter
+    }
+
     pub fn blobs(&self) -> &Arc<MemoryBlobs> {
         &self.blobs
     }
@@ -75,9 +82,11 @@ impl World {
     }
 
     pub async fn peer(&self, seed: u8) -> Peer {
+        let store = Arc::new(MemoryStore::new());
         let disk = Disk {
             seed,
-            store: Arc::new(MemoryStore::new()),
+            counter: Arc::new(CountingStore::new(store.clone())),
+            store,
             blobs: Arc::new(MemoryBlobs::new()),
             secrets: Arc::new(MemorySecrets::new()),
         };
@@ -90,7 +99,7 @@ impl World {
         let entropy = Arc::new(SeededEntropy::new(start << 8 | u64::from(disk.seed)));
         let replicator = Replicator::start(network.clone(), entropy.clone()).unwrap();
         let parts = NodeParts {
-            store: disk.store.clone(),
+            store: disk.counter.clone(),
             blobs: disk.blobs.clone(),
             secrets: disk.secrets.clone(),
             replication: Some(Arc::new(replicator.clone())),

@@ -139,6 +139,7 @@ impl BlobTask {
             self.handle(event, now, fetches);
             self.follow_readers();
             self.plan.handle_timeout(now, &mut self.rng);
+            self.look.note(self.core.take_newly_wanted(), now);
             if let Err(error) = self.look(now, fetches).await {
                 warn!(chain = ?self.core.id(), %error, "looking for missing blobs failed");
             }
@@ -206,7 +207,8 @@ impl BlobTask {
                 self.plan.handle_reader(wanted.blob, wanted.len, reader, leaves_of(&need.borrow()));
                 self.readers.insert(reader, Reader { wanted, need, state });
             }
-            BlobInput::Scan => self.look.hurry(now),
+            // What they want is taken up in every turn.
+            BlobInput::Scan => {}
         }
     }
 
@@ -276,9 +278,7 @@ impl BlobTask {
     fn complete(&mut self, blob: &BlobId, now: Instant) {
         debug!(chain = ?self.core.id(), ?blob, "blob complete");
         self.end_readers(blob, FetchState::Complete);
-        if self.look.due() > now {
-            self.look.hurry(now);
-        }
+        self.look.soon(now);
     }
 
     fn trouble(&mut self, blob: &BlobId, error: &LedgerError, now: Instant) {

@@ -1,12 +1,18 @@
 //! What the API and `--json` show, field by field as `docs/cli.md` lists them. Stable: fields are added, never changed.
 
+mod identity;
 mod log;
+mod private;
 mod resolve;
+mod vault;
 
 use serde::{Deserialize, Serialize};
 
+pub use identity::{Controller, CreateIdentity, Identity, IdentityDetail, OpDone, Opened, Text, Verified};
 pub use log::{Acknowledge, LogEvent, LogQuery, Notice, Page, Subscriber};
+pub use private::ContentStatus;
 pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};
+pub use vault::{PassphraseChange, UnlockProof, Vault, VaultCode};
 
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,112 +252,6 @@ pub struct Heads {
     pub blocks: u64,
 }
 
-/// One identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// `did:walytis:…`.
-    pub did: String,
-    /// Id of its chain.
-    pub id: String,
-    /// Local name.
-    pub name: String,
-    /// This device's role, or `removed`.
-    pub role: String,
-    /// Epoch that is written under now.
-    pub epoch: Option<String>,
-    /// The recovery code: only when the identity is created, and never stored by the node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recovery_code: Option<String>,
-}
-
-/// `identity show`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdentityDetail {
-    /// `did:walytis:…`.
-    pub did: String,
-    /// Local name.
-    pub name: String,
-    /// This device's role, or `removed`.
-    pub role: String,
-    /// Epoch that is written under now.
-    pub epoch: Option<String>,
-    /// Epochs whose secret is not here.
-    pub locked_epochs: Vec<String>,
-    /// Controllers.
-    pub controllers: Vec<Controller>,
-}
-
-/// One controller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Controller {
-    /// Device id or DID.
-    pub id: String,
-    /// `device` or `identity`.
-    pub kind: String,
-    /// Its name, if known.
-    pub name: String,
-    /// Role.
-    pub role: String,
-    /// Its node, if known.
-    pub peer_id: Option<String>,
-    /// The authority op that made it a controller.
-    pub since: String,
-}
-
-/// `identity rekey`, `identity remove`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpDone {
-    /// The authority op.
-    pub op: String,
-    /// The epoch it began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<String>,
-}
-
-/// `identity verify`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verified {
-    /// Whether the signature was made by a controller of the identity over this message.
-    pub valid: bool,
-    /// The identity.
-    pub did: String,
-    /// The controller.
-    pub controller: Option<String>,
-    /// The device.
-    pub device: Option<String>,
-    /// Whether the signer still is a controller.
-    pub still_valid: bool,
-}
-
-/// `identity sign`, `identity seal`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Text {
-    /// The signature or the sealed message.
-    pub text: String,
-}
-
-/// `identity open`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opened {
-    /// Authenticated sender, or nothing if it was sealed anonymously.
-    pub sender: Option<String>,
-    /// The message, base64.
-    pub content_base64: String,
-}
-
-/// What is here of one private content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContentStatus {
-    /// Block.
-    pub id: String,
-    /// `wanted`, `partial`, `available`, `unavailable`, `locked` or `forgotten`.
-    pub state: String,
-    /// Bytes here.
-    pub bytes_done: u64,
-    /// Bytes in all, as far as known.
-    pub bytes_total: u64,
-}
-
 /// One large content of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
@@ -472,77 +372,10 @@ impl std::fmt::Debug for Join {
     }
 }
 
-/// A request to create an identity.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateIdentity {
-    /// Local name.
-    pub name: String,
-    /// Name of this device.
-    #[serde(default)]
-    pub device: Option<String>,
-}
-
 /// A request to connect to a peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
     /// Multiaddr.
     pub address: String,
-}
-
-/// How the key vault is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vault {
-    /// Whether what needs keys is refused.
-    pub locked: bool,
-    /// What unlocks it: `key_file`, `passphrase`, `recovery_code`.
-    pub methods: Vec<String>,
-}
-
-/// What unlocks the vault.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct UnlockProof {
-    /// `key_file` (the one in the data folder), `passphrase` or `recovery_code`.
-    pub method: String,
-    /// The passphrase or code in base64; nothing for a key file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
-}
-
-impl std::fmt::Debug for UnlockProof {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "UnlockProof({}, ***)", self.method)
-    }
-}
-
-/// A change of passphrase.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct PassphraseChange {
-    /// What unlocks the vault now.
-    pub proof: UnlockProof,
-    /// The new passphrase in base64, 1 to 1,024 bytes.
-    pub new: String,
-    /// Whether the key file, if there is one, goes on unlocking.
-    #[serde(default)]
-    pub keep_key_file: bool,
-}
-
-impl std::fmt::Debug for PassphraseChange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PassphraseChange({:?}, ***)", self.proof)
-    }
-}
-
-/// A recovery code of the vault, shown once.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct VaultCode {
-    /// The text, `walytisvault1…`.
-    pub recovery_code: String,
-}
-
-impl std::fmt::Debug for VaultCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("VaultCode(***)")
-    }
 }

@@ -1,0 +1,86 @@
+//! `walytis offchain …`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::Filter;
+
+/// `walytis offchain …`.
+#[derive(Debug, Subcommand)]
+pub enum Offchain {
+    /// Add private content
+    Add {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Content; - or nothing: standard input
+        file: Option<PathBuf>,
+        /// Topic, may be repeated; seen by members only
+        #[arg(long)]
+        topic: Vec<String>,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// List private blocks
+    Log {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Which blocks
+        #[command(flatten)]
+        filter: Filter,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// List those who follow private blocks by name
+    Subscribers {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// Forget who followed private blocks by name, and how far
+    Unsubscribe {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Name of the subscriber
+        name: String,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// Print private content
+    Cat {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Id or unambiguous prefix
+        block: String,
+        /// Write to this file instead of standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Only these bytes, the last one included: A-B, A- (to the end) or -N (the last N)
+        #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
+        range: Option<String>,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// Show what is here of private contents
+    Status {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// One block only
+        block: Option<String>,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+}

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use chain::{Chain, ExportArgs, ImportArgs};
-pub use filter::Filter;
-pub use identity::Identity;
-pub use offchain::Offchain;
-pub use vault::{Init, Passphrase, Unlock};
+pub(super) use chain::{Chain, ExportArgs, ImportArgs};
+pub(super) use filter::Filter;
+pub(super) use identity::Identity;
+pub(super) use offchain::Offchain;
+pub(super) use vault::{Init, Passphrase, Unlock};
 
 /// A serverless, peer-to-peer database with tamper-evident history, shared identities and private content.
 #[derive(Debug, Parser)]

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::multikey::{MultikeyCode, multikey};
 use super::url::VersionId;
 use crate::crypto::{DevicePublic, ReceivingPublic};
-use crate::id::{ControllerId, DeviceId, Did, EpochId, Role};
-use crate::state::IdentityState;
+use crate::id::{DeviceId, Did, EpochId, Role};
+use crate::state::{IdentityState, Subject};
 
 /// Media type of the representation. From DID Core §6.3: JSON-LD.
 pub const DID_CONTENT_TYPE: &str = "application/did+ld+json";
@@ -112,12 +112,12 @@ impl DidDocument {
             return document;
         }
         for controller in parts.state.controllers.values() {
-            match controller.id {
-                ControllerId::Device(device) => document.add_device(&device, &controller.device, controller.role),
-                ControllerId::Identity(did) if controller.role == Role::Admin => {
-                    document.controller.push(did.to_string());
+            match &controller.subject {
+                Subject::Device(device) => document.add_device(&device.id(), &device.current, controller.role),
+                Subject::Identity(nested) if controller.role == Role::Admin => {
+                    document.controller.push(nested.did.to_string());
                 }
-                ControllerId::Identity(_) => {}
+                Subject::Identity(_) => {}
             }
         }
         if !document.capability_invocation.is_empty() {

@@ -104,7 +104,7 @@ impl Known {
     /// Says whether `creator` is the block key of the op's author, as the op's own past knows it.
     fn wrote(&mut self, core: &OpCore, creator: &PublicKey) -> bool {
         let Ok(state) = self.graph.state_at(&core.auth_parents) else { return false };
-        state.controller_of(&core.device).is_some_and(|author| author.device.block_key() == *creator)
+        state.device(&core.device).is_some_and(|author| author.block_key() == *creator)
     }
 
     fn gossip_key(&self, id: &EpochId) -> Option<GossipKey> {

@@ -381,11 +381,16 @@ impl Entry {
         let state = known.graph.state();
         let card_keys = known.card_keys();
         let controllers = state.controllers.values().map(|controller| {
-            let device = controller.device.device_id();
-            let card = known.cards.card(&device);
+            // Of another identity that is a controller there is no single card.
+            let device = match controller.id {
+                ControllerId::Device(device) => Some(device),
+                ControllerId::Identity(_) => None,
+            };
+            let card = device.and_then(|device| known.cards.card(&device));
+            let private = device.and_then(|device| known.cards.private(&device, &card_keys));
             ControllerInfo {
                 id: controller.id,
-                name: known.cards.private(&device, &card_keys).map(|private| private.name),
+                name: private.map(|private| private.name),
                 role: controller.role,
                 peer_id: card.map(|card| card.body().peer.clone()),
                 since: controller.since,

@@ -200,14 +200,14 @@ impl Shared {
     pub(super) fn device_of(&self, peer: &PeerId) -> Option<DeviceId> {
         let mut known = self.known();
         let state = known.graph.state();
-        known.cards.devices_of(peer).find(|device| state.role(&ControllerId::Device(*device)).is_some())
+        known.cards.devices_of(peer).find(|device| state.controller_of(device).is_some())
     }
 
     /// Returns the peer ids of other devices of current controllers, ascending.
     pub(super) fn peers(&self) -> Vec<PeerId> {
         let mut known = self.known();
         let state = known.graph.state();
-        let current = |device: &DeviceId| *device != self.me && state.role(&ControllerId::Device(*device)).is_some();
+        let current = |device: &DeviceId| *device != self.me && state.controller_of(device).is_some();
         let mut peers: Vec<_> =
             known.cards.peers().filter(|(device, _)| current(device)).map(|(_, peer)| peer.clone()).collect();
         peers.sort_unstable();
@@ -220,7 +220,7 @@ impl Shared {
         let mut known = self.known();
         let state = known.graph.state();
         let keys = known.card_keys();
-        let current = |device: &DeviceId| *device != self.me && state.role(&ControllerId::Device(*device)).is_some();
+        let current = |device: &DeviceId| *device != self.me && state.controller_of(device).is_some();
         let others = known.cards.peers().filter(|(device, _)| current(device));
         others
             .map(|(device, peer)| {

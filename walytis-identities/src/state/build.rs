@@ -7,7 +7,7 @@ use walytis_core::clock::Entropy;
 use walytis_core::fault::Fault;
 use walytis_core::secret::Secret;
 
-use super::{AuthorityGraph, IdentityState};
+use super::{AuthorityGraph, Controller, IdentityState, Subject};
 use crate::crypto::{DeviceKeys, ReceivingPublic, random};
 use crate::epoch::{DealError, EpochSecrets, Predecessor, Recipient, deal_slots, prepare};
 use crate::id::{ControllerId, EpochId, OpId, Role};
@@ -266,13 +266,25 @@ impl<'a> Builder<'a> {
     fn recipients(&self, state: &IdentityState, without: &BTreeSet<ControllerId>) -> Vec<Recipient> {
         let staying = state.controllers.values().filter(|controller| !without.contains(&controller.id));
         staying
-            .map(|controller| Recipient {
-                controller: controller.id,
-                key: self.receiving.get(&controller.id).unwrap_or(&controller.device.receiving).clone(),
-                reads: controller.role.reads(),
-                history: controller.history,
+            .filter_map(|controller| {
+                Some(Recipient {
+                    controller: controller.id,
+                    key: self.receiving_key(controller)?,
+                    reads: controller.role.reads(),
+                    history: controller.history,
+                })
             })
             .collect()
+    }
+
+    /// Returns the key that a controller's slots are sealed to; none if nothing can be sealed to it.
+    fn receiving_key(&self, controller: &Controller) -> Option<ReceivingPublic> {
+        match &controller.subject {
+            Subject::Device(device) => {
+                Some(self.receiving.get(&controller.id).unwrap_or(&device.current.receiving).clone())
+            }
+            Subject::Identity(_) => None,
+        }
     }
 
     fn with_epoch(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::evaluate::Evaluation;
 use super::nodes::Nodes;
 use super::view::{Standing, View};
-use super::{Controller, EpochInfo, IdentityState, Invitation, Removal};
+use super::{Controller, EpochInfo, IdentityState, Invitation, Removal, Subject};
 use crate::id::{ControllerId, EpochId, OpId};
 use crate::op::{ControllerRecord, HistoryPolicy, Op};
 
@@ -64,7 +64,7 @@ fn controller(nodes: &Nodes, id: ControllerId, standing: Standing, policy: Histo
         role: standing.role,
         since: node.id(),
         rank: node.order(),
-        device: device.clone(),
+        subject: Subject::device(device),
         history: standing.role.reads() && (founder || policy == HistoryPolicy::All),
     })
 }

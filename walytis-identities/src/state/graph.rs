@@ -364,11 +364,7 @@ impl AuthorityGraph {
 
     fn check_signatures(&mut self, op: &SignedOp, past: &Bits) -> Result<(), Refusal> {
         let core = op.core();
-        // Nested identities act through devices that `Introduce` shows, which is not evaluated yet.
-        if core.author != ControllerId::Device(core.device) {
-            return Err(Refusal::UnknownDevice);
-        }
-        let known = self.nodes.records.get(&core.device).into_iter().flatten().any(|at| past.has(*at));
+        let known = self.acts_for(&core.device, &core.author, past);
         #[cfg(test)]
         if self.unsigned {
             return if known { Ok(()) } else { Err(Refusal::UnknownDevice) };
@@ -383,6 +379,17 @@ impl AuthorityGraph {
         let invite = admit.invitation.as_ref().map(|proof| proof.invite);
         let message = possession_message(&core.chain, invite.as_ref(), public, &core.author);
         Ok(self.decoded(public)?.verify(Label::Possession, &message, &admit.possession)?)
+    }
+
+    /// Says whether the past knows the device as one that may act for the author.
+    fn acts_for(&self, device: &DeviceId, author: &ControllerId, past: &Bits) -> bool {
+        match author {
+            ControllerId::Device(author) => {
+                author == device && self.nodes.records.get(device).into_iter().flatten().any(|at| past.has(*at))
+            }
+            // Identities act through devices that `Introduce` shows, which is not evaluated yet.
+            ControllerId::Identity(_) => false,
+        }
     }
 
     /// Decodes the keys of a device once. Keeps only what verifies something: keys of refused newcomers are dropped

@@ -44,7 +44,7 @@ impl AuthorityGraph {
         match state.controllers.get(author) {
             None => WriteRight::No(Rule::NoController),
             Some(controller) if !controller.role.writes() => WriteRight::No(Rule::NotWriter),
-            Some(controller) if controller.device.block_key() != *creator => WriteRight::No(Rule::Creator),
+            Some(controller) if !controller.signs_with(creator) => WriteRight::No(Rule::Creator),
             Some(_) => WriteRight::Yes,
         }
     }

@@ -15,6 +15,7 @@ mod judge;
 mod model_tests;
 mod nodes;
 mod rights;
+mod subject;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +27,8 @@ pub use build::{BuildError, Builder, Built, CreateOptions, NewInvitation};
 pub use duty::{Duty, DutyKind};
 pub use graph::{AuthorityGraph, Inserted, OPS_MAX, PENDING_OPS_MAX, Refusal};
 pub use judge::{RecordVerdict, WriteRight};
+pub use subject::{ActingDevice, NestedIdentity, Subject};
 
-use crate::crypto::DevicePublic;
 use crate::id::{ControllerId, DeviceId, EpochId, OpId, Role};
 use crate::op::{ChainCut, HistoryPolicy};
 
@@ -158,8 +159,8 @@ pub struct Controller {
     pub since: OpId,
     /// Its seniority: (depth, id) of that op; lower is more senior.
     pub rank: (u32, OpId),
-    /// Its first keys.
-    pub device: DevicePublic,
+    /// The device that it is, or the identity with the devices that act for it.
+    pub subject: Subject,
     /// Whether it gets history keys.
     pub history: bool,
 }
@@ -275,12 +276,25 @@ impl IdentityState {
 
     /// Returns the controller of a device, if the device may act now.
     pub fn controller_of(&self, device: &DeviceId) -> Option<&Controller> {
-        self.controllers.get(&ControllerId::Device(*device))
+        // A device is mostly a controller itself.
+        let itself = self.controllers.get(&ControllerId::Device(*device));
+        itself.or_else(|| self.controllers.values().find(|controller| controller.device(device).is_some()))
     }
 
     /// Returns the controller whose device signs blocks with this key.
     pub fn controller_of_key(&self, key: &PublicKey) -> Option<&Controller> {
-        self.controllers.values().find(|controller| controller.device.block_key() == *key)
+        self.controllers.values().find(|controller| controller.signs_with(key))
+    }
+
+    /// Returns a device that may act now.
+    pub fn device(&self, device: &DeviceId) -> Option<&ActingDevice> {
+        self.controller_of(device)?.device(device).map(AsRef::as_ref)
+    }
+
+    /// Returns every device that may act now.
+    pub fn devices(&self) -> impl Iterator<Item = (DeviceId, &ActingDevice)> {
+        let all = self.controllers.values().flat_map(Controller::devices);
+        all.map(|(id, device)| (id, device.as_ref()))
     }
 
     /// Says whether some removal in force can be contested by the removed (rule 5).

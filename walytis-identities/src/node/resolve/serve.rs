@@ -19,7 +19,7 @@ use super::super::runtime::Inner;
 use super::super::shared::Shared;
 use super::super::wire_v1::{self, ResolveAnswer, ResolveAsk};
 use super::ask::{ANSWER_BYTES_MAX, RESOLVE};
-use crate::id::{ControllerId, Did};
+use crate::id::Did;
 
 /// Streams served at the same time; more are reset. Chosen: an answer takes 8 MiB at most.
 const SERVED_MAX: usize = 8;
@@ -99,10 +99,7 @@ fn answer_of(shared: &Shared, question: &ResolveAsk) -> (Vec<crate::id::OpId>, I
     let state = known.graph.state();
     let genesis = question.heads.is_empty().then_some(shared.genesis.as_ref());
     let ops = known.graph.ops_since(&question.heads);
-    let current = state.controllers.keys().filter_map(|controller| match controller {
-        ControllerId::Device(device) => known.cards.card(device),
-        ControllerId::Identity(_) => None,
-    });
+    let current = state.devices().filter_map(|(device, _)| known.cards.card(&device));
     let cards = current.map(|card| card.public().encode());
     let items = Items::within(ANSWER_BYTES_MAX, genesis, ops.iter().map(AsRef::as_ref), cards);
     (known.graph.named_heads(), items)

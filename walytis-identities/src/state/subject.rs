@@ -1,0 +1,88 @@
+//! Who stands behind a controller: a device, or another identity with the devices that act for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use walytis_core::key::PublicKey;
+
+use super::Controller;
+use crate::crypto::DevicePublic;
+use crate::id::{ControllerId, DeviceId, Did, OpId};
+
+/// A device with the keys by which the state knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActingDevice {
+    /// The keys it began with; they give its id.
+    pub first: DevicePublic,
+    /// The keys in force, unless a device card carries a newer receiving key.
+    pub current: DevicePublic,
+}
+
+impl ActingDevice {
+    /// Returns a device that has not renewed its keys.
+    pub fn new(keys: DevicePublic) -> Self {
+        Self { first: keys.clone(), current: keys }
+    }
+
+    /// Returns the id.
+    pub fn id(&self) -> DeviceId {
+        self.first.device_id()
+    }
+
+    /// Returns the key under which its blocks are signed now.
+    pub const fn block_key(&self) -> PublicKey {
+        self.current.block_key()
+    }
+}
+
+/// Another identity that is a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NestedIdentity {
+    /// Which.
+    pub did: Did,
+    /// Its authority heads that count here, strictly ascending.
+    pub as_of: Vec<OpId>,
+    /// Its devices that act for it here, by id.
+    pub devices: BTreeMap<DeviceId, Arc<ActingDevice>>,
+}
+
+/// What a controller is. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A device.
+    Device(Arc<ActingDevice>),
+    /// Another identity.
+    Identity(Arc<NestedIdentity>),
+}
+
+impl Subject {
+    /// Returns a controller that is a device with its first keys.
+    pub(super) fn device(keys: &DevicePublic) -> Self {
+        Self::Device(Arc::new(ActingDevice::new(keys.clone())))
+    }
+}
+
+impl Controller {
+    /// Returns a device that acts for this controller.
+    pub fn device(&self, device: &DeviceId) -> Option<&Arc<ActingDevice>> {
+        match &self.subject {
+            Subject::Device(own) => Some(own).filter(|_| self.id == ControllerId::Device(*device)),
+            Subject::Identity(nested) => nested.devices.get(device),
+        }
+    }
+
+    /// Returns every device that acts for this controller, by id: for a device itself.
+    pub fn devices(&self) -> impl Iterator<Item = (DeviceId, &Arc<ActingDevice>)> {
+        let (own, nested) = match (&self.subject, self.id) {
+            (Subject::Device(own), ControllerId::Device(id)) => (Some((id, own)), None),
+            (Subject::Identity(nested), _) => (None, Some(nested.devices.iter().map(|(id, device)| (*id, device)))),
+            (Subject::Device(_), ControllerId::Identity(_)) => (None, None),
+        };
+        own.into_iter().chain(nested.into_iter().flatten())
+    }
+
+    /// Says whether a device that acts for this controller signs blocks with this key.
+    pub fn signs_with(&self, key: &PublicKey) -> bool {
+        self.devices().any(|(_, device)| device.block_key() == *key)
+    }
+}

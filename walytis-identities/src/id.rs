@@ -172,6 +172,26 @@ impl Role {
         matches!(self, Self::Member | Self::Admin)
     }
 
+    /// Says whether the role may less than the other: keeper < reader < member < admin.
+    pub const fn is_below(self, other: Self) -> bool {
+        self.weight() < other.weight()
+    }
+
+    /// Returns the lesser of two roles.
+    #[must_use]
+    pub const fn lesser(self, other: Self) -> Self {
+        if self.is_below(other) { self } else { other }
+    }
+
+    const fn weight(self) -> u8 {
+        match self {
+            Self::Keeper => 0,
+            Self::Reader => 1,
+            Self::Member => 2,
+            Self::Admin => 3,
+        }
+    }
+
     /// Returns the role's name as the command line and JSON show it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Actor, all_ops, chain, create_of, graph_of, group};
+use support::{Actor, agreed, all_ops, chain, create_of, graph_of, group};
 use walytis_core::id::BlockId;
 use walytis_identities::id::{ControllerId, OpId, Role};
 use walytis_identities::identity::RecordRef;
@@ -11,34 +11,6 @@ use walytis_identities::op::{ChainCut, SignedOp};
 use walytis_identities::state::{
     AuthorityGraph, DutyKind, IdentityState, Inserted, RecordVerdict, Refusal, Rule, VoidReason, WriteRight,
 };
-
-/// Enters the ops of all actors in every order if there are at most 6, otherwise in the first 720, and returns the
-/// state that all of them must give.
-fn agreed(actors: &[&Actor]) -> IdentityState {
-    let create = create_of(actors[0]);
-    let ops = all_ops(actors);
-    let expected = graph_of(&create, &ops).state();
-    let mut order: Vec<usize> = (0..ops.len()).collect();
-    let mut seen = 0;
-    loop {
-        let permuted: Vec<SignedOp> = order.iter().map(|at| ops[*at].clone()).collect();
-        let mut graph = graph_of(&create, &permuted);
-        assert_eq!(*graph.state(), *expected, "order {order:?}");
-        assert_eq!(graph.len(), ops.len() + 1);
-        seen += 1;
-        if seen >= 720 || !next_permutation(&mut order) {
-            return (*expected).clone();
-        }
-    }
-}
-
-fn next_permutation(order: &mut [usize]) -> bool {
-    let Some(at) = (1..order.len()).rev().find(|at| order[at - 1] < order[*at]) else { return false };
-    let swap = (at..order.len()).rev().find(|other| order[*other] > order[at - 1]).unwrap();
-    order.swap(at - 1, swap);
-    order[at..].reverse();
-    true
-}
 
 fn members(state: &IdentityState) -> Vec<ControllerId> {
     state.controllers.keys().copied().collect()

@@ -80,8 +80,9 @@ fn open_slots(
         if !mine || held || broken.contains(&id) {
             continue;
         }
-        // A slot without the epoch secret is complete for a keeper only, and this version admits none.
-        match EpochView::open_slot(op.core(), &me, true, &[key]) {
+        // A slot without the epoch secret is complete for a keeper only.
+        let reads = known.graph.epoch_readers(&id).is_some_and(|readers| readers.contains(&me));
+        match EpochView::open_slot(op.core(), &me, reads, &[key]) {
             Ok(secrets) => {
                 opened.insert(id, secrets);
             }

@@ -52,7 +52,11 @@ pub(super) fn check(core: &OpCore) -> Result<(), OpError> {
         Op::Admit(op) => check_record(&op.controller),
         Op::Introduce(op) => need(op.as_of.len() <= AUTH_PARENTS_MAX && ascending(&op.as_of), "as_of"),
         Op::Update(op) => need(op.as_of.len() <= AUTH_PARENTS_MAX && ascending(&op.as_of), "as_of"),
-        Op::SetRole(op) => check_cut(&op.cut),
+        Op::SetRole(op) => {
+            // Whoever still writes has no cut.
+            need(op.cut.is_empty() || !op.role.writes(), "cut")?;
+            check_cut(&op.cut)
+        }
         Op::Recover(op) => {
             check_cut(&op.cut)?;
             need(op.kept.len() <= KEPT_MAX && ascending(&op.kept), "kept")?;

@@ -51,7 +51,7 @@ pub enum Op {
     Introduce(Box<Introduce>),
     /// Renews the author's signing keys, or names newer heads of a nested identity. Not evaluated yet.
     Update(Box<Update>),
-    /// Changes a role. Not evaluated yet.
+    /// Changes a role.
     SetRole(SetRole),
     /// Replaces the document's services. Not evaluated yet.
     Document(Document),

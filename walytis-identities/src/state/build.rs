@@ -13,7 +13,7 @@ use crate::epoch::{DealError, EpochSecrets, Predecessor, Recipient, deal_slots, 
 use crate::id::{ControllerId, EpochId, OpId, Role};
 use crate::op::{
     AUTH_PARENTS_MAX, Admit, ChainCut, ControllerRecord, Create, HistoryPolicy, Invite, Op, OpCore, OpError, Remove,
-    RevokeInvite, SignedOp,
+    RevokeInvite, SetRole, SignedOp,
 };
 use crate::token::{InvitationKey, JoinRequest};
 
@@ -168,8 +168,7 @@ impl<'a> Builder<'a> {
     ) -> Result<Built, BuildError> {
         targets.sort_unstable();
         targets.dedup();
-        cut.sort_unstable_by_key(|cut| cut.chain);
-        cut.iter_mut().for_each(|cut| cut.heads.sort_unstable());
+        sort_cut(&mut cut);
         kept.sort_unstable();
         kept.dedup();
         let (parents, state) = self.base();
@@ -177,6 +176,25 @@ impl<'a> Builder<'a> {
         self.with_epoch(parents, &recipients, |epoch| {
             Op::Remove(Box::new(Remove { targets, cut, kept, co_signatures: Vec::new(), epoch }))
         })
+    }
+
+    /// Changes a role. `cut` = the heads this node has admitted, by chain: needed below the role member, where it says
+    /// what of the controller's writing still counts; left out otherwise. A role that reads no more, or reads again, makes
+    /// new keys due (see [`IdentityState::duty`]).
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn set_role(
+        mut self,
+        controller: ControllerId,
+        role: Role,
+        mut cut: Vec<ChainCut>,
+    ) -> Result<Built, BuildError> {
+        sort_cut(&mut cut);
+        cut.retain(|_| !role.writes());
+        let (parents, _) = self.base();
+        let op = Op::SetRole(SetRole { controller, role, cut });
+        Ok(Built { op: self.core(parents, op).sign(self.keys, self.entropy)?, secrets: None })
     }
 
     /// Starts a new epoch.
@@ -320,4 +338,9 @@ impl<'a> Builder<'a> {
         })
         .collect()
     }
+}
+
+fn sort_cut(cut: &mut [ChainCut]) {
+    cut.sort_unstable_by_key(|cut| cut.chain);
+    cut.iter_mut().for_each(|cut| cut.heads.sort_unstable());
 }

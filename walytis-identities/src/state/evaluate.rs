@@ -1,18 +1,18 @@
 //! Rules 2, 3, 4 and 7 over a set of ops: which of them are void.
 //!
 //! Four passes, each in a fixed order that depends on the ops alone, so that every replica with the same set comes to
-//! the same end: removals by rank, revocations by rank, over-use by rank, leaves junior first. After each change
-//! voidness cascades.
+//! the same end: removals and demotions by rank, revocations by rank, over-use by rank, leaves and self-demotions junior
+//! first. After each change voidness cascades.
 
 use std::cmp::Reverse;
 
 use super::VoidReason;
 use super::bits::Bits;
-use super::nodes::Nodes;
+use super::nodes::{Node, Nodes};
 use super::view::{View, revokes};
 use super::{rights, rights::unsupported};
 use crate::id::{ControllerId, OpId};
-use crate::op::{Op, Remove};
+use crate::op::{Op, Remove, SetRole};
 
 /// The outcome for one set.
 #[derive(Clone, Debug, Default)]
@@ -25,14 +25,14 @@ pub(super) struct Evaluation {
 impl Evaluation {
     /// Takes in an op that has the whole set in its past and was authorised there. Only where all ops count so far: then
     /// nothing is concurrent with it, it voids nothing and nothing voids it. Returns whether it could.
-    pub(super) fn append(&mut self, at: usize, op: &Op) -> bool {
+    pub(super) fn append(&mut self, at: usize, node: &Node) -> bool {
         if self.void.iter().any(|reason| reason.is_some_and(|reason| reason != VoidReason::NotSupported)) {
             return false;
         }
         self.set.insert(at);
         self.void.resize(at + 1, None);
-        set(&mut self.void, at, unsupported(op));
-        if matches!(op, Op::Remove(_) | Op::RevokeInvite(_)) {
+        set(&mut self.void, at, unsupported(node.kind()));
+        if takes_away(node) || matches!(node.kind(), Op::RevokeInvite(_)) {
             self.accepted.insert(at);
         }
         true
@@ -59,18 +59,38 @@ pub(super) fn evaluate(nodes: &Nodes, set: Bits) -> Evaluation {
     let disagree = members.iter().any(|at| nodes.at(*at).void_in_past.iter().any(|past| !is_unsupported(nodes, *past)));
     let mut pass = Pass { nodes, members: members.clone(), outcome, disagree };
     members.sort_by_key(by_rank);
-    let ordered = |wanted: fn(&Op) -> bool| members.iter().copied().filter(move |at| wanted(nodes.at(*at).kind()));
-    for at in ordered(|op| matches!(op, Op::Remove(_))) {
-        if let Op::Remove(op) = nodes.at(at).kind() {
-            pass.accept_removal(at, op);
+    let ordered = |wanted: fn(&Node) -> bool| members.iter().copied().filter(move |at| wanted(nodes.at(*at)));
+    for at in ordered(takes_away) {
+        match nodes.at(at).kind() {
+            Op::Remove(op) => pass.accept_removal(at, op),
+            Op::SetRole(op) => pass.accept_demotion(at, op),
+            _ => {}
         }
     }
-    for at in ordered(|op| matches!(op, Op::RevokeInvite(_))) {
+    for at in ordered(|node| matches!(node.kind(), Op::RevokeInvite(_))) {
         pass.accept_revocation(at);
     }
     pass.void_overuse(&members);
-    pass.void_last_leaves(ordered(|op| matches!(op, Op::Leave)).collect());
+    pass.void_last_leaves(ordered(gives_up).collect());
     pass.outcome
+}
+
+/// Says whether an op takes rights from somebody else: a removal or a demotion.
+fn takes_away(node: &Node) -> bool {
+    match node.kind() {
+        Op::Remove(_) => true,
+        Op::SetRole(op) => node.demotes && op.controller != node.author(),
+        _ => false,
+    }
+}
+
+/// Says whether its author gives up rights of its own.
+fn gives_up(node: &Node) -> bool {
+    match node.kind() {
+        Op::Leave => true,
+        Op::SetRole(op) => op.controller == node.author(),
+        _ => false,
+    }
 }
 
 fn is_unsupported(nodes: &Nodes, at: usize) -> bool {
@@ -97,22 +117,45 @@ impl Pass<'_> {
             return;
         }
         self.outcome.accepted.insert(removal);
-        let author = self.nodes.at(removal).author();
-        let mut voided = Vec::new();
-        for target in &op.targets {
-            let theirs = self.nodes.by_author.get(target).into_iter().flatten().copied();
-            voided.extend(theirs.filter(|at| {
-                self.counts(*at)
-                    && !self.outcome.accepted.has(*at)
-                    && self.nodes.concurrent(removal, *at)
-                    && !self.had_accepted(&author, removal, *at)
-            }));
-        }
+        let voided: Vec<usize> = op.targets.iter().flat_map(|target| self.beside(removal, target)).collect();
         for at in voided.iter().copied() {
             self.set_void(at, VoidReason::RemovedBeside { removal: self.nodes.at(removal).id() });
         }
         let revoked = self.void_uses_beside(removal);
         self.settle(!voided.is_empty() || revoked);
+    }
+
+    /// Rule 3 for demotions: of what the target did beside it, void is what needs more than the role that it is left with.
+    fn accept_demotion(&mut self, demotion: usize, op: &SetRole) {
+        if !self.counts(demotion) {
+            return;
+        }
+        self.outcome.accepted.insert(demotion);
+        let too_much = |at: &usize| {
+            let node = self.nodes.at(*at);
+            let view = self.past_view(node);
+            let role = view.role(&node.author()).map_or(op.role, |role| role.lesser(op.role));
+            rights::check_as(node.op.core(), role, &view, false).is_err()
+        };
+        let voided: Vec<usize> = self.beside(demotion, &op.controller).into_iter().filter(too_much).collect();
+        for at in voided.iter().copied() {
+            self.set_void(at, VoidReason::DemotedBeside { demotion: self.nodes.at(demotion).id() });
+        }
+        self.settle(!voided.is_empty());
+    }
+
+    /// Returns what the target did beside an op that takes rights from it, except what was accepted before, and except
+    /// what the op's author had built on.
+    fn beside(&self, taking: usize, target: &ControllerId) -> Vec<usize> {
+        let author = self.nodes.at(taking).author();
+        let theirs = self.nodes.by_author.get(target).into_iter().flatten().copied();
+        let beside = theirs.filter(|at| {
+            self.counts(*at)
+                && !self.outcome.accepted.has(*at)
+                && self.nodes.concurrent(taking, *at)
+                && !self.had_accepted(&author, taking, *at)
+        });
+        beside.collect()
     }
 
     /// Says whether the remover had seen the op and built on it, elsewhere than after the removal.
@@ -175,7 +218,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Rule 4: leaves come last, junior first; one that would leave no admin is void.
+    /// Rule 4: leaves and self-demotions come last, junior first; one that would leave no admin is void.
     fn void_last_leaves(&mut self, mut leaves: Vec<usize>) {
         leaves.retain(|at| self.counts(*at));
         leaves.sort_by_key(|at| Reverse((self.nodes.at(*at).rank, self.nodes.at(*at).order())));
@@ -196,6 +239,17 @@ impl Pass<'_> {
         self.settle(any);
     }
 
+    /// Returns the past of an op with everything left out that is void now.
+    fn past_view<'a>(&'a self, node: &'a Node) -> View<'a> {
+        View {
+            nodes: self.nodes,
+            set: &node.past,
+            void: &self.outcome.void,
+            void_in_past: &node.void_in_past,
+            accepted: &self.outcome.accepted,
+        }
+    }
+
     fn set_void(&mut self, at: usize, reason: VoidReason) {
         set(&mut self.outcome.void, at, Some(reason));
     }
@@ -210,14 +264,7 @@ impl Pass<'_> {
             if matches!(node.kind(), Op::Create(_)) || self.outcome.accepted.has(at) || !self.counts(at) {
                 continue;
             }
-            let view = View {
-                nodes: self.nodes,
-                set: &node.past,
-                void: &self.outcome.void,
-                void_in_past: &node.void_in_past,
-                accepted: &self.outcome.accepted,
-            };
-            if let Err(rule) = rights::check(node.op.core(), &view, false) {
+            if let Err(rule) = rights::check(node.op.core(), &self.past_view(node), false) {
                 self.set_void(at, VoidReason::Unfounded { rule });
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::evaluate::Evaluation;
 use super::nodes::Nodes;
 use super::view::{Standing, View};
-use super::{Controller, EpochInfo, IdentityState, Invitation, Removal, Subject};
+use super::{Controller, Demotion, EpochInfo, IdentityState, Invitation, Removal, Subject};
 use crate::id::{ControllerId, EpochId, OpId};
 use crate::op::{ControllerRecord, HistoryPolicy, Op};
 
@@ -28,7 +28,7 @@ pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState 
     let sending_epoch = latest_epochs
         .iter()
         .copied()
-        .find(|id| epochs.get(id).is_some_and(|epoch| epoch.recipients.iter().eq(controllers.keys())));
+        .find(|id| epochs.get(id).is_some_and(|epoch| fits(epoch, &controllers)));
     let void = members.iter().filter_map(|at| {
         let reason = evaluation.void.get(*at).copied().flatten()?;
         Some((nodes.at(*at).id(), reason))
@@ -39,6 +39,7 @@ pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState 
         recovery,
         leaving: view.leaving().into_iter().map(|(id, at)| (id, nodes.at(at).id())).collect(),
         removals: removals(nodes, &view, &members),
+        demotions: demotions(nodes, &view, &members),
         invitations: invitations(nodes, &view, &members),
         void: void.collect(),
         controllers,
@@ -63,10 +64,16 @@ fn controller(nodes: &Nodes, id: ControllerId, standing: Standing, policy: Histo
         id,
         role: standing.role,
         since: node.id(),
-        rank: node.order(),
+        rank: standing.rank,
         subject: Subject::device(device),
         history: standing.role.reads() && (founder || policy == HistoryPolicy::All),
     })
+}
+
+/// Says whether exactly those who control the identity can open the epoch, and exactly those who read hold its secret.
+fn fits(epoch: &EpochInfo, controllers: &BTreeMap<ControllerId, Controller>) -> bool {
+    let readers = controllers.values().filter(|controller| controller.role.reads()).map(|controller| &controller.id);
+    epoch.recipients.iter().eq(controllers.keys()) && epoch.readers.iter().eq(readers)
 }
 
 fn heads(nodes: &Nodes, members: &[usize]) -> Vec<OpId> {
@@ -82,9 +89,15 @@ fn heads(nodes: &Nodes, members: &[usize]) -> Vec<OpId> {
 fn epochs(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> BTreeMap<EpochId, EpochInfo> {
     let info = |at: usize| {
         let node = nodes.at(at);
-        let part = node.kind().epoch()?;
-        let recipients = part.recipients().collect();
-        Some((node.id(), EpochInfo { id: node.id(), depth: node.depth, recipients, counts: node.recipients_fit }))
+        let (part, dealt) = (node.kind().epoch()?, node.dealt.as_ref()?);
+        let info = EpochInfo {
+            id: node.id(),
+            depth: node.depth,
+            recipients: part.recipients().collect(),
+            readers: dealt.readers.to_vec(),
+            counts: dealt.fits,
+        };
+        Some((node.id(), info))
     };
     members.iter().copied().filter(|at| view.counts(*at)).filter_map(info).collect()
 }
@@ -119,10 +132,31 @@ fn removals(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> Vec<Removal> {
     removals
 }
 
+/// Returns the demotions that count; in canonical order of their ops.
+fn demotions(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> Vec<Demotion> {
+    let demotion = |at: usize| {
+        let node = nodes.at(at);
+        let Op::SetRole(op) = node.kind() else { return None };
+        let senior = rank_before(nodes, view, at, &op.controller).is_some_and(|rank| rank < node.rank);
+        Some(Demotion {
+            op: node.id(),
+            by: node.author(),
+            target: op.controller,
+            role: op.role,
+            cut: op.cut.clone(),
+            provisional: op.controller != node.author() && senior,
+        })
+    };
+    let mut counting: Vec<usize> =
+        members.iter().copied().filter(|at| nodes.at(*at).demotes && view.counts(*at)).collect();
+    counting.sort_by_key(|at| nodes.at(*at).order());
+    counting.into_iter().filter_map(demotion).collect()
+}
+
 /// Returns the rank that a removal's target had before it.
 fn rank_before(nodes: &Nodes, view: &View<'_>, removal: usize, target: &ControllerId) -> Option<(u32, OpId)> {
     let past = View { set: &nodes.at(removal).past, ..*view };
-    past.standing(target).map(|standing| nodes.at(standing.since).order())
+    past.standing(target).map(|standing| standing.rank)
 }
 
 fn invitations(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> BTreeMap<OpId, Invitation> {

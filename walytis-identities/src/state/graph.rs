@@ -11,11 +11,11 @@ use walytis_core::id::ChainId;
 use super::bits::Bits;
 use super::evaluate::{Evaluation, evaluate};
 use super::fold::fold;
-use super::nodes::{Node, Nodes};
+use super::nodes::{Dealt, Node, Nodes};
 use super::view::View;
 use super::{IdentityState, Rule, rights};
 use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
-use crate::id::{ControllerId, DeviceId, Did, OpId};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 use crate::op::{AUTH_PARENTS_MAX, ControllerRecord, Op, OpError, SignedOp};
 use crate::token::possession_message;
 
@@ -147,7 +147,8 @@ impl AuthorityGraph {
             rank: (0, create.id()),
             past: Bits::default(),
             void_in_past: Vec::new(),
-            recipients_fit: op.epoch.recipients().eq([core.author]),
+            dealt: Some(Dealt { fits: op.epoch.recipients().eq([core.author]), readers: [core.author].into() }),
+            demotes: false,
             op: Arc::new(create),
         };
         graph.push(node);
@@ -216,6 +217,12 @@ impl AuthorityGraph {
         let parents = self.pending.values().flat_map(|op| &op.core().auth_parents);
         let unknown = parents.filter(|id| self.nodes.find(id).is_none() && !self.pending.contains_key(id));
         unknown.copied().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Returns who has to get the secret of an epoch, ascending: the readers of its own past after its op. All other
+    /// recipients, keepers, get the transport secret only. Nothing if the op is not in or starts no epoch.
+    pub fn epoch_readers(&self, epoch: &EpochId) -> Option<&[ControllerId]> {
+        Some(&self.nodes.at(self.nodes.find(epoch)?).dealt.as_ref()?.readers)
     }
 
     /// Returns the first keys of a device that some admitted op introduced.
@@ -348,13 +355,14 @@ impl AuthorityGraph {
         };
         let view = evaluation.view(&self.nodes);
         rights::check(core, &view, true).map_err(|rule| Refusal::Unauthorised { rule })?;
-        let rank = view.standing(&core.author).map(|standing| self.nodes.at(standing.since).order());
+        let rank = view.standing(&core.author).map(|standing| standing.rank);
         let parents = core.auth_parents.iter().filter_map(|id| self.nodes.find(id));
         let node = Node {
             depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
             rank: rank.ok_or(Refusal::Unauthorised { rule: Rule::NoController })?,
             void_in_past: past.iter().filter(|at| evaluation.void.get(*at).is_some_and(Option::is_some)).collect(),
-            recipients_fit: recipients_fit(&core.op, &view),
+            dealt: dealt(&core.op, &view),
+            demotes: demotes(&core.op, &view),
             past,
             op: Arc::new(op),
         };
@@ -415,23 +423,33 @@ impl AuthorityGraph {
         let (at, follows_all) = (self.nodes.len(), node.past.len() == self.nodes.len());
         let evaluated = self.evaluated.take().filter(|_| follows_all);
         self.evaluated = evaluated
-            .and_then(|mut evaluation| Arc::make_mut(&mut evaluation).append(at, node.kind()).then_some(evaluation));
+            .and_then(|mut evaluation| Arc::make_mut(&mut evaluation).append(at, &node).then_some(evaluation));
         self.nodes.push(node);
     }
 }
 
-/// Says whether an op's epoch is dealt to exactly the controllers of its own past after it.
-fn recipients_fit(op: &Op, past: &View<'_>) -> bool {
-    let Some(epoch) = op.epoch() else { return false };
-    let mut expected: BTreeSet<ControllerId> = past.controllers().into_keys().collect();
+/// Returns to whom an op's epoch had to be dealt: to exactly the controllers of its own past after it, of whom those that
+/// read get the epoch secret.
+fn dealt(op: &Op, past: &View<'_>) -> Option<Dealt> {
+    let epoch = op.epoch()?;
+    let mut after: BTreeMap<ControllerId, Role> =
+        past.controllers().into_iter().map(|(id, standing)| (id, standing.role)).collect();
     match op {
         Op::Admit(admit) => {
-            expected.insert(admit.controller.id());
+            after.insert(admit.controller.id(), admit.role);
         }
         Op::Remove(remove) => remove.targets.iter().for_each(|target| {
-            expected.remove(target);
+            after.remove(target);
         }),
         _ => {}
     }
-    epoch.recipients().eq(expected)
+    let readers = after.iter().filter(|(_, role)| role.reads()).map(|(id, _)| *id).collect();
+    Some(Dealt { fits: epoch.recipients().eq(after.into_keys()), readers })
+}
+
+fn demotes(op: &Op, past: &View<'_>) -> bool {
+    match op {
+        Op::SetRole(op) => past.role(&op.controller).is_some_and(|had| op.role.is_below(had)),
+        _ => false,
+    }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::key::PublicKey;
 
-use super::{AuthorityGraph, IdentityState, Removal, Rule};
+use super::{AuthorityGraph, IdentityState, Rule};
 use crate::id::{ControllerId, OpId};
 use crate::identity::RecordRef;
+use crate::op::ChainCut;
 
 /// Whether a device may write a block on the identity's chain; fixed for ever by the heads it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +66,15 @@ impl AuthorityGraph {
             return RecordVerdict::Void(Rule::EntitlementVoid);
         }
         let past = self.nodes().past_of(&record.auth_heads).unwrap_or_default();
-        let later = |removal: &&Removal| {
-            let seen = self.nodes().find(&removal.op).is_some_and(|at| past.has(at));
-            removal.target == record.author && !seen
-        };
-        let cuts: Vec<Vec<BlockId>> =
-            now.removals.iter().filter(later).map(|removal| heads_in_cut(removal, chain)).collect();
+        let seen = |op: &OpId| self.nodes().find(op).is_some_and(|at| past.has(at));
+        let removals = now.removals.iter().map(|removal| (&removal.op, &removal.target, &removal.cut));
+        let silenced = now.demotions.iter().filter(|demotion| !demotion.role.writes());
+        let demotions = silenced.map(|demotion| (&demotion.op, &demotion.target, &demotion.cut));
+        let cuts: Vec<Vec<BlockId>> = removals
+            .chain(demotions)
+            .filter(|(op, target, _)| **target == record.author && !seen(op))
+            .map(|(_, _, cut)| heads_in_cut(cut, chain))
+            .collect();
         if cuts.is_empty() { RecordVerdict::Valid } else { RecordVerdict::Within(cuts) }
     }
 
@@ -100,6 +104,6 @@ impl AuthorityGraph {
     }
 }
 
-fn heads_in_cut(removal: &Removal, chain: &ChainId) -> Vec<BlockId> {
-    removal.cut.iter().find(|cut| cut.chain == *chain).map(|cut| cut.heads.clone()).unwrap_or_default()
+fn heads_in_cut(cut: &[ChainCut], chain: &ChainId) -> Vec<BlockId> {
+    cut.iter().find(|cut| cut.chain == *chain).map(|cut| cut.heads.clone()).unwrap_or_default()
 }

@@ -38,7 +38,7 @@ use crate::op::{ChainCut, HistoryPolicy};
 pub enum Rule {
     /// V-ID-01: the author is a controller in the op's past.
     NoController,
-    /// V-ID-02: what concerns others needs the role admin.
+    /// V-ID-02: what concerns others needs the role admin, and nobody raises its own role.
     NotAdmin,
     /// V-ID-03: renewing keys, honouring invitations and writing need admin or member.
     NotWriter,
@@ -48,9 +48,9 @@ pub enum Rule {
     AlreadyController,
     /// V-ID-06: at most 256 direct controllers.
     ControllersMax,
-    /// V-ID-07: who is removed was a controller or has left.
+    /// V-ID-07: who is removed was a controller or has left; whose role changes is a controller.
     NotController,
-    /// V-ID-08: the last admin does not leave.
+    /// V-ID-08: the last admin neither leaves nor gives up its role.
     LastAdmin,
     /// V-ID-09: the invitation exists and counts.
     NoInvitation,
@@ -68,6 +68,8 @@ pub enum Rule {
     BeyondCut,
     /// V-ID-16: what entitled the author still counts.
     EntitlementVoid,
+    /// V-ID-17: a change of role gives another role than the controller has.
+    SameRole,
 }
 
 impl Rule {
@@ -90,6 +92,7 @@ impl Rule {
             Self::Creator => "V-ID-14",
             Self::BeyondCut => "V-ID-15",
             Self::EntitlementVoid => "V-ID-16",
+            Self::SameRole => "V-ID-17",
         }
     }
 }
@@ -103,8 +106,8 @@ impl std::fmt::Display for Rule {
             Self::SecondCreate => "an identity is created once",
             Self::AlreadyController => "the newcomer is a controller already",
             Self::ControllersMax => "an identity has at most 256 controllers",
-            Self::NotController => "who is removed is no controller",
-            Self::LastAdmin => "the last admin does not leave",
+            Self::NotController => "whom it is about is no controller",
+            Self::LastAdmin => "the last admin does not leave or give up its role",
             Self::NoInvitation => "there is no such invitation",
             Self::InvitationRole => "the invitation gives another role",
             Self::InvitationRevoked => "the invitation is revoked",
@@ -113,6 +116,7 @@ impl std::fmt::Display for Rule {
             Self::Creator => "the block was not signed by a device of its author",
             Self::BeyondCut => "it was written after its author's removal",
             Self::EntitlementVoid => "what entitled its author is void",
+            Self::SameRole => "the controller has this role already",
         };
         write!(f, "{text} ({})", self.number())
     }
@@ -128,6 +132,11 @@ pub enum VoidReason {
     RemovedBeside {
         /// The removal.
         removal: OpId,
+    },
+    /// Rule 3: its author was left with too little by a change of role concurrent with it.
+    DemotedBeside {
+        /// The change of role.
+        demotion: OpId,
     },
     /// Rule 7: its invitation was revoked by an op concurrent with it.
     RevokedBeside {
@@ -155,9 +164,9 @@ pub struct Controller {
     pub id: ControllerId,
     /// What it may do.
     pub role: Role,
-    /// The op that entitles it.
+    /// The op that admitted it.
     pub since: OpId,
-    /// Its seniority: (depth, id) of that op; lower is more senior.
+    /// Its seniority: (depth, id) of the op that gave it its role; lower is more senior.
     pub rank: (u32, OpId),
     /// The device that it is, or the identity with the devices that act for it.
     pub subject: Subject,
@@ -202,6 +211,8 @@ pub struct EpochInfo {
     pub depth: u32,
     /// Who can open it, ascending.
     pub recipients: Vec<ControllerId>,
+    /// Those that have to get its secret, ascending; the others are keepers.
+    pub readers: Vec<ControllerId>,
     /// Whether its recipients were exactly those that its author had to deal to. If not it is never sent under.
     pub counts: bool,
 }
@@ -221,6 +232,23 @@ pub struct Removal {
     pub provisional: bool,
 }
 
+/// A counting change of role to a lesser one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demotion {
+    /// The op.
+    pub op: OpId,
+    /// Who demoted.
+    pub by: ControllerId,
+    /// Who is demoted.
+    pub target: ControllerId,
+    /// The role that it is left with.
+    pub role: Role,
+    /// Below the role member: what of the target's writing still counts.
+    pub cut: Vec<ChainCut>,
+    /// Rule 5: the target is senior to the author and can contest it with its keys.
+    pub provisional: bool,
+}
+
 /// What a set of authority ops amounts to.
 #[derive(Clone, Debug)]
 pub struct IdentityState {
@@ -236,6 +264,8 @@ pub struct IdentityState {
     pub leaving: BTreeMap<ControllerId, OpId>,
     /// Counting removals, in canonical order of their ops.
     pub removals: Vec<Removal>,
+    /// Counting demotions, in canonical order of their ops.
+    pub demotions: Vec<Demotion>,
     /// Counting invitations.
     pub invitations: BTreeMap<OpId, Invitation>,
     /// Epochs of counting ops.
@@ -258,6 +288,7 @@ impl PartialEq for IdentityState {
             && self.controllers == other.controllers
             && self.leaving == other.leaving
             && self.removals == other.removals
+            && self.demotions == other.demotions
             && self.invitations == other.invitations
             && self.epochs == other.epochs
             && self.latest_epochs == other.latest_epochs
@@ -297,8 +328,9 @@ impl IdentityState {
         all.map(|(id, device)| (id, device.as_ref()))
     }
 
-    /// Says whether some removal in force can be contested by the removed (rule 5).
+    /// Says whether some removal or demotion in force can be contested by whom it is about (rule 5).
     pub fn has_provisional_removal(&self) -> bool {
         self.removals.iter().any(|removal| removal.provisional)
+            || self.demotions.iter().any(|demotion| demotion.provisional)
     }
 }

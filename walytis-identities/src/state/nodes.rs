@@ -23,8 +23,19 @@ pub(super) struct Node {
     pub(super) rank: Order,
     /// What was void in this op's own past, ascending.
     pub(super) void_in_past: Vec<usize>,
-    /// Whether its epoch's recipients are the controllers of its own past after the op.
-    pub(super) recipients_fit: bool,
+    /// For an op with an epoch: to whom it had to be dealt.
+    pub(super) dealt: Option<Dealt>,
+    /// Whether it takes from somebody a part of the rights that it had in this op's own past.
+    pub(super) demotes: bool,
+}
+
+/// To whom an epoch had to be dealt by its own past after the op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dealt {
+    /// Whether its slots are for exactly the controllers.
+    pub(super) fits: bool,
+    /// Those of them that get the epoch secret, ascending.
+    pub(super) readers: Arc<[ControllerId]>,
 }
 
 impl Node {
@@ -55,6 +66,8 @@ pub(super) struct Nodes {
     pub(super) admits: BTreeMap<ControllerId, Vec<usize>>,
     /// Ops that end somebody's control: removals and own leaves.
     pub(super) endings: BTreeMap<ControllerId, Vec<usize>>,
+    /// Ops that change somebody's role.
+    pub(super) roles: BTreeMap<ControllerId, Vec<usize>>,
     /// Ops by author.
     pub(super) by_author: BTreeMap<ControllerId, Vec<usize>>,
     /// Admissions by the invitation they use.
@@ -130,6 +143,7 @@ impl Nodes {
                 }
                 self.revokers.push(at);
             }
+            Op::SetRole(op) => self.roles.entry(op.controller).or_default().push(at),
             Op::Leave => self.endings.entry(author).or_default().push(at),
             Op::RevokeInvite(_) => self.revokers.push(at),
             _ => {}

@@ -25,8 +25,10 @@ pub(super) struct View<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) role: Role,
-    /// Index of the op that entitles it; the earliest if there are several.
+    /// Index of the op that admitted it; the earliest if there are several.
     pub(super) since: usize,
+    /// Authority order of what gave it its role; the earliest if there are several.
+    pub(super) rank: Order,
 }
 
 impl<'a> View<'a> {
@@ -41,26 +43,22 @@ impl<'a> View<'a> {
     }
 
     /// A controller stands by every admission that follows all endings of its control (rule 6: removal wins over a
-    /// concurrent admission, and of concurrent admissions the lesser role).
+    /// concurrent admission). Its role is the least of those that were given to it and that nothing given later replaces.
     pub(super) fn standing(&self, controller: &ControllerId) -> Option<Standing> {
-        let mut standing: Option<(Role, Order, usize)> = None;
-        for at in self.entitling(controller) {
-            let node = self.nodes.at(at);
-            let role = match node.kind() {
-                Op::Create(_) => Role::Admin,
-                Op::Admit(op) => op.role,
-                _ => continue,
-            };
-            let (order, found) = (node.order(), (node.order(), at));
-            standing = Some(match standing {
-                None => (role, order, at),
-                Some((other, other_order, other_at)) => {
-                    let (order, at) = found.min((other_order, other_at));
-                    (lesser(role, other), order, at)
-                }
-            });
-        }
-        standing.map(|(role, _, since)| Standing { role, since })
+        let admitted: Vec<usize> = self.entitling(controller).collect();
+        let since = admitted.iter().copied().min_by_key(|at| self.nodes.at(*at).order())?;
+        let mut given = admitted;
+        given.extend(self.counting(self.nodes.roles.get(controller)));
+        let replaced = |at: &usize| given.iter().any(|later| self.nodes.at(*later).past.has(*at));
+        let standing = given.iter().filter(|at| !replaced(at)).filter_map(|at| {
+            let node = self.nodes.at(*at);
+            Some(Standing { role: role_given(node.kind())?, since, rank: node.order() })
+        });
+        standing.reduce(|one, other| Standing {
+            role: one.role.lesser(other.role),
+            since,
+            rank: one.rank.min(other.rank),
+        })
     }
 
     /// Returns the admissions by which a controller stands.
@@ -137,15 +135,12 @@ pub(super) fn revokes(nodes: &Nodes, revoker: usize, invite: usize) -> bool {
     }
 }
 
-const fn weight(role: Role) -> u8 {
-    match role {
-        Role::Keeper => 0,
-        Role::Reader => 1,
-        Role::Member => 2,
-        Role::Admin => 3,
+/// Returns the role that an op gives to whom it is about.
+fn role_given(op: &Op) -> Option<Role> {
+    match op {
+        Op::Create(_) => Some(Role::Admin),
+        Op::Admit(op) => Some(op.role),
+        Op::SetRole(op) => Some(op.role),
+        _ => None,
     }
-}
-
-const fn lesser(one: Role, other: Role) -> Role {
-    if weight(one) <= weight(other) { one } else { other }
 }

@@ -9,7 +9,9 @@ use walytis_identities::crypto::DeviceKeys;
 use walytis_identities::epoch::{EpochSecrets, EpochView};
 use walytis_identities::id::{ControllerId, EpochId, OpId, Role};
 use walytis_identities::op::{ChainCut, SignedOp};
-use walytis_identities::state::{AuthorityGraph, Builder, Built, CreateOptions, Inserted, NewInvitation, Refusal};
+use walytis_identities::state::{
+    AuthorityGraph, Builder, Built, CreateOptions, IdentityState, Inserted, NewInvitation, Refusal,
+};
 use walytis_identities::token::{InvitationKey, JoinRequest};
 
 /// The chain of every test identity.
@@ -100,6 +102,10 @@ impl Actor {
         self.act(|builder| builder.remove(targets.to_vec(), cut, Vec::new()).unwrap())
     }
 
+    pub(crate) fn set_role(&mut self, controller: ControllerId, role: Role) -> OpId {
+        self.act(|builder| builder.set_role(controller, role, Vec::new()).unwrap())
+    }
+
     /// Takes over everything `other` has, and opens what it can.
     pub(crate) fn sync(&mut self, other: &Self) {
         for op in other.graph.as_ref().unwrap().ops() {
@@ -121,7 +127,9 @@ impl Actor {
         let ops: Vec<SignedOp> = self.graph.as_ref().unwrap().ops().map(|op| (**op).clone()).collect();
         let me = self.id();
         for op in ops.iter().rev() {
-            if let Ok(secrets) = EpochView::open_slot(op.core(), &me, true, &[self.keys.receiving()]) {
+            let readers = self.graph.as_ref().unwrap().epoch_readers(&op.id());
+            let reads = readers.is_some_and(|readers| readers.contains(&me));
+            if let Ok(secrets) = EpochView::open_slot(op.core(), &me, reads, &[self.keys.receiving()]) {
                 self.held.entry(op.id()).or_default().merge(&secrets);
             }
             let (Some(view), Some(secrets)) = (EpochView::of(op.core()), self.held.get(&op.id())) else { continue };
@@ -168,4 +176,32 @@ pub(crate) fn graph_of(create: &SignedOp, ops: &[SignedOp]) -> AuthorityGraph {
         }
     }
     graph
+}
+
+/// Enters the ops of all actors in every order if there are at most 6, otherwise in the first 720, and returns the
+/// state that all of them must give.
+pub(crate) fn agreed(actors: &[&Actor]) -> IdentityState {
+    let create = create_of(actors[0]);
+    let ops = all_ops(actors);
+    let expected = graph_of(&create, &ops).state();
+    let mut order: Vec<usize> = (0..ops.len()).collect();
+    let mut seen = 0;
+    loop {
+        let permuted: Vec<SignedOp> = order.iter().map(|at| ops[*at].clone()).collect();
+        let mut graph = graph_of(&create, &permuted);
+        assert_eq!(*graph.state(), *expected, "order {order:?}");
+        assert_eq!(graph.len(), ops.len() + 1);
+        seen += 1;
+        if seen >= 720 || !next_permutation(&mut order) {
+            return (*expected).clone();
+        }
+    }
+}
+
+pub(crate) fn next_permutation(order: &mut [usize]) -> bool {
+    let Some(at) = (1..order.len()).rev().find(|at| order[at - 1] < order[*at]) else { return false };
+    let swap = (at..order.len()).rev().find(|other| order[*other] > order[at - 1]).unwrap();
+    order.swap(at - 1, swap);
+    order[at..].reverse();
+    true
 }

@@ -32,6 +32,7 @@
 //! | [`state`] | who may do what: a pure function of the authority ops |
 //! | [`did`], [`contact`] | DID documents, DID URLs, contact cards |
 //! | [`op`], [`epoch`], [`card`], [`token`], [`signed`], [`sealed`] | formats, and making and checking them |
+//! | [`recovery`] | the recovery code of an identity |
 //! | [`vault`] | the key vault |
 //! | [`crypto`] | every primitive and label |
 
@@ -45,6 +46,7 @@ pub mod id;
 pub mod identity;
 pub mod node;
 pub mod op;
+pub mod recovery;
 pub mod sealed;
 pub mod signed;
 pub mod state;

@@ -24,7 +24,10 @@ fn admin_promotes_and_demotes_and_nobody_else_does() {
     let same = a.refused(|make| make.set_role(c_id, Role::Member, vec![]).unwrap());
     assert_eq!(same, unauthorised(Rule::SameRole));
     let stranger = Actor::new(9).id();
-    assert_eq!(a.refused(|make| make.set_role(stranger, Role::Reader, vec![]).unwrap()), unauthorised(Rule::NotController));
+    assert_eq!(
+        a.refused(|make| make.set_role(stranger, Role::Reader, vec![]).unwrap()),
+        unauthorised(Rule::NotController)
+    );
     let promoted = a.set_role(c_id, Role::Admin);
     c.sync(&a);
     c.set_role(b_id, Role::Reader);
@@ -119,7 +122,10 @@ fn rule_4_of_two_admins_that_step_down_at_once_the_senior_stays() {
     assert_eq!((state.role(&a_id), state.role(&b_id)), (Some(Role::Admin), Some(Role::Reader)));
     let mut alone = Actor::founder(20);
     let alone_id = alone.id();
-    assert_eq!(alone.refused(|make| make.set_role(alone_id, Role::Member, vec![]).unwrap()), unauthorised(Rule::LastAdmin));
+    assert_eq!(
+        alone.refused(|make| make.set_role(alone_id, Role::Member, vec![]).unwrap()),
+        unauthorised(Rule::LastAdmin)
+    );
 }
 
 /// Rule 8 for demotions: below the role member what the controller wrote counts up to the cut.
@@ -128,12 +134,7 @@ fn records_of_a_demoted_count_up_to_the_cut() {
     let (mut a, _, c) = group();
     let (early, late) = (BlockId::of_file(b"early"), BlockId::of_file(b"late"));
     let heads = a.graph().heads();
-    let record = |block| RecordRef {
-        block,
-        creator: c.keys.public_key(),
-        author: c.id(),
-        auth_heads: heads.clone(),
-    };
+    let record = |block| RecordRef { block, creator: c.keys.public_key(), author: c.id(), auth_heads: heads.clone() };
     let cut = vec![ChainCut { chain: chain(), heads: vec![early] }];
     a.act(|make| make.set_role(c.id(), Role::Reader, cut).unwrap());
     let within = |block: &BlockId, cut: &[BlockId]| cut.contains(block);

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Actor, agreed, all_ops, chain, create_of, graph_of, group};
+use support::{Actor, agreed, all_ops, chain, create_of, graph_of, group, sorted};
 use walytis_core::id::BlockId;
 use walytis_identities::id::{ControllerId, OpId, Role};
 use walytis_identities::identity::RecordRef;
@@ -14,11 +14,6 @@ use walytis_identities::state::{
 
 fn members(state: &IdentityState) -> Vec<ControllerId> {
     state.controllers.keys().copied().collect()
-}
-
-fn sorted<const N: usize>(mut ids: [ControllerId; N]) -> Vec<ControllerId> {
-    ids.sort_unstable();
-    ids.to_vec()
 }
 
 #[test]

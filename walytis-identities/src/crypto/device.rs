@@ -13,8 +13,10 @@ use super::provider::{CryptoProvider, Provider};
 use super::{FixedBytes, HybridSignature, Label, ML_DSA_PUBLIC, ML_DSA_SIGNATURE, X_WING_PUBLIC, digest};
 use crate::id::DeviceId;
 
-/// Version byte of encoded device keys.
+/// Version byte of encoded device keys: a device's first keys.
 const KEYS_VERSION: u8 = 0x01;
+/// Version byte of renewed keys: the id of their device stands before them.
+const RENEWED_VERSION: u8 = 0x02;
 
 /// Public X-Wing key, 1216 bytes, unchecked.
 pub type ReceivingPublic = FixedBytes<X_WING_PUBLIC>;
@@ -114,7 +116,7 @@ pub enum DeviceKeysError {
     /// Written by a newer program.
     #[error("device keys of an unknown version")]
     Version,
-    /// Not 97 bytes.
+    /// Neither 97 nor, with a device id, 129 bytes.
     #[error("device keys are damaged")]
     Damaged,
 }
@@ -156,6 +158,12 @@ impl DeviceKeys {
         Self { seeds: [ed25519_seed, ml_dsa_seed], ed25519, ml_dsa, receiving, public, id }
     }
 
+    /// Makes fresh keys for the same device, to be put into an `Update`. Keep both until that op is stored.
+    #[must_use]
+    pub fn renew(&self, entropy: &dyn Entropy) -> Self {
+        Self { id: self.id, ..Self::generate(entropy) }
+    }
+
     /// Returns the public keys.
     pub const fn public(&self) -> &DevicePublic {
         &self.public
@@ -183,10 +191,16 @@ impl DeviceKeys {
         FixedBytes::new(*signature.expect("signing does not fail"))
     }
 
-    /// Encodes the keys for the vault: 0x01 ‖ Ed25519 seed ‖ ML-DSA seed ‖ X-Wing seed, 97 bytes.
+    /// Encodes the keys for the vault: 0x01 ‖ Ed25519 seed ‖ ML-DSA seed ‖ X-Wing seed, 97 bytes; renewed keys
+    /// 0x02 ‖ device id ‖ the same seeds, 129 bytes.
     pub fn encode(&self) -> SecretBytes {
-        let mut bytes = Vec::with_capacity(97);
-        bytes.push(KEYS_VERSION);
+        let mut bytes = Vec::with_capacity(129);
+        if self.id == self.public.device_id() {
+            bytes.push(KEYS_VERSION);
+        } else {
+            bytes.push(RENEWED_VERSION);
+            bytes.extend_from_slice(self.id.as_bytes());
+        }
         self.seeds.iter().for_each(|seed| bytes.extend_from_slice(seed.expose()));
         bytes.extend_from_slice(self.receiving.seed().expose());
         SecretBytes::new(bytes)
@@ -197,14 +211,20 @@ impl DeviceKeys {
     /// # Errors
     /// [`DeviceKeysError`].
     pub fn decode(encoded: &SecretBytes) -> Result<Self, DeviceKeysError> {
-        let (version, seeds) = encoded.expose().split_first().ok_or(DeviceKeysError::Damaged)?;
-        if *version != KEYS_VERSION {
-            return Err(DeviceKeysError::Version);
-        }
+        let (version, rest) = encoded.expose().split_first().ok_or(DeviceKeysError::Damaged)?;
+        let (id, seeds) = match *version {
+            KEYS_VERSION => (None, rest),
+            RENEWED_VERSION => {
+                let (id, seeds) = rest.split_first_chunk::<32>().ok_or(DeviceKeysError::Damaged)?;
+                (Some(DeviceId(*id)), seeds)
+            }
+            _ => return Err(DeviceKeysError::Version),
+        };
         let seeds: &[u8; 96] = seeds.try_into().map_err(|_| DeviceKeysError::Damaged)?;
         let (chunks, _) = seeds.as_chunks::<32>();
         let [ed25519, ml_dsa, receiving] = chunks else { return Err(DeviceKeysError::Damaged) };
-        Ok(Self::from_seeds(Secret::new(*ed25519), Secret::new(*ml_dsa), Secret::new(*receiving)))
+        let keys = Self::from_seeds(Secret::new(*ed25519), Secret::new(*ml_dsa), Secret::new(*receiving));
+        Ok(Self { id: id.unwrap_or(keys.id), ..keys })
     }
 }
 
@@ -243,7 +263,11 @@ mod tests {
         let keys = DeviceKeys::generate(&SeededEntropy::new(1));
         let encoded = keys.encode();
         assert_eq!(DeviceKeys::decode(&encoded).unwrap().public(), keys.public());
-        let newer = [&[2][..], &encoded.expose()[1..]].concat();
+        let renewed = keys.renew(&SeededEntropy::new(2));
+        let read = DeviceKeys::decode(&renewed.encode()).unwrap();
+        assert_eq!((read.id(), read.public()), (keys.id(), renewed.public()));
+        assert_ne!(renewed.public().device_id(), keys.id());
+        let newer = [&[3][..], &encoded.expose()[1..]].concat();
         assert_eq!(DeviceKeys::decode(&SecretBytes::new(newer)).unwrap_err(), DeviceKeysError::Version);
         let short = SecretBytes::new(encoded.expose()[..96].to_vec());
         assert_eq!(DeviceKeys::decode(&short).unwrap_err(), DeviceKeysError::Damaged);

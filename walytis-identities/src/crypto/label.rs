@@ -62,6 +62,10 @@ pub enum Label {
     RecoveryDigest,
     /// Recovery key pair from a recovery code.
     RecoveryKey,
+    /// Signature of a recovery key over a `Recover`.
+    Recovery,
+    /// Signature of renewed keys: their device holds them.
+    KeyRenewal,
     /// Key that seals the records of a vault.
     VaultRecordKey,
     /// Key of the record ids of a vault.
@@ -84,7 +88,7 @@ pub enum Label {
 
 impl Label {
     /// Every label.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::DeviceId,
         Self::ReceivingKeyId,
         Self::Op,
@@ -113,6 +117,8 @@ impl Label {
         Self::SealedSender,
         Self::RecoveryDigest,
         Self::RecoveryKey,
+        Self::Recovery,
+        Self::KeyRenewal,
         Self::VaultRecordKey,
         Self::VaultNameKey,
         Self::VaultRecordId,
@@ -155,6 +161,8 @@ impl Label {
             Self::SealedSender => "walytis/identities/sealed-sender/v1",
             Self::RecoveryDigest => "walytis/identities/recovery-digest/v1",
             Self::RecoveryKey => "walytis/identities/recovery-key/v1",
+            Self::Recovery => "walytis/identities/recovery/v1",
+            Self::KeyRenewal => "walytis/identities/key-renewal/v1",
             Self::VaultRecordKey => "walytis/identities/vault/record-key/v1",
             Self::VaultNameKey => "walytis/identities/vault/name-key/v1",
             Self::VaultRecordId => "walytis/identities/vault/record-id/v1",

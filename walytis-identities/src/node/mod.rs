@@ -27,7 +27,6 @@ mod join;
 mod limiter;
 mod open;
 mod records;
-mod recovery;
 mod resolve;
 mod ring;
 mod runtime;
@@ -37,9 +36,9 @@ mod speak;
 mod task;
 mod wire_v1;
 
+pub use crate::recovery::RecoveryCode;
 pub use error::{IdentitiesError, IdentitiesResult, JoinError};
 pub use handle::IdentityHandle;
-pub use recovery::RecoveryCode;
 pub use resolve::{AnswerFault, Resolved};
 pub use runtime::{
     ControllerInfo, Created, Identities, IdentitiesConfig, IdentitiesParts, IdentityInfo, InviteOptions, NewInvite,

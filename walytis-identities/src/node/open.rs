@@ -15,7 +15,6 @@ use super::access::Gate;
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::handle::IdentityHandle;
 use super::records::{self, IdentityRecord};
-use super::recovery::RecoveryCode;
 use super::runtime::{Created, Entry, Identities, IdentitiesParts, Inner};
 use super::shared::{Shared, Tools};
 use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
@@ -24,6 +23,7 @@ use crate::card::CARD_NAME_MAX;
 use crate::crypto::DeviceKeys;
 use crate::id::{DeviceId, Did};
 use crate::op::HistoryPolicy;
+use crate::recovery::RecoveryCode;
 use crate::state::{AuthorityGraph, Builder, CreateOptions};
 use crate::token::IdentityToken;
 
@@ -67,9 +67,8 @@ impl Identities {
         self.check_name(name)?;
         let tools = &self.inner.tools;
         let keys = DeviceKeys::generate(&*tools.entropy);
-        let (recovery, digest) = RecoveryCode::generate(&*tools.entropy)
-            .ok_or(IdentitiesError::Internal { reason: "the recovery key could not be made" })?;
-        let options = CreateOptions { history: HistoryPolicy::All, recovery: Some(digest) };
+        let recovery = RecoveryCode::generate(&*tools.entropy);
+        let options = CreateOptions { history: HistoryPolicy::All, recovery: Some(recovery.key().digest()) };
         let built = Builder::create(&keys, &options, &*tools.entropy)
             .map_err(|error| IdentitiesError::refused(error.to_string()))?;
         let topic = Topic::overlay("identity", "");

@@ -17,11 +17,11 @@ use walytis_core::store::{KvStore, SecretStore};
 use super::author::{Authored, Draft};
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::handle::IdentityHandle;
-use super::recovery::RecoveryCode;
 use super::resolve::Foreign;
 use super::shared::Tools;
 use super::task::Command;
 use crate::id::{ControllerId, Did, EpochId, OpId, Role};
+use crate::recovery::RecoveryCode;
 use crate::state::Invitation;
 use crate::token::{IdentityToken, TOKEN_ADDRESSES_MAX, TOKEN_PEERS_MAX, TokenPeer};
 

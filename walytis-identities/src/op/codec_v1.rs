@@ -77,6 +77,16 @@ impl OpCore {
         digest(Label::OpWithoutSlots, &[&bare.encode()])
     }
 
+    /// Returns what the recovery key of a `Recover` signs: the core without slots, and zeros for that signature itself.
+    pub fn recovery_message(&self) -> Vec<u8> {
+        let mut bare = self.clone();
+        if let Some(op) = bare.op.recover_mut() {
+            op.epoch.slots = Vec::new();
+            op.recovery_signature = HybridSignature::zero();
+        }
+        bare.encode()
+    }
+
     /// Signs with both keys of the author's device.
     ///
     /// # Errors

@@ -60,9 +60,11 @@ pub(super) fn check(core: &OpCore) -> Result<(), OpError> {
         Op::Recover(op) => {
             check_cut(&op.cut)?;
             need(op.kept.len() <= KEPT_MAX && ascending(&op.kept), "kept")?;
-            need((1..=CONTROLLERS_MAX).contains(&op.controllers.len()), "controllers")?;
+            let by_id = op.controllers.is_sorted_by(|(one, _), (next, _)| one.id() < next.id());
+            need((1..=CONTROLLERS_MAX).contains(&op.controllers.len()) && by_id, "controllers")?;
             op.controllers.iter().try_for_each(|(record, _)| check_record(record))
         }
+        Op::Deactivate(op) => check_cut(&op.cut),
         Op::Document(op) => {
             let short = |text: &String| text.len() <= SERVICE_TEXT_MAX;
             let fit = op.services.len() <= SERVICES_MAX
@@ -70,7 +72,7 @@ pub(super) fn check(core: &OpCore) -> Result<(), OpError> {
             need(fit, "services")
         }
         Op::Invite(op) => need(op.uses != Some(0), "uses"),
-        Op::Create(_) | Op::RevokeInvite(_) | Op::Deactivate | Op::Leave | Op::Rekey(_) => Ok(()),
+        Op::Create(_) | Op::RevokeInvite(_) | Op::Leave | Op::Rekey(_) => Ok(()),
     }
 }
 

@@ -49,25 +49,25 @@ pub enum Op {
     Admit(Box<Admit>),
     /// A device of a nested controller shows itself. In the format, not evaluated yet.
     Introduce(Box<Introduce>),
-    /// Renews the author's signing keys, or names newer heads of a nested identity. Not evaluated yet.
+    /// Renews the author's signing keys, or names newer heads of a nested identity.
     Update(Box<Update>),
     /// Changes a role.
     SetRole(SetRole),
-    /// Replaces the document's services. Not evaluated yet.
+    /// Replaces the document's services.
     Document(Document),
     /// Makes an invitation.
     Invite(Invite),
     /// Takes an invitation back.
     RevokeInvite(RevokeInvite),
-    /// Ends the identity. Not evaluated yet.
-    Deactivate,
+    /// Ends the identity.
+    Deactivate(Deactivate),
     /// Removes controllers and starts an epoch without them.
     Remove(Box<Remove>),
     /// The author goes.
     Leave,
     /// Starts an epoch.
     Rekey(Box<EpochPart>),
-    /// Starts over with the recovery key. Not evaluated yet.
+    /// Starts over with the recovery key.
     Recover(Box<Recover>),
 }
 
@@ -96,6 +96,14 @@ impl Op {
         }
     }
 
+    /// Returns the recovery to change it.
+    pub(crate) const fn recover_mut(&mut self) -> Option<&mut Recover> {
+        match self {
+            Self::Recover(op) => Some(op),
+            _ => None,
+        }
+    }
+
     /// Returns the op's name as the command line shows it.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -107,7 +115,7 @@ impl Op {
             Self::Document(_) => "document",
             Self::Invite(_) => "invite",
             Self::RevokeInvite(_) => "revoke-invite",
-            Self::Deactivate => "deactivate",
+            Self::Deactivate(_) => "deactivate",
             Self::Remove(_) => "remove",
             Self::Leave => "leave",
             Self::Rekey(_) => "rekey",
@@ -229,6 +237,13 @@ pub struct Document {
     pub services: Vec<(String, String, String)>,
 }
 
+/// Ends the identity: nobody acts in its name any more, unless it is recovered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deactivate {
+    /// What of anybody's writing still counts, by chain, strictly ascending; a chain not listed has an empty cut.
+    pub cut: Vec<ChainCut>,
+}
+
 /// Makes an invitation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {
@@ -284,18 +299,21 @@ pub struct Remove {
     pub epoch: EpochPart,
 }
 
+/// Public recovery key: Ed25519 and ML-DSA-65.
+pub type RecoveryPublic = ([u8; 32], FixedBytes<{ crate::crypto::ML_DSA_PUBLIC }>);
+
 /// Starts over with the recovery key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recover {
-    /// All controllers from now on, with their roles.
+    /// All controllers from now on, with their roles: strictly ascending by id, 1..=256, the author an admin among them.
     pub controllers: Vec<(ControllerRecord, Role)>,
-    /// What of anybody's writing still counts.
+    /// What of anybody's writing still counts, by chain, strictly ascending; a chain not listed has an empty cut.
     pub cut: Vec<ChainCut>,
-    /// Invitations that stay good.
+    /// Invitations that stay good, strictly ascending; all others are revoked.
     pub kept: Vec<OpId>,
     /// The recovery key.
-    pub recovery_key: ([u8; 32], FixedBytes<{ crate::crypto::ML_DSA_PUBLIC }>),
-    /// Its signature.
+    pub recovery_key: RecoveryPublic,
+    /// Its signature over the core without slots and without this signature.
     pub recovery_signature: HybridSignature,
     /// Digest of the next recovery key.
     pub next_recovery: Option<[u8; 32]>,

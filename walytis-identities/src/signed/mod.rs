@@ -140,7 +140,7 @@ impl IdentitySignature {
         let then = graph.state_at(&self.auth_heads).map_err(VerifyError::UnknownHeads)?;
         let signer = then.controller_of(&self.device).filter(|signer| signer.role.writes());
         let controller = signer.ok_or(VerifyError::NotEntitled)?.id;
-        let keys = graph.device_keys(&self.device).ok_or(VerifyError::NotEntitled)?;
+        let keys = graph.device_keys_at(&self.device, &self.auth_heads).ok_or(VerifyError::NotEntitled)?;
         let signed = signed_bytes(&self.did, &self.auth_heads, &self.device, context, message)?;
         keys.verify(Label::IdentitySignature, &signed, &self.signature).map_err(|_| VerifyError::Invalid)?;
         let stands = graph.state().controller_of(&self.device).is_some_and(|now| now.role.writes());

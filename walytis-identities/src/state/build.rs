@@ -8,14 +8,15 @@ use walytis_core::fault::Fault;
 use walytis_core::secret::Secret;
 
 use super::{AuthorityGraph, Controller, IdentityState, Subject};
-use crate::crypto::{DeviceKeys, ReceivingPublic, random};
+use crate::crypto::{DeviceKeys, HybridSignature, Label, ReceivingPublic, random};
 use crate::epoch::{DealError, EpochSecrets, Predecessor, Recipient, deal_slots, prepare};
 use crate::id::{ControllerId, EpochId, OpId, Role};
 use crate::op::{
-    AUTH_PARENTS_MAX, Admit, ChainCut, ControllerRecord, Create, HistoryPolicy, Invite, Op, OpCore, OpError, Remove,
-    RevokeInvite, SetRole, SignedOp,
+    AUTH_PARENTS_MAX, Admit, ChainCut, ControllerRecord, Create, Deactivate, Document, HistoryPolicy, Invite, Op,
+    OpCore, OpError, Recover, Remove, RevokeInvite, SetRole, SignedOp, Update,
 };
-use crate::token::{InvitationKey, JoinRequest};
+use crate::recovery::RecoveryKey;
+use crate::token::{InvitationKey, JoinRequest, renewal_message};
 
 /// An op could not be built.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -33,6 +34,12 @@ pub enum BuildError {
         /// Which.
         invite: OpId,
     },
+    /// Who is to stay was never a device of the identity.
+    #[error("{controller:?} is no device that the identity knows")]
+    NoDevice {
+        /// Who.
+        controller: ControllerId,
+    },
 }
 
 impl BuildError {
@@ -40,7 +47,7 @@ impl BuildError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Deal(error) => error.fault(),
-            Self::Op(_) | Self::NoInvitation { .. } => Fault::Caller,
+            Self::Op(_) | Self::NoInvitation { .. } | Self::NoDevice { .. } => Fault::Caller,
         }
     }
 }
@@ -71,6 +78,19 @@ pub struct CreateOptions {
     pub history: HistoryPolicy,
     /// Digest of the recovery key.
     pub recovery: Option<[u8; 32]>,
+}
+
+/// What a recovered identity looks like.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveryPlan {
+    /// Who controls it from now on, beside the device that recovers it.
+    pub staying: BTreeMap<ControllerId, Role>,
+    /// The heads this node has admitted, by chain: what of anybody's writing still counts.
+    pub cut: Vec<ChainCut>,
+    /// Invitations that stay good.
+    pub kept: Vec<OpId>,
+    /// Digest of the next recovery key; none: it cannot be recovered again.
+    pub next_recovery: Option<[u8; 32]>,
 }
 
 /// Builds ops in the name of one device.
@@ -193,8 +213,72 @@ impl<'a> Builder<'a> {
         sort_cut(&mut cut);
         cut.retain(|_| !role.writes());
         let (parents, _) = self.base();
-        let op = Op::SetRole(SetRole { controller, role, cut });
-        Ok(Built { op: self.core(parents, op).sign(self.keys, self.entropy)?, secrets: None })
+        self.without_epoch(parents, Op::SetRole(SetRole { controller, role, cut }))
+    }
+
+    /// Renews the signing keys: `next` is from [`DeviceKeys::renew`]. Keep both until the op is stored; from then on
+    /// `next` signs, and everything that the old keys signed stays valid.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn update(mut self, next: &DeviceKeys) -> Result<Built, BuildError> {
+        let (parents, _) = self.base();
+        let message = renewal_message(self.graph.chain().digest(), &self.keys.id(), next.public());
+        let signature = next.sign_hybrid(Label::KeyRenewal, &message, self.entropy);
+        let keys = Some((next.public().clone(), signature));
+        self.without_epoch(parents, Op::Update(Box::new(Update { keys, as_of: Vec::new() })))
+    }
+
+    /// Replaces the services of the DID document: (id, type, endpoint), at most 32 of at most 512 bytes each.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn document(mut self, services: Vec<(String, String, String)>) -> Result<Built, BuildError> {
+        let (parents, _) = self.base();
+        self.without_epoch(parents, Op::Document(Document { services }))
+    }
+
+    /// Ends the identity. `cut` = the heads this node has admitted, by chain.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn deactivate(mut self, mut cut: Vec<ChainCut>) -> Result<Built, BuildError> {
+        sort_cut(&mut cut);
+        let (parents, _) = self.base();
+        self.without_epoch(parents, Op::Deactivate(Deactivate { cut }))
+    }
+
+    /// Starts over with the recovery code: this builder's device, which the identity need not know, is an admin from now
+    /// on, and beside it control those of `plan`.
+    ///
+    /// # Errors
+    /// [`BuildError::NoDevice`] if a controller that is to stay is no device that the identity knows.
+    pub fn recover(mut self, key: &RecoveryKey, plan: RecoveryPlan) -> Result<Built, BuildError> {
+        let RecoveryPlan { staying, mut cut, mut kept, next_recovery } = plan;
+        sort_cut(&mut cut);
+        kept.sort_unstable();
+        kept.dedup();
+        let (parents, state) = self.base();
+        let controllers = self.recovered(staying)?;
+        let recipients: Vec<Recipient> = controllers
+            .iter()
+            .filter_map(|(id, (record, role))| self.recovered_recipient(&state, *id, record, *role))
+            .collect();
+        let predecessors = self.predecessors(&parents);
+        let (epoch, secrets) = prepare(self.graph.chain().digest(), &predecessors, self.entropy);
+        let op = Op::Recover(Box::new(Recover {
+            controllers: controllers.into_values().collect(),
+            cut,
+            kept,
+            recovery_key: key.public(),
+            recovery_signature: HybridSignature::zero(),
+            next_recovery,
+            epoch,
+        }));
+        let mut core = self.core(parents, op);
+        key.sign(&mut core, self.entropy);
+        deal_slots(&mut core, &secrets, &recipients, self.entropy)?;
+        Ok(Built { op: core.sign(self.keys, self.entropy)?, secrets: Some(secrets) })
     }
 
     /// Starts a new epoch.
@@ -213,8 +297,7 @@ impl<'a> Builder<'a> {
     /// [`BuildError`].
     pub fn leave(mut self) -> Result<Built, BuildError> {
         let (parents, _) = self.base();
-        let op = self.core(parents, Op::Leave).sign(self.keys, self.entropy)?;
-        Ok(Built { op, secrets: None })
+        self.without_epoch(parents, Op::Leave)
     }
 
     /// Makes an invitation.
@@ -240,8 +323,7 @@ impl<'a> Builder<'a> {
     /// [`BuildError`].
     pub fn revoke_invite(mut self, invite: OpId) -> Result<Built, BuildError> {
         let (parents, _) = self.base();
-        let op = self.core(parents, Op::RevokeInvite(RevokeInvite { invite })).sign(self.keys, self.entropy)?;
-        Ok(Built { op, secrets: None })
+        self.without_epoch(parents, Op::RevokeInvite(RevokeInvite { invite }))
     }
 
     /// Returns the parents to name and the state they amount to. Of more than 64 heads those that hold the author's own
@@ -303,6 +385,44 @@ impl<'a> Builder<'a> {
             }
             Subject::Identity(_) => None,
         }
+    }
+
+    /// Returns everybody who controls a recovered identity, with record and role.
+    fn recovered(
+        &self,
+        staying: BTreeMap<ControllerId, Role>,
+    ) -> Result<BTreeMap<ControllerId, (ControllerRecord, Role)>, BuildError> {
+        let mut all = BTreeMap::new();
+        for (controller, role) in staying {
+            let ControllerId::Device(device) = controller else { return Err(BuildError::NoDevice { controller }) };
+            let record = self.graph.device_record(&device).ok_or(BuildError::NoDevice { controller })?;
+            all.insert(controller, (ControllerRecord::Device(record.clone()), role));
+        }
+        let first = self.graph.device_record(&self.keys.id()).unwrap_or_else(|| self.keys.public()).clone();
+        all.insert(ControllerId::Device(self.keys.id()), (ControllerRecord::Device(first), Role::Admin));
+        Ok(all)
+    }
+
+    fn recovered_recipient(
+        &self,
+        state: &IdentityState,
+        controller: ControllerId,
+        record: &ControllerRecord,
+        role: Role,
+    ) -> Option<Recipient> {
+        let ControllerRecord::Device(public) = record else { return None };
+        let own = controller == ControllerId::Device(self.keys.id());
+        let key = match state.controllers.get(&controller) {
+            _ if own => self.keys.public().receiving.clone(),
+            Some(known) => self.receiving_key(known)?,
+            None => self.receiving.get(&controller).unwrap_or(&public.receiving).clone(),
+        };
+        let history = role.reads() && (own || state.history == HistoryPolicy::All);
+        Some(Recipient { controller, key, reads: role.reads(), history })
+    }
+
+    fn without_epoch(&self, parents: Vec<OpId>, op: Op) -> Result<Built, BuildError> {
+        Ok(Built { op: self.core(parents, op).sign(self.keys, self.entropy)?, secrets: None })
     }
 
     fn with_epoch(

@@ -28,6 +28,9 @@ pub struct Duty {
 impl IdentityState {
     /// Returns what is due and this controller's turn; nothing if nothing is, or if it may not write.
     pub fn duty(&self, me: &ControllerId) -> Option<Duty> {
+        if self.deactivated.is_some() {
+            return None;
+        }
         if let Some(about) = self.leaving.values().min().copied() {
             let gone = self.leaving.keys().copied().collect();
             return Some(Duty { kind: DutyKind::RemoveLeft(gone), about, rank: self.rank_of(&about, me)? });

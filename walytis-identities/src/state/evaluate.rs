@@ -1,7 +1,7 @@
 //! Rules 2, 3, 4 and 7 over a set of ops: which of them are void.
 //!
-//! Four passes, each in a fixed order that depends on the ops alone, so that every replica with the same set comes to
-//! the same end: removals and demotions by rank, revocations by rank, over-use by rank, leaves and self-demotions junior
+//! Five passes, each in a fixed order that depends on the ops alone, so that every replica with the same set comes to
+//! the same end: recoveries, longest chain first; removals and demotions by rank, revocations by rank, over-use by rank, leaves and self-demotions junior
 //! first. After each change voidness cascades.
 
 use std::cmp::Reverse;
@@ -32,7 +32,7 @@ impl Evaluation {
         self.set.insert(at);
         self.void.resize(at + 1, None);
         set(&mut self.void, at, unsupported(node.kind()));
-        if takes_away(node) || matches!(node.kind(), Op::RevokeInvite(_)) {
+        if takes_away(node) || matches!(node.kind(), Op::RevokeInvite(_) | Op::Recover(_)) {
             self.accepted.insert(at);
         }
         true
@@ -60,6 +60,11 @@ pub(super) fn evaluate(nodes: &Nodes, set: Bits) -> Evaluation {
     let mut pass = Pass { nodes, members: members.clone(), outcome, disagree };
     members.sort_by_key(by_rank);
     let ordered = |wanted: fn(&Node) -> bool| members.iter().copied().filter(move |at| wanted(nodes.at(*at)));
+    let mut recoveries: Vec<usize> = ordered(|node| node.recoveries > 0).collect();
+    recoveries.sort_by_key(|at| (Reverse(nodes.at(*at).recoveries), nodes.at(*at).id()));
+    for at in recoveries {
+        pass.accept_recovery(at);
+    }
     for at in ordered(takes_away) {
         match nodes.at(at).kind() {
             Op::Remove(op) => pass.accept_removal(at, op),
@@ -109,6 +114,21 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn counts(&self, at: usize) -> bool {
         self.outcome.view(self.nodes).counts(at)
+    }
+
+    /// Rule 3: a recovery that is not void when reached is accepted for good and voids everything beside it.
+    fn accept_recovery(&mut self, recovery: usize) {
+        if !self.counts(recovery) {
+            return;
+        }
+        self.outcome.accepted.insert(recovery);
+        let beside =
+            |at: &usize| self.counts(*at) && !self.outcome.accepted.has(*at) && self.nodes.concurrent(recovery, *at);
+        let voided: Vec<usize> = self.members.iter().copied().filter(beside).collect();
+        for at in voided.iter().copied() {
+            self.set_void(at, VoidReason::RecoveredBeside { recovery: self.nodes.at(recovery).id() });
+        }
+        self.settle(!voided.is_empty());
     }
 
     /// Rule 3: a removal that is not void when reached is accepted for good and voids what its targets did beside it.

@@ -6,28 +6,32 @@ use std::sync::Arc;
 use super::evaluate::Evaluation;
 use super::nodes::Nodes;
 use super::view::{Standing, View};
-use super::{Controller, Demotion, EpochInfo, IdentityState, Invitation, Removal, Subject};
+use super::{
+    ActingDevice, Controller, Deactivation, Demotion, EpochInfo, IdentityState, Invitation, Recovery, Removal, Subject,
+};
 use crate::id::{ControllerId, EpochId, OpId};
-use crate::op::{ControllerRecord, HistoryPolicy, Op};
+use crate::op::{HistoryPolicy, Op};
 
 /// Returns the state of an evaluated set.
 pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState {
     let view = evaluation.view(nodes);
     let members: Vec<usize> = evaluation.set.iter().collect();
-    let (history, recovery) = match members.first().map(|at| nodes.at(*at).kind()) {
-        Some(Op::Create(op)) => (op.history, op.recovery),
-        _ => (HistoryPolicy::None, None),
+    let history = match members.first().map(|at| nodes.at(*at).kind()) {
+        Some(Op::Create(op)) => op.history,
+        _ => HistoryPolicy::None,
     };
     let controllers: BTreeMap<_, _> = view
         .controllers()
         .into_iter()
-        .filter_map(|(id, standing)| controller(nodes, id, standing, history).map(|found| (id, found)))
+        .filter_map(|(id, standing)| controller(&view, id, standing, history).map(|found| (id, found)))
         .collect();
     let epochs = epochs(nodes, &view, &members);
     let latest_epochs = latest(nodes, &epochs);
+    let deactivated = deactivated(&view);
     let sending_epoch = latest_epochs
         .iter()
         .copied()
+        .filter(|_| deactivated.is_none())
         .find(|id| epochs.get(id).is_some_and(|epoch| fits(epoch, &controllers)));
     let void = members.iter().filter_map(|at| {
         let reason = evaluation.void.get(*at).copied().flatten()?;
@@ -36,7 +40,10 @@ pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState 
     IdentityState {
         heads: heads(nodes, &members),
         history,
-        recovery,
+        recovery: view.recovery_digest(),
+        recoveries: recoveries(&view),
+        deactivated,
+        services: services(&view),
         leaving: view.leaving().into_iter().map(|(id, at)| (id, nodes.at(at).id())).collect(),
         removals: removals(nodes, &view, &members),
         demotions: demotions(nodes, &view, &members),
@@ -50,24 +57,58 @@ pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState 
     }
 }
 
-fn controller(nodes: &Nodes, id: ControllerId, standing: Standing, policy: HistoryPolicy) -> Option<Controller> {
-    let node = nodes.at(standing.since);
-    let (device, founder) = match node.kind() {
-        Op::Create(op) => (&op.device, true),
-        Op::Admit(op) => match &op.controller {
-            ControllerRecord::Device(device) => (device, false),
-            ControllerRecord::Identity { .. } => return None,
-        },
-        _ => return None,
-    };
+fn controller(view: &View<'_>, id: ControllerId, standing: Standing, policy: HistoryPolicy) -> Option<Controller> {
+    let node = view.nodes.at(standing.since);
+    let founder = matches!(node.kind(), Op::Create(_));
+    let first = node.device_of(&id)?;
     Some(Controller {
         id,
         role: standing.role,
         since: node.id(),
         rank: standing.rank,
-        subject: Subject::device(device),
+        subject: Subject::Device(Arc::new(with_updates(view, ActingDevice::new(first.clone())))),
         history: standing.role.reads() && (founder || policy == HistoryPolicy::All),
     })
+}
+
+/// Returns a device with the keys by which it replaced its first ones.
+fn with_updates(view: &View<'_>, device: ActingDevice) -> ActingDevice {
+    let id = device.id();
+    let keys = |at: usize| match view.nodes.at(at).kind() {
+        Op::Update(op) => op.keys.as_ref().map(|(public, _)| public),
+        _ => None,
+    };
+    match view.update(&id).and_then(keys) {
+        Some(current) => device.renewed(current, view.updates(&id).filter_map(keys)),
+        None => device,
+    }
+}
+
+fn recoveries(view: &View<'_>) -> Vec<Recovery> {
+    let mut counting: Vec<usize> = view.nodes.recoveries.iter().copied().filter(|at| view.counts(*at)).collect();
+    counting.sort_by_key(|at| view.nodes.at(*at).order());
+    let recovery = |at: usize| match view.nodes.at(at).kind() {
+        Op::Recover(op) => {
+            Some(Recovery { op: view.nodes.at(at).id(), by: view.nodes.at(at).author(), cut: op.cut.clone() })
+        }
+        _ => None,
+    };
+    counting.into_iter().filter_map(recovery).collect()
+}
+
+fn deactivated(view: &View<'_>) -> Option<Deactivation> {
+    let node = view.nodes.at(view.deactivated()?);
+    match node.kind() {
+        Op::Deactivate(op) => Some(Deactivation { op: node.id(), by: node.author(), cut: op.cut.clone() }),
+        _ => None,
+    }
+}
+
+fn services(view: &View<'_>) -> Vec<(String, String, String)> {
+    match view.document().map(|at| view.nodes.at(at).kind()) {
+        Some(Op::Document(op)) => op.services.clone(),
+        _ => Vec::new(),
+    }
 }
 
 /// Says whether exactly those who control the identity can open the epoch, and exactly those who read hold its secret.

@@ -12,12 +12,12 @@ use super::bits::Bits;
 use super::evaluate::{Evaluation, evaluate};
 use super::fold::fold;
 use super::nodes::{Dealt, Node, Nodes};
+use super::signatures::KeyRing;
 use super::view::View;
 use super::{IdentityState, Rule, rights};
 use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
-use crate::op::{AUTH_PARENTS_MAX, ControllerRecord, Op, OpError, SignedOp};
-use crate::token::possession_message;
+use crate::op::{AUTH_PARENTS_MAX, Op, OpError, SignedOp};
 
 /// Most ops of one identity. Chosen: some years of a large group; the ancestor sets then take 8 MiB.
 pub const OPS_MAX: usize = 8_192;
@@ -89,7 +89,7 @@ pub struct AuthorityGraph {
     chain: ChainId,
     nodes: Nodes,
     pending: BTreeMap<OpId, SignedOp>,
-    keys: BTreeMap<DeviceId, Arc<DecodedKeys>>,
+    pub(super) keys: KeyRing,
     heads: BTreeSet<OpId>,
     evaluated: Option<Arc<Evaluation>>,
     current: Option<Arc<IdentityState>>,
@@ -124,7 +124,7 @@ impl AuthorityGraph {
             chain,
             nodes: Nodes::default(),
             pending: BTreeMap::new(),
-            keys: BTreeMap::new(),
+            keys: KeyRing::default(),
             heads: BTreeSet::new(),
             evaluated: None,
             current: None,
@@ -149,6 +149,7 @@ impl AuthorityGraph {
             void_in_past: Vec::new(),
             dealt: Some(Dealt { fits: op.epoch.recipients().eq([core.author]), readers: [core.author].into() }),
             demotes: false,
+            recoveries: 0,
             op: Arc::new(create),
         };
         graph.push(node);
@@ -228,19 +229,7 @@ impl AuthorityGraph {
     /// Returns the first keys of a device that some admitted op introduced.
     pub fn device_record(&self, device: &DeviceId) -> Option<&DevicePublic> {
         let at = self.nodes.records.get(device)?.first()?;
-        match self.nodes.at(*at).kind() {
-            Op::Create(op) => Some(&op.device),
-            Op::Admit(op) => match &op.controller {
-                ControllerRecord::Device(public) => Some(public),
-                ControllerRecord::Identity { .. } => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// Returns the decoded keys of a device that some admitted op introduced.
-    pub fn device_keys(&self, device: &DeviceId) -> Option<Arc<DecodedKeys>> {
-        self.nodes.records.contains_key(device).then(|| self.keys.get(device).cloned()).flatten()
+        self.nodes.at(*at).device_of(&ControllerId::Device(*device))
     }
 
     /// Offers an op. Signatures and the author's right in the op's own past are checked before it enters.
@@ -355,7 +344,11 @@ impl AuthorityGraph {
         };
         let view = evaluation.view(&self.nodes);
         rights::check(core, &view, true).map_err(|rule| Refusal::Unauthorised { rule })?;
-        let rank = view.standing(&core.author).map(|standing| standing.rank);
+        let rank = match core.op {
+            // Needs no right in its past.
+            Op::Recover(_) => Some((0, op.id())),
+            _ => view.standing(&core.author).map(|standing| standing.rank),
+        };
         let parents = core.auth_parents.iter().filter_map(|id| self.nodes.find(id));
         let node = Node {
             depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
@@ -363,6 +356,7 @@ impl AuthorityGraph {
             void_in_past: past.iter().filter(|at| evaluation.void.get(*at).is_some_and(Option::is_some)).collect(),
             dealt: dealt(&core.op, &view),
             demotes: demotes(&core.op, &view),
+            recoveries: recoveries(&core.op, &view),
             past,
             op: Arc::new(op),
         };
@@ -370,48 +364,8 @@ impl AuthorityGraph {
         Ok(())
     }
 
-    fn check_signatures(&mut self, op: &SignedOp, past: &Bits) -> Result<(), Refusal> {
-        let core = op.core();
-        let known = self.acts_for(&core.device, &core.author, past);
-        #[cfg(test)]
-        if self.unsigned {
-            return if known { Ok(()) } else { Err(Refusal::UnknownDevice) };
-        }
-        let keys = self.keys.get(&core.device).filter(|_| known).ok_or(Refusal::UnknownDevice)?;
-        keys.verify(Label::Op, op.core_bytes(), op.signature())?;
-        let Op::Admit(admit) = &core.op else { return Ok(()) };
-        let ControllerRecord::Device(public) = &admit.controller else { return Ok(()) };
-        if !public.receiving_is_valid() {
-            return Err(Refusal::ReceivingKey);
-        }
-        let invite = admit.invitation.as_ref().map(|proof| proof.invite);
-        let message = possession_message(&core.chain, invite.as_ref(), public, &core.author);
-        Ok(self.decoded(public)?.verify(Label::Possession, &message, &admit.possession)?)
-    }
-
-    /// Says whether the past knows the device as one that may act for the author.
-    fn acts_for(&self, device: &DeviceId, author: &ControllerId, past: &Bits) -> bool {
-        match author {
-            ControllerId::Device(author) => {
-                author == device && self.nodes.records.get(device).into_iter().flatten().any(|at| past.has(*at))
-            }
-            // Identities act through devices that `Introduce` shows, which is not evaluated yet.
-            ControllerId::Identity(_) => false,
-        }
-    }
-
-    /// Decodes the keys of a device once. Keeps only what verifies something: keys of refused newcomers are dropped
-    /// with the next admitted op.
-    fn decoded(&mut self, public: &DevicePublic) -> Result<Arc<DecodedKeys>, SignatureInvalid> {
-        let id = public.device_id();
-        if let Some(keys) = self.keys.get(&id) {
-            return Ok(keys.clone());
-        }
-        let records = &self.nodes.records;
-        self.keys.retain(|device, _| records.contains_key(device));
-        let keys = Arc::new(DecodedKeys::decode(public)?);
-        self.keys.insert(id, keys.clone());
-        Ok(keys)
+    pub(super) fn decoded(&mut self, public: &DevicePublic) -> Result<DecodedKeys, SignatureInvalid> {
+        self.keys.first(public, &self.nodes)
     }
 
     fn push(&mut self, node: Node) {
@@ -419,11 +373,12 @@ impl AuthorityGraph {
             self.heads.remove(parent);
         }
         self.heads.insert(node.id());
+        self.keys.note(node.id(), node.op.core());
         self.current = None;
         let (at, follows_all) = (self.nodes.len(), node.past.len() == self.nodes.len());
         let evaluated = self.evaluated.take().filter(|_| follows_all);
-        self.evaluated = evaluated
-            .and_then(|mut evaluation| Arc::make_mut(&mut evaluation).append(at, &node).then_some(evaluation));
+        self.evaluated =
+            evaluated.and_then(|mut evaluation| Arc::make_mut(&mut evaluation).append(at, &node).then_some(evaluation));
         self.nodes.push(node);
     }
 }
@@ -441,10 +396,21 @@ fn dealt(op: &Op, past: &View<'_>) -> Option<Dealt> {
         Op::Remove(remove) => remove.targets.iter().for_each(|target| {
             after.remove(target);
         }),
+        Op::Recover(recover) => {
+            after = recover.controllers.iter().map(|(record, role)| (record.id(), *role)).collect();
+        }
         _ => {}
     }
     let readers = after.iter().filter(|(_, role)| role.reads()).map(|(id, _)| *id).collect();
     Some(Dealt { fits: epoch.recipients().eq(after.into_keys()), readers })
+}
+
+/// Returns how many recoveries a `Recover` completes: one more than its past knows.
+fn recoveries(op: &Op, past: &View<'_>) -> u32 {
+    match op {
+        Op::Recover(_) => 1 + past.recovered().map_or(0, |at| past.nodes.at(at).recoveries),
+        _ => 0,
+    }
 }
 
 fn demotes(op: &Op, past: &View<'_>) -> bool {

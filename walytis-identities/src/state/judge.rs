@@ -1,12 +1,11 @@
 //! Rule 8: which records count, and who may write blocks.
 
-use std::sync::Arc;
-
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::key::PublicKey;
 
+use super::view::View;
 use super::{AuthorityGraph, IdentityState, Rule};
-use crate::id::{ControllerId, OpId};
+use crate::id::{ControllerId, OpId, Role};
 use crate::identity::RecordRef;
 use crate::op::ChainCut;
 
@@ -42,6 +41,9 @@ impl AuthorityGraph {
             Ok(state) => state,
             Err(missing) => return WriteRight::Wait(missing),
         };
+        if state.deactivated.is_some() {
+            return WriteRight::No(Rule::Deactivated);
+        }
         match state.controllers.get(author) {
             None => WriteRight::No(Rule::NoController),
             Some(controller) if !controller.role.writes() => WriteRight::No(Rule::NotWriter),
@@ -67,13 +69,9 @@ impl AuthorityGraph {
         }
         let past = self.nodes().past_of(&record.auth_heads).unwrap_or_default();
         let seen = |op: &OpId| self.nodes().find(op).is_some_and(|at| past.has(at));
-        let removals = now.removals.iter().map(|removal| (&removal.op, &removal.target, &removal.cut));
-        let silenced = now.demotions.iter().filter(|demotion| !demotion.role.writes());
-        let demotions = silenced.map(|demotion| (&demotion.op, &demotion.target, &demotion.cut));
-        let cuts: Vec<Vec<BlockId>> = removals
-            .chain(demotions)
-            .filter(|(op, target, _)| **target == record.author && !seen(op))
-            .map(|(_, _, cut)| heads_in_cut(cut, chain))
+        let cuts: Vec<Vec<BlockId>> = cuts_for(&now, &record.author)
+            .filter(|(op, _)| !seen(op))
+            .map(|(_, cut)| heads_in_cut(cut, chain))
             .collect();
         if cuts.is_empty() { RecordVerdict::Valid } else { RecordVerdict::Within(cuts) }
     }
@@ -95,13 +93,26 @@ impl AuthorityGraph {
         }
     }
 
-    /// Says whether an op that entitled the author then still counts now, or its removal was accepted later: the cut
-    /// decides about what was removed, voidness about what never should have been.
-    fn entitlement_counts(&self, author: &ControllerId, then: &Arc<IdentityState>, now: &Arc<IdentityState>) -> bool {
-        let counts_now = now.evaluation.view(self.nodes());
-        let counted_then = then.evaluation.view(self.nodes());
-        counted_then.entitling(author).any(|at| counts_now.counts(at))
+    /// Says whether the author could write then if what is void now is left out, and what was accepted since is not: the
+    /// cut decides about what was removed, voidness about what never should have been.
+    fn entitlement_counts(&self, author: &ControllerId, then: &IdentityState, now: &IdentityState) -> bool {
+        let void_then: Vec<usize> = then.evaluation.set.iter().filter(|at| then.evaluation.is_void(*at)).collect();
+        let view = View { set: &then.evaluation.set, void_in_past: &void_then, ..now.evaluation.view(self.nodes()) };
+        view.role(author).is_some_and(Role::writes)
     }
+}
+
+/// Returns the cuts that concern an author: of its removals and demotions, of recoveries and of the identity's end.
+fn cuts_for<'a>(now: &'a IdentityState, author: &ControllerId) -> impl Iterator<Item = (&'a OpId, &'a [ChainCut])> {
+    let author = *author;
+    let removals = now.removals.iter().filter(move |removal| removal.target == author);
+    let silenced = now.demotions.iter().filter(move |one| one.target == author && !one.role.writes());
+    let all = now.recoveries.iter().map(|recovery| (&recovery.op, recovery.cut.as_slice()));
+    removals
+        .map(|removal| (&removal.op, removal.cut.as_slice()))
+        .chain(silenced.map(|demotion| (&demotion.op, demotion.cut.as_slice())))
+        .chain(all)
+        .chain(now.deactivated.iter().map(|end| (&end.op, end.cut.as_slice())))
 }
 
 fn heads_in_cut(cut: &[ChainCut], chain: &ChainId) -> Vec<BlockId> {

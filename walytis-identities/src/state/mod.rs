@@ -15,6 +15,7 @@ mod judge;
 mod model_tests;
 mod nodes;
 mod rights;
+mod signatures;
 mod subject;
 mod view;
 
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use walytis_core::key::PublicKey;
 
-pub use build::{BuildError, Builder, Built, CreateOptions, NewInvitation};
+pub use build::{BuildError, Builder, Built, CreateOptions, NewInvitation, RecoveryPlan};
 pub use duty::{Duty, DutyKind};
 pub use graph::{AuthorityGraph, Inserted, OPS_MAX, PENDING_OPS_MAX, Refusal};
 pub use judge::{RecordVerdict, WriteRight};
@@ -70,6 +71,14 @@ pub enum Rule {
     EntitlementVoid,
     /// V-ID-17: a change of role gives another role than the controller has.
     SameRole,
+    /// V-ID-18: a device's update carries its new keys and nothing else.
+    UpdateKeys,
+    /// V-ID-19: nobody acts in the name of an identity that was ended.
+    Deactivated,
+    /// V-ID-20: a recovery is signed with the recovery key in force.
+    RecoveryKey,
+    /// V-ID-21: a recovery lists its author as an admin, and otherwise controllers that are known.
+    RecoveryList,
 }
 
 impl Rule {
@@ -93,6 +102,10 @@ impl Rule {
             Self::BeyondCut => "V-ID-15",
             Self::EntitlementVoid => "V-ID-16",
             Self::SameRole => "V-ID-17",
+            Self::UpdateKeys => "V-ID-18",
+            Self::Deactivated => "V-ID-19",
+            Self::RecoveryKey => "V-ID-20",
+            Self::RecoveryList => "V-ID-21",
         }
     }
 }
@@ -117,6 +130,10 @@ impl std::fmt::Display for Rule {
             Self::BeyondCut => "it was written after its author's removal",
             Self::EntitlementVoid => "what entitled its author is void",
             Self::SameRole => "the controller has this role already",
+            Self::UpdateKeys => "a device renews its own keys and nothing else",
+            Self::Deactivated => "the identity was ended",
+            Self::RecoveryKey => "it is not signed with the recovery key in force",
+            Self::RecoveryList => "it lists a stranger, or its author not as an admin",
         };
         write!(f, "{text} ({})", self.number())
     }
@@ -128,6 +145,11 @@ impl std::fmt::Display for Rule {
 pub enum VoidReason {
     /// In the format, but this version does not evaluate it.
     NotSupported,
+    /// Rule 3: the identity was recovered by an op concurrent with it.
+    RecoveredBeside {
+        /// The recovery.
+        recovery: OpId,
+    },
     /// Rule 3: its author was removed by an op concurrent with it.
     RemovedBeside {
         /// The removal.
@@ -249,6 +271,28 @@ pub struct Demotion {
     pub provisional: bool,
 }
 
+/// A counting recovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The op.
+    pub op: OpId,
+    /// Who holds the identity since.
+    pub by: ControllerId,
+    /// What of anybody's writing before still counts.
+    pub cut: Vec<ChainCut>,
+}
+
+/// The end of an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deactivation {
+    /// The op.
+    pub op: OpId,
+    /// Who ended it.
+    pub by: ControllerId,
+    /// What of anybody's writing still counts.
+    pub cut: Vec<ChainCut>,
+}
+
 /// What a set of authority ops amounts to.
 #[derive(Clone, Debug)]
 pub struct IdentityState {
@@ -256,8 +300,14 @@ pub struct IdentityState {
     pub heads: Vec<OpId>,
     /// What newcomers may read.
     pub history: HistoryPolicy,
-    /// Digest of the recovery key.
+    /// Digest of the recovery key in force.
     pub recovery: Option<[u8; 32]>,
+    /// Counting recoveries, the last one last.
+    pub recoveries: Vec<Recovery>,
+    /// Who ended the identity, if somebody did: then nobody writes, and nothing falls due.
+    pub deactivated: Option<Deactivation>,
+    /// Services of the DID document: (id, type, endpoint).
+    pub services: Vec<(String, String, String)>,
     /// Everybody who controls it.
     pub controllers: BTreeMap<ControllerId, Controller>,
     /// Who has left and awaits the removal that follows, with the leave.
@@ -285,6 +335,9 @@ impl PartialEq for IdentityState {
         self.heads == other.heads
             && self.history == other.history
             && self.recovery == other.recovery
+            && self.recoveries == other.recoveries
+            && self.deactivated == other.deactivated
+            && self.services == other.services
             && self.controllers == other.controllers
             && self.leaving == other.leaving
             && self.removals == other.removals

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bits::Bits;
+use crate::crypto::DevicePublic;
 use crate::id::{ControllerId, DeviceId, OpId};
 use crate::op::{ControllerRecord, Op, SignedOp};
 
@@ -27,6 +28,8 @@ pub(super) struct Node {
     pub(super) dealt: Option<Dealt>,
     /// Whether it takes from somebody a part of the rights that it had in this op's own past.
     pub(super) demotes: bool,
+    /// For a `Recover`: how many recoveries it completes, itself included; otherwise 0.
+    pub(super) recoveries: u32,
 }
 
 /// To whom an epoch had to be dealt by its own past after the op.
@@ -54,6 +57,20 @@ impl Node {
     pub(super) fn kind(&self) -> &Op {
         &self.op.core().op
     }
+
+    /// Returns the keys of the device that the op admits as this controller.
+    pub(super) fn device_of(&self, controller: &ControllerId) -> Option<&DevicePublic> {
+        let admitted = match self.kind() {
+            Op::Create(op) => return Some(&op.device).filter(|_| self.author() == *controller),
+            Op::Admit(op) => Some(&op.controller),
+            Op::Recover(op) => op.controllers.iter().map(|(record, _)| record).find(|one| one.id() == *controller),
+            _ => None,
+        };
+        match admitted.filter(|record| record.id() == *controller)? {
+            ControllerRecord::Device(public) => Some(public),
+            ControllerRecord::Identity { .. } => None,
+        }
+    }
 }
 
 /// All admitted ops, parents before children, with indices of what each is about.
@@ -68,6 +85,14 @@ pub(super) struct Nodes {
     pub(super) endings: BTreeMap<ControllerId, Vec<usize>>,
     /// Ops that change somebody's role.
     pub(super) roles: BTreeMap<ControllerId, Vec<usize>>,
+    /// Ops that start over.
+    pub(super) recoveries: Vec<usize>,
+    /// Ops that renew a device's keys.
+    pub(super) updates: BTreeMap<DeviceId, Vec<usize>>,
+    /// Ops that replace the document's services.
+    pub(super) documents: Vec<usize>,
+    /// Ops that end the identity.
+    pub(super) deactivations: Vec<usize>,
     /// Ops by author.
     pub(super) by_author: BTreeMap<ControllerId, Vec<usize>>,
     /// Admissions by the invitation they use.
@@ -144,6 +169,19 @@ impl Nodes {
                 self.revokers.push(at);
             }
             Op::SetRole(op) => self.roles.entry(op.controller).or_default().push(at),
+            Op::Recover(op) => {
+                for (record, _) in &op.controllers {
+                    self.admits.entry(record.id()).or_default().push(at);
+                    if let ControllerRecord::Device(public) = record {
+                        self.records.entry(public.device_id()).or_default().push(at);
+                    }
+                }
+                self.recoveries.push(at);
+                self.revokers.push(at);
+            }
+            Op::Update(_) => self.updates.entry(node.op.core().device).or_default().push(at),
+            Op::Document(_) => self.documents.push(at),
+            Op::Deactivate(_) => self.deactivations.push(at),
             Op::Leave => self.endings.entry(author).or_default().push(at),
             Op::RevokeInvite(_) => self.revokers.push(at),
             _ => {}

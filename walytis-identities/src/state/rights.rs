@@ -4,13 +4,18 @@ use super::view::View;
 use super::{Rule, VoidReason};
 use crate::crypto::verify_ed25519;
 use crate::id::{ControllerId, Role};
-use crate::op::{Admit, CONTROLLERS_MAX, ControllerRecord, Op, OpCore, Remove, SetRole};
+use crate::op::{Admit, CONTROLLERS_MAX, ControllerRecord, Op, OpCore, Recover, Remove, SetRole, Update};
+use crate::recovery::recovery_digest;
 use crate::token::invitation_message;
 
 /// Says whether the op was authorised; `first` when it enters the graph (rule 1), otherwise again with void ops left out
 /// (rule 2), where what is only reasonable, not a right, is not asked any more.
 pub(super) fn check(core: &OpCore, view: &View<'_>, first: bool) -> Result<(), Rule> {
+    if let Op::Recover(op) = &core.op {
+        return check_recover(core, op, view, first);
+    }
     let role = view.role(&core.author).ok_or(Rule::NoController)?;
+    need(!first || view.deactivated().is_none(), Rule::Deactivated)?;
     check_as(core, role, view, first)
 }
 
@@ -24,13 +29,15 @@ pub(super) fn check_as(core: &OpCore, role: Role, view: &View<'_>, first: bool) 
         Op::Leave if first && role == Role::Admin => need(others_govern(&core.author, view), Rule::LastAdmin),
         Op::Leave => Ok(()),
         Op::SetRole(op) => check_set_role(core, op, role, view, first),
-        Op::Invite(_) => need(role == Role::Admin, Rule::NotAdmin),
+        Op::Invite(_) | Op::Document(_) | Op::Deactivate(_) => need(role == Role::Admin, Rule::NotAdmin),
+        Op::Update(op) => check_update(core, op),
         Op::RevokeInvite(op) => {
             need(role == Role::Admin, Rule::NotAdmin)?;
             need(view.invite(&op.invite).is_some(), Rule::NoInvitation)
         }
         // Not evaluated yet; whoever stands may have said it, and it is void.
-        _ => Ok(()),
+        Op::Introduce(_) => Ok(()),
+        Op::Recover(op) => check_recover(core, op, view, first),
     }
 }
 
@@ -90,6 +97,26 @@ fn check_set_role(core: &OpCore, op: &SetRole, role: Role, view: &View<'_>, firs
     Ok(())
 }
 
+/// A device renews its own keys; heads are an identity's to name.
+fn check_update(core: &OpCore, op: &Update) -> Result<(), Rule> {
+    match core.author {
+        ControllerId::Device(_) => need(op.keys.is_some() && op.as_of.is_empty(), Rule::UpdateKeys),
+        ControllerId::Identity(_) => Ok(()),
+    }
+}
+
+/// Whoever holds the recovery key needs no right in the op's past. It lists devices that are known there, and its own.
+fn check_recover(core: &OpCore, op: &Recover, view: &View<'_>, first: bool) -> Result<(), Rule> {
+    need(view.recovery_digest() == Some(recovery_digest(&op.recovery_key)), Rule::RecoveryKey)?;
+    if !first {
+        return Ok(());
+    }
+    let known = |id: &ControllerId| view.nodes.admits.get(id).is_some_and(|all| all.iter().any(|at| view.set.has(*at)));
+    let listed = op.controllers.iter().map(|(record, role)| (record.id(), *role));
+    need(listed.clone().any(|own| own == (core.author, Role::Admin)), Rule::RecoveryList)?;
+    need(listed.map(|(id, _)| id).all(|id| id == core.author || known(&id)), Rule::RecoveryList)
+}
+
 fn others_govern(author: &ControllerId, view: &View<'_>) -> bool {
     view.controllers().iter().any(|(id, standing)| id != author && standing.role == Role::Admin)
 }
@@ -101,17 +128,11 @@ const fn need(holds: bool, rule: Rule) -> Result<(), Rule> {
 /// Returns why an op that is in the format is not evaluated yet, if so.
 pub(super) const fn unsupported(op: &Op) -> Option<VoidReason> {
     match op {
-        Op::Create(_)
-        | Op::Remove(_)
-        | Op::SetRole(_)
-        | Op::Rekey(_)
-        | Op::Leave
-        | Op::Invite(_)
-        | Op::RevokeInvite(_) => None,
+        Op::Introduce(_) => Some(VoidReason::NotSupported),
         Op::Admit(admit) => match admit.controller {
             ControllerRecord::Device(_) => None,
             ControllerRecord::Identity { .. } => Some(VoidReason::NotSupported),
         },
-        _ => Some(VoidReason::NotSupported),
+        _ => None,
     }
 }

@@ -16,12 +16,23 @@ pub struct ActingDevice {
     pub first: DevicePublic,
     /// The keys in force, unless a device card carries a newer receiving key.
     pub current: DevicePublic,
+    /// Every key under which blocks of the device verify: its first one and all renewed ones, ascending.
+    pub block_keys: Vec<PublicKey>,
 }
 
 impl ActingDevice {
     /// Returns a device that has not renewed its keys.
     pub fn new(keys: DevicePublic) -> Self {
-        Self { first: keys.clone(), current: keys }
+        Self { first: keys.clone(), block_keys: vec![keys.block_key()], current: keys }
+    }
+
+    /// Returns the device with keys renewed by `updates`, of which `current` are in force.
+    pub(super) fn renewed<'a>(self, current: &DevicePublic, all: impl Iterator<Item = &'a DevicePublic>) -> Self {
+        let mut block_keys = self.block_keys;
+        block_keys.extend(all.map(DevicePublic::block_key));
+        block_keys.sort_unstable();
+        block_keys.dedup();
+        Self { current: current.clone(), block_keys, ..self }
     }
 
     /// Returns the id.
@@ -55,13 +66,6 @@ pub enum Subject {
     Identity(Arc<NestedIdentity>),
 }
 
-impl Subject {
-    /// Returns a controller that is a device with its first keys.
-    pub(super) fn device(keys: &DevicePublic) -> Self {
-        Self::Device(Arc::new(ActingDevice::new(keys.clone())))
-    }
-}
-
 impl Controller {
     /// Returns a device that acts for this controller.
     pub fn device(&self, device: &DeviceId) -> Option<&Arc<ActingDevice>> {
@@ -81,8 +85,8 @@ impl Controller {
         own.into_iter().chain(nested.into_iter().flatten())
     }
 
-    /// Says whether a device that acts for this controller signs blocks with this key.
+    /// Says whether a device that acts for this controller signs blocks with this key, or did before it renewed it.
     pub fn signs_with(&self, key: &PublicKey) -> bool {
-        self.devices().any(|(_, device)| device.block_key() == *key)
+        self.devices().any(|(_, device)| device.block_keys.contains(key))
     }
 }

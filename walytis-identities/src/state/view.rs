@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::VoidReason;
 use super::bits::Bits;
 use super::nodes::{Nodes, Order};
-use crate::id::{ControllerId, OpId, Role};
+use crate::id::{ControllerId, DeviceId, OpId, Role};
 use crate::op::{Invite, Op};
 
 /// The ops of `set` that count.
@@ -52,7 +52,10 @@ impl<'a> View<'a> {
         let replaced = |at: &usize| given.iter().any(|later| self.nodes.at(*later).past.has(*at));
         let standing = given.iter().filter(|at| !replaced(at)).filter_map(|at| {
             let node = self.nodes.at(*at);
-            Some(Standing { role: role_given(node.kind())?, since, rank: node.order() })
+            // Who recovers the identity ranks as a founder: of those it lists none is its senior.
+            let founds = matches!(node.kind(), Op::Recover(_)) && node.author() == *controller;
+            let rank = if founds { (0, node.id()) } else { node.order() };
+            Some(Standing { role: role_given(node.kind(), controller)?, since, rank })
         });
         standing.reduce(|one, other| Standing {
             role: one.role.lesser(other.role),
@@ -61,12 +64,16 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Returns the admissions by which a controller stands.
+    /// Returns the admissions by which a controller stands: those that follow all endings and every recovery.
     pub(super) fn entitling(&self, controller: &ControllerId) -> impl Iterator<Item = usize> {
         let view = *self;
         let endings = self.counting(self.nodes.endings.get(controller));
-        self.counting(self.nodes.admits.get(controller))
-            .filter(move |admit| endings.clone().all(|ending| view.nodes.at(*admit).past.has(ending)))
+        let recoveries = self.counting(Some(&self.nodes.recoveries));
+        self.counting(self.nodes.admits.get(controller)).filter(move |admit| {
+            let past = &view.nodes.at(*admit).past;
+            endings.clone().all(|ending| past.has(ending))
+                && recoveries.clone().all(|recovery| recovery == *admit || past.has(recovery))
+        })
     }
 
     pub(super) fn role(&self, controller: &ControllerId) -> Option<Role> {
@@ -89,10 +96,58 @@ impl<'a> View<'a> {
             let leave = endings.clone().find(|at| matches!(self.nodes.at(*at).kind(), Op::Leave))?;
             let removed = endings
                 .any(|at| matches!(self.nodes.at(at).kind(), Op::Remove(_)) && !self.nodes.at(leave).past.has(at));
-            let gone = self.standing(controller).is_none() && !removed;
+            let recovered =
+                self.counting(Some(&self.nodes.recoveries)).any(|at| at != leave && !self.nodes.at(leave).past.has(at));
+            let gone = self.standing(controller).is_none() && !removed && !recovered;
             gone.then_some(leave)
         };
         self.nodes.endings.keys().filter_map(|id| leave_of(id).map(|leave| (*id, leave))).collect()
+    }
+
+    /// Returns the recovery in force: the last of the chain.
+    pub(super) fn recovered(&self) -> Option<usize> {
+        let counting = self.counting(Some(&self.nodes.recoveries));
+        counting.max_by_key(|at| (self.nodes.at(*at).recoveries, std::cmp::Reverse(self.nodes.at(*at).id())))
+    }
+
+    /// Returns the digest of the recovery key in force.
+    pub(super) fn recovery_digest(&self) -> Option<[u8; 32]> {
+        let at = self.recovered().or_else(|| self.set.iter().next())?;
+        match self.nodes.at(at).kind() {
+            Op::Recover(op) => op.next_recovery,
+            Op::Create(op) => op.recovery,
+            _ => None,
+        }
+    }
+
+    /// Returns the counting op that ended the identity, unless it was recovered since; of several the lowest id.
+    pub(super) fn deactivated(&self) -> Option<usize> {
+        let recovered = self.recovered();
+        let ended = self
+            .counting(Some(&self.nodes.deactivations))
+            .filter(|at| !recovered.is_some_and(|recovery| self.nodes.at(recovery).past.has(*at)));
+        ended.min_by_key(|at| self.nodes.at(*at).id())
+    }
+
+    /// Returns the counting op that gave the document its services: of several that none follows the lowest id.
+    pub(super) fn document(&self) -> Option<usize> {
+        self.latest(Some(&self.nodes.documents))
+    }
+
+    /// Returns the counting op that gave a device its keys in force, if they are not its first.
+    pub(super) fn update(&self, device: &DeviceId) -> Option<usize> {
+        self.latest(self.nodes.updates.get(device))
+    }
+
+    /// Returns every counting op by which a device renewed its keys.
+    pub(super) fn updates(&self, device: &DeviceId) -> impl Iterator<Item = usize> {
+        self.counting(self.nodes.updates.get(device))
+    }
+
+    fn latest(&self, indices: Option<&'a Vec<usize>>) -> Option<usize> {
+        let counting: Vec<usize> = self.counting(indices).collect();
+        let followed = |at: &usize| counting.iter().any(|later| self.nodes.at(*later).past.has(*at));
+        counting.iter().copied().filter(|at| !followed(at)).min_by_key(|at| self.nodes.at(*at).id())
     }
 
     /// Returns a counting invitation.
@@ -124,23 +179,25 @@ impl<'a> View<'a> {
     }
 }
 
-/// Says whether an op revokes an invitation: a revocation the one it names, a removal every one that does not follow it
+/// Says whether an op revokes an invitation: a revocation the one it names, a removal or recovery every one that does not follow it
 /// and that it does not list as kept.
 pub(super) fn revokes(nodes: &Nodes, revoker: usize, invite: usize) -> bool {
     let id = nodes.at(invite).id();
     match nodes.at(revoker).kind() {
         Op::RevokeInvite(op) => op.invite == id,
         Op::Remove(op) => !op.kept.contains(&id) && !nodes.at(invite).past.has(revoker),
+        Op::Recover(op) => !op.kept.contains(&id) && !nodes.at(invite).past.has(revoker),
         _ => false,
     }
 }
 
 /// Returns the role that an op gives to whom it is about.
-fn role_given(op: &Op) -> Option<Role> {
+fn role_given(op: &Op, to: &ControllerId) -> Option<Role> {
     match op {
         Op::Create(_) => Some(Role::Admin),
         Op::Admit(op) => Some(op.role),
         Op::SetRole(op) => Some(op.role),
+        Op::Recover(op) => op.controllers.iter().find(|(record, _)| record.id() == *to).map(|(_, role)| *role),
         _ => None,
     }
 }

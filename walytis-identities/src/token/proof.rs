@@ -10,7 +10,7 @@ use crate::crypto::{
     DeviceKeys, DevicePublic, FixedBytes, HybridSignature, Label, OpenError, ReceivingKey, ReceivingPublic,
     SignatureInvalid, derive, hpke_open, hpke_seal, random, verify_ed25519,
 };
-use crate::id::{ControllerId, OpId};
+use crate::id::{ControllerId, DeviceId, OpId};
 use crate::op::InvitationProof;
 
 /// Returns what the invitation key signs in an `Admit` (rule 7): chain, invitation, all keys of the newcomer, the
@@ -32,6 +32,11 @@ pub fn possession_message(
     honouring: &ControllerId,
 ) -> Vec<u8> {
     encode(&(chain, invite, newcomer, honouring))
+}
+
+/// Returns what renewed keys sign: chain, the device whose they are, the keys.
+pub fn renewal_message(chain: &[u8; 32], device: &DeviceId, keys: &DevicePublic) -> Vec<u8> {
+    encode(&(chain, device, keys))
 }
 
 /// Everything that a newcomer contributes to its `Admit`.

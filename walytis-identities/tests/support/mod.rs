@@ -33,8 +33,12 @@ impl Actor {
     }
 
     pub(crate) fn founder(seed: u64) -> Self {
+        Self::founder_with(seed, &CreateOptions::default())
+    }
+
+    pub(crate) fn founder_with(seed: u64, options: &CreateOptions) -> Self {
         let mut founder = Self::new(seed);
-        let built = Builder::create(&founder.keys, &CreateOptions::default(), &founder.entropy).unwrap();
+        let built = Builder::create(&founder.keys, options, &founder.entropy).unwrap();
         founder.held.insert(built.op.id(), built.secrets.unwrap());
         founder.graph = Some(AuthorityGraph::new(chain(), built.op).unwrap());
         founder
@@ -204,4 +208,9 @@ pub(crate) fn next_permutation(order: &mut [usize]) -> bool {
     order.swap(at - 1, swap);
     order[at..].reverse();
     true
+}
+
+pub(crate) fn sorted<const N: usize>(mut ids: [ControllerId; N]) -> Vec<ControllerId> {
+    ids.sort_unstable();
+    ids.to_vec()
 }

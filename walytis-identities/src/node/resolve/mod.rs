@@ -96,8 +96,13 @@ impl Identities {
             let state = graph.state_at(version.heads()).map_err(|_| unresolved("this version is not known here"))?;
             let epoch = crate::sealed::epoch_to_seal(&state);
             let epoch = epoch.and_then(|id| Some((id, &graph.op(&id)?.core().op.epoch()?.receiving)));
-            // Services and deactivation are in the format of ops, and not evaluated yet.
-            let parts = DidParts { did: *did, state: &state, epoch, services: &[], deactivated: false };
+            let parts = DidParts {
+                did: *did,
+                state: &state,
+                epoch,
+                services: &state.services,
+                deactivated: state.deactivated.is_some(),
+            };
             Ok(DidResolution::of(&parts, &version))
         };
         self.with_graph(did, work).await?

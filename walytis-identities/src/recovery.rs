@@ -1,0 +1,156 @@
+//! The recovery code: the final word about an identity, handed out once and never stored.
+//!
+//! ```text
+//! text   = "walytisrecovery1" ‖ base58check( 32 random bytes )
+//! keys   = Ed25519 and ML-DSA-65 from the 32 bytes by labelled HKDF
+//! digest = SHA-256( label ‖ both public keys ), stands in `Create`, later in `Recover`
+//! ```
+
+use thiserror::Error;
+use walytis_core::clock::Entropy;
+use walytis_core::fault::Fault;
+use walytis_core::secret::{Secret, SecretBytes};
+use zeroize::Zeroizing;
+
+use crate::crypto::{
+    DecodedKeys, DeviceKeys, DevicePublic, FixedBytes, Label, SignatureInvalid, derive, digest, random,
+};
+use crate::op::{OpCore, Recover, RecoveryPublic};
+
+/// What a recovery code starts with.
+const PREFIX: &str = "walytisrecovery1";
+/// Longest text that is looked at, in bytes.
+const TEXT_MAX: usize = 128;
+
+/// A text that is no recovery code. Says no more on purpose.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("not a recovery code: it starts with {PREFIX} and has a checksum, so some of it is missing or mistyped")]
+pub struct RecoveryCodeError;
+
+impl RecoveryCodeError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        Fault::Caller
+    }
+}
+
+/// A recovery code that nobody has stored.
+pub struct RecoveryCode {
+    text: Zeroizing<String>,
+    bytes: Secret<32>,
+}
+
+impl std::fmt::Debug for RecoveryCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl RecoveryCode {
+    /// Returns the text, to be written down by a person.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Makes a code.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let bytes = random(entropy);
+        let encoded = Zeroizing::new(bs58::encode(bytes.expose()).with_check().into_string());
+        Self { text: Zeroizing::new(format!("{PREFIX}{}", *encoded)), bytes }
+    }
+
+    /// Reads what a person typed in; blanks around it are passed over.
+    ///
+    /// # Errors
+    /// [`RecoveryCodeError`].
+    pub fn parse(text: &str) -> Result<Self, RecoveryCodeError> {
+        let text = text.trim();
+        let encoded = text.strip_prefix(PREFIX).filter(|_| text.len() <= TEXT_MAX).ok_or(RecoveryCodeError)?;
+        let bytes = bs58::decode(encoded).with_check(None).into_vec().map(Zeroizing::new);
+        let bytes = bytes.map_err(|_| RecoveryCodeError)?;
+        let bytes = Secret::from_slice(&bytes).ok_or(RecoveryCodeError)?;
+        Ok(Self { text: Zeroizing::new(text.to_owned()), bytes })
+    }
+
+    /// Returns the keys of the code.
+    pub fn key(&self) -> RecoveryKey {
+        let seed = |part: &[u8]| derive(Label::RecoveryKey, &self.bytes, &[0; 32], part);
+        let (ed25519, ml_dsa) = (seed(b"ed25519"), seed(b"ml-dsa"));
+        // The form of device keys; the receiving part is not used.
+        let mut encoded = Zeroizing::new(vec![0x01]);
+        [ed25519.expose(), ml_dsa.expose(), &[0; 32]].iter().for_each(|part| encoded.extend_from_slice(*part));
+        #[expect(clippy::expect_used, reason = "the version byte and 96 bytes always decode")]
+        RecoveryKey(DeviceKeys::decode(&SecretBytes::new(encoded.to_vec())).expect("97 bytes"))
+    }
+}
+
+/// The key pair of a recovery code.
+#[derive(Debug)]
+pub struct RecoveryKey(DeviceKeys);
+
+impl RecoveryKey {
+    /// Returns the public keys.
+    pub fn public(&self) -> RecoveryPublic {
+        (self.0.public().ed25519, self.0.public().ml_dsa.clone())
+    }
+
+    /// Returns the digest that stands in `Create`, or in the `Recover` before.
+    pub fn digest(&self) -> [u8; 32] {
+        recovery_digest(&self.public())
+    }
+
+    /// Puts the recovery key and its signature into a `Recover`; everything else but the slots must stand already.
+    pub(crate) fn sign(&self, core: &mut OpCore, entropy: &dyn Entropy) {
+        if let Some(op) = core.op.recover_mut() {
+            op.recovery_key = self.public();
+        }
+        let signature = self.0.sign_hybrid(Label::Recovery, &core.recovery_message(), entropy);
+        if let Some(op) = core.op.recover_mut() {
+            op.recovery_signature = signature;
+        }
+    }
+}
+
+/// Returns the digest of a recovery key.
+pub(crate) fn recovery_digest(key: &RecoveryPublic) -> [u8; 32] {
+    digest(Label::RecoveryDigest, &[&key.0, key.1.as_bytes()])
+}
+
+/// Checks the recovery key's signature of a `Recover`. Whether it is the right key, its digest says.
+pub(crate) fn verify_recovery(core: &OpCore, op: &Recover) -> Result<(), SignatureInvalid> {
+    let (ed25519, ml_dsa) = op.recovery_key.clone();
+    let receiving = FixedBytes::new([0; crate::crypto::X_WING_PUBLIC]);
+    let keys = DecodedKeys::decode(&DevicePublic { ed25519, ml_dsa, receiving })?;
+    keys.verify(Label::Recovery, &core.recovery_message(), &op.recovery_signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use walytis_core::clock::SeededEntropy;
+
+    use super::*;
+
+    #[test]
+    fn the_code_determines_the_key_and_is_not_printed() {
+        let code = RecoveryCode::generate(&SeededEntropy::new(1));
+        let typed = RecoveryCode::parse(&format!(" {}\n", code.text())).unwrap();
+        assert_eq!(typed.key().digest(), code.key().digest());
+        let other = RecoveryCode::generate(&SeededEntropy::new(2));
+        assert_ne!(code.key().digest(), other.key().digest());
+        assert_eq!(format!("{code:?}"), "***");
+    }
+
+    #[test]
+    fn mistyped_code_is_refused() {
+        let code = RecoveryCode::generate(&SeededEntropy::new(1));
+        let mut swapped: Vec<char> = code.text().chars().collect();
+        let last = swapped.len() - 1;
+        swapped[last] = if swapped[last] == 'a' { 'b' } else { 'a' };
+        let swapped: String = swapped.into_iter().collect();
+        let short = &code.text()[..code.text().len() - 1];
+        let long = format!("{}{}", code.text(), "1".repeat(200));
+        for bad in ["", PREFIX, "walytisvault1abc", &swapped, short, &long] {
+            assert!(RecoveryCode::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Whether an op is signed as it must be, by keys that its own past knows.
+
+use std::collections::BTreeMap;
+
+use super::bits::Bits;
+use super::nodes::Nodes;
+use super::{AuthorityGraph, Refusal};
+use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
+use crate::id::{ControllerId, DeviceId, OpId};
+use crate::op::{Admit, ControllerRecord, Op, OpCore, Recover, SignedOp, Update};
+use crate::recovery::verify_recovery;
+use crate::token::{possession_message, renewal_message};
+
+/// Decoded signing keys of devices: the first ones, and those that some op renewed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyRing {
+    first: BTreeMap<DeviceId, DecodedKeys>,
+    renewed: BTreeMap<DeviceId, Vec<(OpId, DecodedKeys)>>,
+}
+
+impl KeyRing {
+    /// Returns every key pair of a device's lineage that `knows` allows, as one.
+    fn lineage(&self, device: &DeviceId, knows: impl Fn(&OpId) -> bool) -> Option<DecodedKeys> {
+        let mut keys = self.first.get(device)?.clone();
+        let renewed = self.renewed.get(device).into_iter().flatten();
+        renewed.filter(|(op, _)| knows(op)).for_each(|(_, later)| keys.extend(later));
+        Some(keys)
+    }
+
+    /// Decodes the first keys of a device once. Keeps only what verifies something: keys of refused newcomers are
+    /// dropped with the next that are decoded.
+    pub(super) fn first(&mut self, public: &DevicePublic, nodes: &Nodes) -> Result<DecodedKeys, SignatureInvalid> {
+        let id = public.device_id();
+        if let Some(keys) = self.first.get(&id) {
+            return Ok(keys.clone());
+        }
+        self.first.retain(|device, _| nodes.records.contains_key(device));
+        let keys = DecodedKeys::decode(public)?;
+        self.first.insert(id, keys.clone());
+        Ok(keys)
+    }
+
+    /// Takes in the keys of an op that entered.
+    pub(super) fn note(&mut self, id: OpId, core: &OpCore) {
+        let Op::Update(op) = &core.op else { return };
+        let Some((public, _)) = &op.keys else { return };
+        if let Ok(keys) = DecodedKeys::decode_renewed(core.device, public) {
+            self.renewed.entry(core.device).or_default().push((id, keys));
+        }
+    }
+}
+
+impl AuthorityGraph {
+    /// Returns the decoded keys of a device that some admitted op introduced: its first ones and all that it renewed.
+    pub fn device_keys(&self, device: &DeviceId) -> Option<DecodedKeys> {
+        self.nodes().records.get(device)?;
+        self.keys.lineage(device, |_| true)
+    }
+
+    /// Returns the decoded keys of a device as some heads know them; nothing if they do not know the device, or are not
+    /// all here.
+    pub fn device_keys_at(&self, device: &DeviceId, heads: &[OpId]) -> Option<DecodedKeys> {
+        let past = self.nodes().past_of(heads).ok()?;
+        self.known_keys(device, &past)
+    }
+
+    fn known_keys(&self, device: &DeviceId, past: &Bits) -> Option<DecodedKeys> {
+        self.nodes().records.get(device)?.iter().find(|at| past.has(**at))?;
+        self.keys.lineage(device, |op| self.nodes().find(op).is_some_and(|at| past.has(at)))
+    }
+
+    /// Checks every signature of an op whose ancestors are `past`.
+    pub(super) fn check_signatures(&mut self, op: &SignedOp, past: &Bits) -> Result<(), Refusal> {
+        let core = op.core();
+        let founds = recovers_with_own_device(core);
+        let known = founds || self.acts_for(&core.device, &core.author, past);
+        #[cfg(test)]
+        if self.unsigned {
+            return if known { Ok(()) } else { Err(Refusal::UnknownDevice) };
+        }
+        let keys = match self.known_keys(&core.device, past) {
+            Some(keys) if known => keys,
+            // A device that nobody has seen yet recovers the identity.
+            None if founds => DecodedKeys::decode(own_record(core).ok_or(Refusal::UnknownDevice)?)?,
+            _ => return Err(Refusal::UnknownDevice),
+        };
+        keys.verify(Label::Op, op.core_bytes(), op.signature())?;
+        match &core.op {
+            Op::Admit(admit) => self.check_newcomer(core, admit),
+            Op::Update(update) => check_renewal(core, update),
+            Op::Recover(recover) => check_recovery(core, recover),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_newcomer(&mut self, core: &OpCore, admit: &Admit) -> Result<(), Refusal> {
+        let ControllerRecord::Device(public) = &admit.controller else { return Ok(()) };
+        if !public.receiving_is_valid() {
+            return Err(Refusal::ReceivingKey);
+        }
+        let invite = admit.invitation.as_ref().map(|proof| proof.invite);
+        let message = possession_message(&core.chain, invite.as_ref(), public, &core.author);
+        Ok(self.decoded(public)?.verify(Label::Possession, &message, &admit.possession)?)
+    }
+
+    /// Says whether the past knows the device as one that may act for the author.
+    fn acts_for(&self, device: &DeviceId, author: &ControllerId, past: &Bits) -> bool {
+        match author {
+            ControllerId::Device(author) => {
+                author == device && self.nodes().records.get(device).into_iter().flatten().any(|at| past.has(*at))
+            }
+            // Identities act through devices that `Introduce` shows, which is not evaluated yet.
+            ControllerId::Identity(_) => false,
+        }
+    }
+}
+
+/// Says whether the op is a recovery by a device that it lists itself.
+fn recovers_with_own_device(core: &OpCore) -> bool {
+    core.author == ControllerId::Device(core.device) && own_record(core).is_some()
+}
+
+fn own_record(core: &OpCore) -> Option<&DevicePublic> {
+    let Op::Recover(op) = &core.op else { return None };
+    op.controllers.iter().find_map(|(record, _)| match record {
+        ControllerRecord::Device(public) if public.device_id() == core.device => Some(public),
+        _ => None,
+    })
+}
+
+/// The renewed keys sign, too: their device holds them. The predecessors' signature is the op's own.
+fn check_renewal(core: &OpCore, update: &Update) -> Result<(), Refusal> {
+    let Some((public, signature)) = &update.keys else { return Ok(()) };
+    if !public.receiving_is_valid() {
+        return Err(Refusal::ReceivingKey);
+    }
+    let message = renewal_message(&core.chain, &core.device, public);
+    Ok(DecodedKeys::decode_renewed(core.device, public)?.verify(Label::KeyRenewal, &message, signature)?)
+}
+
+fn check_recovery(core: &OpCore, recover: &Recover) -> Result<(), Refusal> {
+    let sealable = recover.controllers.iter().all(|(record, _)| match record {
+        ControllerRecord::Device(public) => public.receiving_is_valid(),
+        ControllerRecord::Identity { .. } => true,
+    });
+    if !sealable {
+        return Err(Refusal::ReceivingKey);
+    }
+    Ok(verify_recovery(core, recover)?)
+}

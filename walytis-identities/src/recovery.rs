@@ -9,7 +9,7 @@
 use thiserror::Error;
 use walytis_core::clock::Entropy;
 use walytis_core::fault::Fault;
-use walytis_core::secret::{Secret, SecretBytes};
+use walytis_core::secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
@@ -75,12 +75,8 @@ impl RecoveryCode {
     /// Returns the keys of the code.
     pub fn key(&self) -> RecoveryKey {
         let seed = |part: &[u8]| derive(Label::RecoveryKey, &self.bytes, &[0; 32], part);
-        let (ed25519, ml_dsa) = (seed(b"ed25519"), seed(b"ml-dsa"));
-        // The form of device keys; the receiving part is not used.
-        let mut encoded = Zeroizing::new(vec![0x01]);
-        [ed25519.expose(), ml_dsa.expose(), &[0; 32]].iter().for_each(|part| encoded.extend_from_slice(*part));
-        #[expect(clippy::expect_used, reason = "the version byte and 96 bytes always decode")]
-        RecoveryKey(DeviceKeys::decode(&SecretBytes::new(encoded.to_vec())).expect("97 bytes"))
+        // The receiving part is not used.
+        RecoveryKey(DeviceKeys::from_seeds(seed(b"ed25519"), seed(b"ml-dsa"), Secret::new([0; 32])))
     }
 }
 

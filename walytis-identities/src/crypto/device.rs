@@ -145,7 +145,7 @@ impl DeviceKeys {
         Self::from_seeds(random(entropy), random(entropy), random(entropy))
     }
 
-    fn from_seeds(ed25519_seed: Secret<32>, ml_dsa_seed: Secret<32>, receiving: Secret<32>) -> Self {
+    pub(crate) fn from_seeds(ed25519_seed: Secret<32>, ml_dsa_seed: Secret<32>, receiving: Secret<32>) -> Self {
         let ed25519 = Provider::ed25519_secret(&ed25519_seed);
         let ml_dsa = Provider::ml_dsa_secret(&ml_dsa_seed);
         let receiving = ReceivingKey::from_seed(receiving);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -64,7 +65,8 @@ impl MemoryGroup {
         let signer = SigningKey::from_seed(&Secret::new(key_seed));
         let device = DeviceId(Provider::sha256(&[signer.public_key().as_bytes()]));
         self.push(Kind::Admit { device, key: signer.public_key(), peer, role });
-        MemoryIdentity { group: self.clone(), device, signer: Arc::new(signer), held: Arc::new(Mutex::new(None)) }
+        let (held, locked) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+        MemoryIdentity { group: self.clone(), device, signer: Arc::new(signer), held, locked }
     }
 
     /// Removes a device and starts a new epoch; of its records only `accepted` count from now on.
@@ -119,6 +121,7 @@ pub struct MemoryIdentity {
     signer: Arc<SigningKey>,
     /// How many ops are known, if not all.
     held: Arc<Mutex<Option<usize>>>,
+    locked: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for MemoryIdentity {
@@ -137,6 +140,12 @@ impl MemoryIdentity {
     /// Learns of everything that happened meanwhile.
     pub fn release(&self) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.group.lock().changes.send_modify(|count| *count += 1);
+    }
+
+    /// Locks or unlocks the keys, as a key vault does at run time.
+    pub fn lock(&self, locked: bool) {
+        self.locked.store(locked, Ordering::SeqCst);
         self.group.lock().changes.send_modify(|count| *count += 1);
     }
 
@@ -185,6 +194,9 @@ impl Identity for MemoryIdentity {
     }
 
     async fn derive(&self, epoch: &EpochId, purpose: EpochUse) -> Result<Secret<32>, IdentityError> {
+        if self.locked.load(Ordering::SeqCst) {
+            return Err(IdentityError::Locked);
+        }
         self.with(|ops| {
             let number = ops.iter().position(|op| op.id == *epoch);
             // What a device read before it was removed it can read for ever.

@@ -18,6 +18,9 @@ for crate in walytis-core walytis-ipfs walytis-offchain walytis-identities walyt
   run -p "$crate" --tests chaos_ -- --ignored --test-threads=1
 done
 
+# Thousands of schedules of the exchange of private content.
+WALYTIS_SEEDS=3000 run --release -p walytis-offchain --lib exchange::machine
+
 # 5 GiB between two processes, release build; skipped with a message where the disk is too small.
 scripts/large-blob.sh || failed+=("--release -p walytis --test blobs")
 

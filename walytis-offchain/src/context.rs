@@ -27,10 +27,14 @@ pub(crate) enum Label {
     Envelope,
     /// Name of a ledger on the wire and in the store.
     Ledger,
-    /// Name of a stored chunk.
-    StoredChunk,
-    /// Key of the topic index of one epoch.
+    /// Name of a stored envelope.
+    StoredEnvelope,
+    /// Topics in the local index.
     TopicIndex,
+    /// Sealing of the key of the local index.
+    IndexKey,
+    /// Authority heads under which records were judged.
+    JudgedHeads,
 }
 
 impl Label {
@@ -44,8 +48,10 @@ impl Label {
             Self::ChunkRoot => b"walytis/offchain/chunk-root/v1",
             Self::Envelope => b"walytis/offchain/envelope/v1",
             Self::Ledger => b"walytis/offchain/ledger/v1",
-            Self::StoredChunk => b"walytis/offchain/stored-chunk/v1",
+            Self::StoredEnvelope => b"walytis/offchain/stored-envelope/v1",
             Self::TopicIndex => b"walytis/offchain/topic-index/v1",
+            Self::IndexKey => b"walytis/offchain/index-key/v1",
+            Self::JudgedHeads => b"walytis/offchain/judged-heads/v1",
         }
     }
 }

@@ -11,7 +11,7 @@
 //! every chunk, and one chunk alone has the last-flag (STREAM; Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015).
 
 use bytes::Bytes;
-use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::aead::{Aead as _, AeadInOut as _, KeyInit as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
@@ -137,16 +137,51 @@ fn chunk_nonce(index: u32, last: bool) -> Nonce {
 
 /// Seals a content chunk by chunk; the caller pads ([`size_class`]) and stores what comes out.
 pub struct Sealer {
-    context: Context,
     content_key: Secret<32>,
-    cipher: ChaCha20Poly1305,
+    chunks: ChunkSealer,
     digests: Vec<[u8; 32]>,
     len: u64,
+}
+
+/// Seals the chunks of one envelope, in any order and on any thread.
+#[derive(Clone)]
+pub struct ChunkSealer {
+    context: Context,
+    cipher: ChaCha20Poly1305,
+}
+
+/// A sealed chunk on its way into its envelope.
+#[derive(Clone, Debug)]
+pub struct SealedChunk {
+    /// The sealed bytes.
+    pub bytes: Bytes,
+    digest: [u8; 32],
 }
 
 impl std::fmt::Debug for Sealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Sealer({} chunks)", self.digests.len())
+    }
+}
+
+impl std::fmt::Debug for ChunkSealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ChunkSealer")
+    }
+}
+
+impl ChunkSealer {
+    /// Seals chunk `index`: exactly [`CHUNK`] bytes, or 1..=[`CHUNK`] if it is the last. Each index is sealed once: its
+    /// nonce depends on nothing else. The content is sealed in its place, in one buffer with room for the tag.
+    ///
+    /// # Panics
+    /// Never: what the cipher refuses is beyond every bound here.
+    pub fn seal(&self, index: u32, mut plain: Vec<u8>, last: bool) -> SealedChunk {
+        let aad = self.context.associated(Label::Chunk);
+        #[expect(clippy::expect_used, reason = "the cipher fails only beyond 256 GiB")]
+        self.cipher.encrypt_in_place(&chunk_nonce(index, last), &aad, &mut plain).expect("chunks are bounded");
+        let digest = chunk_digest(&plain);
+        SealedChunk { bytes: plain.into(), digest }
     }
 }
 
@@ -157,24 +192,28 @@ impl Sealer {
         entropy.fill(key.as_mut());
         let content_key = Secret::new(*key);
         let cipher = chunk_cipher(&content_key, &context);
-        Self { context, content_key, cipher, digests: Vec::new(), len: 0 }
+        Self { content_key, chunks: ChunkSealer { context, cipher }, digests: Vec::new(), len: 0 }
     }
 
-    /// Seals the next chunk: exactly [`CHUNK`] bytes, or 1..=[`CHUNK`] if it is the last.
-    ///
-    /// # Panics
-    /// Never: what the cipher refuses is beyond every bound here.
+    /// Returns what seals the chunks.
+    pub fn chunks(&self) -> ChunkSealer {
+        self.chunks.clone()
+    }
+
+    /// Takes the next sealed chunk, in order.
+    pub fn push(&mut self, sealed: &SealedChunk) {
+        self.digests.push(sealed.digest);
+        self.len += (sealed.bytes.len().saturating_sub(TAG)) as u64;
+    }
+
+    /// Seals and takes the next chunk.
     pub fn seal(&mut self, plain: &[u8], last: bool) -> Bytes {
         let index = u32::try_from(self.digests.len()).unwrap_or(u32::MAX);
-        let aad = self.context.associated(Label::Chunk);
-        #[expect(clippy::expect_used, reason = "the cipher fails only beyond 256 GiB")]
-        let sealed = self
-            .cipher
-            .encrypt(&chunk_nonce(index, last), Payload { msg: plain, aad: &aad })
-            .expect("chunks are bounded");
-        self.digests.push(chunk_digest(&sealed));
-        self.len += plain.len() as u64;
-        sealed.into()
+        let mut buffer = Vec::with_capacity(plain.len() + TAG);
+        buffer.extend_from_slice(plain);
+        let sealed = self.chunks.seal(index, buffer, last);
+        self.push(&sealed);
+        sealed.bytes
     }
 
     /// Wraps the content key under the content-wrap key of an epoch and returns the manifest.
@@ -184,7 +223,8 @@ impl Sealer {
     pub fn finish(self, wrap_key: &Secret<32>, entropy: &dyn Entropy) -> Manifest {
         let mut wrap_nonce = [0; 24];
         entropy.fill(&mut wrap_nonce);
-        let aad = self.context.associated(Label::Wrap);
+        let context = self.chunks.context;
+        let aad = context.associated(Label::Wrap);
         #[expect(clippy::expect_used, reason = "32 bytes seal to 48")]
         let wrapped = XChaCha20Poly1305::new(wrap_key.expose().into())
             .encrypt(&XNonce::from(wrap_nonce), Payload { msg: self.content_key.expose(), aad: &aad })
@@ -194,7 +234,7 @@ impl Sealer {
         let fields = HeaderV1 {
             wrap_nonce,
             wrapped,
-            commitment: *commitment(&self.content_key, &self.context).expose(),
+            commitment: *commitment(&self.content_key, &context).expose(),
             chunk: CHUNK,
             len: self.len,
             root: root(&self.digests),
@@ -212,6 +252,7 @@ fn chunk_cipher(key: &Secret<32>, context: &Context) -> ChaCha20Poly1305 {
 }
 
 /// Opens the chunks of one envelope.
+#[derive(Clone)]
 pub struct Opener {
     context: Context,
     cipher: ChaCha20Poly1305,
@@ -239,10 +280,12 @@ impl Opener {
         bool::from(committed).then(|| Self { context, cipher: chunk_cipher(&key, &context), chunks: manifest.chunks() })
     }
 
-    /// Opens chunk `index`; nothing if any byte or its place is another.
-    pub fn open(&self, index: u32, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    /// Opens chunk `index`, in its place where nobody else holds the bytes; nothing if any byte or its place is another.
+    pub fn open(&self, index: u32, sealed: Bytes) -> Option<Bytes> {
         let last = index.checked_add(1)? == self.chunks;
         let aad = self.context.associated(Label::Chunk);
-        self.cipher.decrypt(&chunk_nonce(index, last), Payload { msg: sealed, aad: &aad }).ok().map(Zeroizing::new)
+        let mut buffer = Vec::from(sealed);
+        self.cipher.decrypt_in_place(&chunk_nonce(index, last), &aad, &mut buffer).ok()?;
+        Some(buffer.into())
     }
 }

@@ -66,5 +66,5 @@ mod ledger;
 pub mod padding;
 pub mod record;
 
-pub use exchange::{ExchangeStatus, OFFCHAIN, OffchainExchange};
-pub use ledger::{BlockStatus, ContentState, LAYER_MAX, PrivateLedger, PrivateParts};
+pub use exchange::{ExchangeConfig, ExchangeStatus, OFFCHAIN, OffchainExchange};
+pub use ledger::{BlockStatus, ContentState, LAYER_MAX, PrivateLedger, PrivateParts, Progress};

@@ -95,7 +95,8 @@ fn what_was_sealed_opens_at_its_place_only() {
     let (manifest, sealed, plain) = envelope(2_500_000);
     assert_eq!(sealed.len(), 3);
     let opener = Opener::new(&manifest, &WRAP, Place::new().context()).unwrap();
-    let opened: Vec<u8> = (0..3).flat_map(|n| opener.open(n, &sealed[n as usize]).unwrap().to_vec()).collect();
+    let opened: Vec<u8> =
+        (0..3).flat_map(|n| opener.open(n, sealed[n as usize].clone().into()).unwrap().to_vec()).collect();
     assert!(opened == plain);
     assert!(Opener::new(&manifest, &Secret::new([9; 32]), Place::new().context()).is_none());
     let record = record(&envelope(300).0);
@@ -116,12 +117,12 @@ fn what_was_sealed_opens_at_its_place_only() {
 fn truncated_reordered_and_doubled_chunks_do_not_open() {
     let (manifest, sealed, _) = envelope(2_500_000);
     let opener = Opener::new(&manifest, &WRAP, Place::new().context()).unwrap();
-    assert!(opener.open(0, &sealed[1]).is_none() && !manifest.holds(0, &sealed[1]));
-    assert!(opener.open(1, &sealed[0]).is_none() && !manifest.holds(1, &sealed[0]));
+    assert!(opener.open(0, sealed[1].clone().into()).is_none() && !manifest.holds(0, &sealed[1]));
+    assert!(opener.open(1, sealed[0].clone().into()).is_none() && !manifest.holds(1, &sealed[0]));
     // The second of three is not the last of two, and the last is not in the middle.
-    assert!(opener.open(2, &sealed[1]).is_none() && opener.open(1, &sealed[2]).is_none());
-    assert!(opener.open(3, &sealed[2]).is_none() && !manifest.holds(3, &sealed[2]));
-    assert!(opener.open(2, &sealed[2][..100]).is_none() && !manifest.holds(2, &sealed[2][..100]));
+    assert!(opener.open(2, sealed[1].clone().into()).is_none() && opener.open(1, sealed[2].clone().into()).is_none());
+    assert!(opener.open(3, sealed[2].clone().into()).is_none() && !manifest.holds(3, &sealed[2]));
+    assert!(opener.open(2, sealed[2][..100].to_vec().into()).is_none() && !manifest.holds(2, &sealed[2][..100]));
     let fewer = &manifest.digests()[..64];
     assert!(Manifest::verify(&manifest.id(), manifest.header(), fewer).is_none());
     let swapped = [&manifest.digests()[32..64], &manifest.digests()[..32], &manifest.digests()[64..]].concat();
@@ -156,7 +157,7 @@ proptest! {
         prop_assert!(!verified.is_some_and(|manifest| manifest.holds(0, &all[digests..])));
         // Even unchecked, the content does not open.
         let opener = Opener::new(&manifest, &WRAP, Place::new().context()).unwrap();
-        prop_assert!(at < digests || opener.open(0, &all[digests..]).is_none());
+        prop_assert!(at < digests || opener.open(0, all[digests..].to_vec().into()).is_none());
     }
 
     #[test]

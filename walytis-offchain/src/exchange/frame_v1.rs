@@ -19,6 +19,30 @@ pub(crate) const ITEMS_MAX: usize = 256;
 /// Bytes allocated at once for a frame that has not arrived yet.
 const READ_STEP: usize = 64 * 1024;
 
+/// A message as it travels, length first.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    head: Bytes,
+    /// Bytes of content that follow; may be empty.
+    tail: Bytes,
+}
+
+impl Frame {
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+}
+
+/// Appends a length as postcard writes it.
+fn put_varint(out: &mut Vec<u8>, mut len: usize) {
+    let low = |len: usize| len.to_le_bytes().first().map_or(0, |byte| byte & 0x7f);
+    while len >= 0x80 {
+        out.push(low(len) | 0x80);
+        len >>= 7;
+    }
+    out.push(low(len));
+}
+
 /// One message about one ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
@@ -53,20 +77,32 @@ enum MessageV1<'a> {
 }
 
 impl Message {
-    /// Encodes a whole frame.
-    pub(crate) fn encode(&self) -> Bytes {
+    /// Encodes it; bytes of content are not copied.
+    pub(crate) fn encode(&self) -> Frame {
         let ledger = self.ledger.0;
+        let mut tail = Bytes::new();
         let wire = match &self.body {
             Body::Want(items) => MessageV1::Want(ledger, items.iter().map(|id| id.0).collect()),
             Body::Have(items) => MessageV1::Have(ledger, items.iter().map(|(id, have)| (id.0, *have)).collect()),
             Body::Get(id, part) => MessageV1::Get(ledger, id.0, *part),
-            Body::Part(id, part, bytes) => MessageV1::Part(ledger, id.0, *part, bytes),
+            Body::Part(id, part, bytes) => {
+                tail = bytes.clone();
+                MessageV1::Part(ledger, id.0, *part, &[])
+            }
             Body::No(id, part) => MessageV1::No(ledger, id.0, *part),
-            Body::Push(id, bytes) => MessageV1::Push(ledger, id.0, bytes),
+            Body::Push(id, bytes) => {
+                tail = bytes.clone();
+                MessageV1::Push(ledger, id.0, &[])
+            }
         };
-        let body = versioned(&wire);
-        let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        [&len.to_be_bytes()[..], &body].concat().into()
+        let mut body = versioned(&wire);
+        if !tail.is_empty() {
+            // The bytes stand at the end, behind their length: here that of no bytes.
+            body.pop();
+            put_varint(&mut body, tail.len());
+        }
+        let len = u32::try_from(body.len() + tail.len()).unwrap_or(u32::MAX);
+        Frame { head: [&len.to_be_bytes()[..], &body].concat().into(), tail }
     }
 
     /// Decodes what stands behind the length; nothing if it is malformed.
@@ -131,14 +167,22 @@ pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<
     let mut len = [0; 4];
     stream.read_exact(&mut len).await.ok()?;
     let len = usize::try_from(u32::from_be_bytes(len)).ok().filter(|len| *len <= FRAME_MAX)?;
-    let mut frame = Vec::with_capacity(len.min(READ_STEP));
-    let read = stream.take(len as u64).read_to_end(&mut frame).await.ok()?;
-    (read == len).then(|| frame.into())
+    // The rest is allocated once the first part has come: a length alone costs its sender nothing.
+    let first = len.min(READ_STEP);
+    let mut frame = vec![0; first];
+    stream.read_exact(&mut frame).await.ok()?;
+    if len > first {
+        frame.reserve_exact(len - first);
+        frame.resize(len, 0);
+        stream.read_exact(frame.get_mut(first..)?).await.ok()?;
+    }
+    Some(frame.into())
 }
 
 /// Writes one frame and flushes it; false if the stream is gone.
-pub(crate) async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> bool {
-    stream.write_all(frame).await.is_ok() && stream.flush().await.is_ok()
+pub(crate) async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> bool {
+    let written = stream.write_all(&frame.head).await.is_ok() && stream.write_all(&frame.tail).await.is_ok();
+    written && stream.flush().await.is_ok()
 }
 
 const _: () = assert!(FRAME_MAX > CHUNK as usize + TAG);
@@ -170,8 +214,15 @@ mod tests {
         ]
     }
 
+    fn whole(message: &Message) -> Bytes {
+        let frame = message.encode();
+        let bytes: Bytes = [frame.head.clone(), frame.tail.clone()].concat().into();
+        assert_eq!(bytes.len(), frame.len());
+        bytes
+    }
+
     fn golden() -> String {
-        let frames = bodies().map(|body| Message { ledger: LedgerTag([1; 32]), body }.encode());
+        let frames = bodies().map(|body| whole(&Message { ledger: LedgerTag([1; 32]), body }));
         let lines =
             frames.iter().map(|frame| frame.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
         lines.collect()
@@ -195,11 +246,18 @@ mod tests {
         let (ledger, id) = (LedgerTag([1; 32]), EnvelopeId([2; 32]));
         for body in bodies() {
             let message = Message { ledger, body };
-            let frame = read_frame(&mut &message.encode()[..]).await.unwrap();
+            let frame = read_frame(&mut &whole(&message)[..]).await.unwrap();
+            assert_eq!(Message::decode(&frame), Some(message));
+        }
+        for len in [0, 1, 127, 128, 16_384, 100_000, CHUNK as usize + TAG] {
+            let message = Message { ledger, body: Body::Part(id, 7, vec![3; len].into()) };
+            let mut written = Vec::new();
+            assert!(write_frame(&mut written, &message.encode()).await);
+            let frame = read_frame(&mut &written[..]).await.unwrap();
             assert_eq!(Message::decode(&frame), Some(message));
         }
         assert_eq!(read_frame(&mut &[0xff; 64][..]).await, None);
         let many = Message { ledger, body: Body::Want(vec![id; ITEMS_MAX + 1]) };
-        assert_eq!(Message::decode(&many.encode().slice(4..)), None);
+        assert_eq!(Message::decode(&whole(&many).slice(4..)), None);
     }
 }

@@ -3,13 +3,13 @@
 //! One [`OffchainExchange`] per node carries all private ledgers: each opens one stream per peer for what it asks and
 //! pushes, and answers on the streams that peers open. What a peer may have is decided by the ledger, at every request.
 
-mod fetch;
+mod bucket;
 pub(crate) mod frame_v1;
+mod limits;
+mod machine;
 mod service;
 
-#[cfg(test)]
-mod fetch_tests;
-
-pub(crate) use fetch::Fetch;
+pub use limits::ExchangeConfig;
+pub(crate) use machine::{Machine, Output};
 pub(crate) use service::{Event, Port, Serve, flat_no};
 pub use service::{ExchangeStatus, OFFCHAIN, OffchainExchange};

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -17,7 +16,8 @@ use tracing::debug;
 use walytis_core::id::PeerId;
 use walytis_core::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol, Stream};
 
-use super::frame_v1::{Body, Message, read_frame, write_frame};
+use super::frame_v1::{Body, Frame, Message, read_frame, write_frame};
+use super::limits::{Bandwidth, ExchangeConfig, Patience};
 use crate::context::LedgerTag;
 
 /// The protocol's name.
@@ -33,14 +33,10 @@ const STREAMS_MAX: usize = 256;
 const STREAMS_PER_PEER: usize = 4;
 /// How long a stream may take to open, or one answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Refusals after which a peer is not answered for the rest of [`REFUSALS_TIME`]. Chosen: far above what an honest peer
-/// meets whose right has just ended.
-const REFUSALS_MAX: u32 = 16_384;
-const REFUSALS_TIME: Duration = Duration::from_secs(60);
+/// Answers that wait for a stream. Chosen: the next chunks are read while one is sent; bounds memory.
+const ANSWERS_AHEAD: usize = 3;
 /// How long a peer stays cut off that sent what no honest peer sends. Chosen: as in core's sync.
 const BAN: Duration = Duration::from_secs(600);
-/// Peers whose refusals are remembered.
-const REFUSED_PEERS_MAX: usize = 1_024;
 
 /// Answers for one ledger. Called for authenticated peers; decides alone what they may have.
 #[async_trait]
@@ -83,8 +79,9 @@ pub struct OffchainExchange(Arc<Shared>);
 struct Shared {
     network: Arc<dyn Network>,
     ports: Mutex<BTreeMap<LedgerTag, Port>>,
-    links: Mutex<BTreeMap<PeerId, (u64, mpsc::Sender<Bytes>)>>,
-    refusals: Mutex<BTreeMap<PeerId, (Instant, u32)>>,
+    links: Mutex<BTreeMap<PeerId, (u64, mpsc::Sender<Frame>)>>,
+    patience: Mutex<Patience>,
+    bandwidth: Mutex<Bandwidth>,
     refused: AtomicU64,
     faults: AtomicU64,
     next_link: AtomicU64,
@@ -103,17 +100,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl OffchainExchange {
-    /// Starts to answer peers; once per node.
+    /// Starts to answer peers, without limits of bandwidth; once per node.
     ///
     /// # Errors
     /// [`NetworkError`] if the protocol is taken already.
     pub fn start(network: Arc<dyn Network>) -> Result<Self, NetworkError> {
+        Self::start_with(network, ExchangeConfig::default())
+    }
+
+    /// Starts to answer peers; once per node.
+    ///
+    /// # Errors
+    /// [`NetworkError`] if the protocol is taken already.
+    pub fn start_with(network: Arc<dyn Network>, config: ExchangeConfig) -> Result<Self, NetworkError> {
         let incoming = network.accept(OFFCHAIN)?;
         let shared = Arc::new(Shared {
             network,
             ports: Mutex::default(),
             links: Mutex::default(),
-            refusals: Mutex::default(),
+            patience: Mutex::default(),
+            bandwidth: Mutex::new(Bandwidth::new(config)),
             refused: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             next_link: AtomicU64::new(0),
@@ -160,6 +166,13 @@ impl OffchainExchange {
 
     pub(crate) fn connected(&self) -> Vec<PeerId> {
         self.0.network.peers().into_iter().map(|status| status.peer).collect()
+    }
+
+    /// Returns until when no further part is to be asked for after one of so many bytes, if a limit says so.
+    pub(crate) fn charge_download(&self, bytes: u64) -> Option<Instant> {
+        let now = Instant::now();
+        let wait = lock(&self.0.bandwidth).download(bytes, now);
+        (!wait.is_zero()).then(|| now + wait)
     }
 
     /// Sends if there is room; what is lost is asked for again.
@@ -224,7 +237,7 @@ async fn tell(shared: &Shared, event: impl Fn() -> Event) {
     }
 }
 
-async fn run_link(shared: Arc<Shared>, peer: PeerId, number: u64, outgoing: mpsc::Receiver<Bytes>) {
+async fn run_link(shared: Arc<Shared>, peer: PeerId, number: u64, outgoing: mpsc::Receiver<Frame>) {
     tokio::select! {
         biased;
         () = shared.stop.cancelled() => return,
@@ -243,7 +256,7 @@ async fn run_link(shared: Arc<Shared>, peer: PeerId, number: u64, outgoing: mpsc
     }
 }
 
-async fn talk(shared: &Shared, peer: &PeerId, mut outgoing: mpsc::Receiver<Bytes>) {
+async fn talk(shared: &Shared, peer: &PeerId, mut outgoing: mpsc::Receiver<Frame>) {
     let Ok(Ok(stream)) = timeout(PATIENCE, shared.network.open(peer, OFFCHAIN)).await else { return };
     let (mut reader, mut writer) = stream.split();
     let write = async {
@@ -303,30 +316,57 @@ async fn accept(shared: Arc<Shared>, mut incoming: mpsc::Receiver<IncomingStream
     streams.shutdown().await;
 }
 
-/// Answers one stream, request by request: what a peer does not read, it is not sent more of.
+/// Answers one stream in order; the next answers are looked up while one is sent, a few at the most: what a peer does not
+/// read, it is not sent more of.
 async fn answer(shared: &Shared, peer: &PeerId, stream: Box<dyn Stream>) {
     let (mut reader, mut writer) = stream.split();
-    while let Some(frame) = read_frame(&mut reader).await {
-        let Some(message) = Message::decode(&frame) else {
-            punish(shared, peer, "malformed request");
-            return;
-        };
-        let ledger = message.ledger;
-        let port = lock(&shared.ports).get(&ledger).cloned();
-        let reply = match port {
-            Some(port) => port.server.serve(peer, message.body).await,
-            // As if the ledger were here and nothing in it for this peer.
-            None => flat_no(message.body),
-        };
-        let Some(body) = reply else { continue };
-        if !may_go_on(shared, peer, refusals(&body)) {
-            return;
+    let (answers, mut waiting) = mpsc::channel::<Frame>(ANSWERS_AHEAD);
+    let look_up = async move {
+        while let Some(frame) = read_frame(&mut reader).await {
+            let Some(message) = Message::decode(&frame) else {
+                punish(shared, peer, "malformed request");
+                return;
+            };
+            let wait = lock(&shared.patience).request(peer, Instant::now());
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            let Some(answer) = reply(shared, peer, message).await else { continue };
+            if !may_go_on(shared, peer, refusals(&answer.body)) || answers.send(answer.encode()).await.is_err() {
+                return;
+            }
         }
-        let frame = Message { ledger, body }.encode();
-        if !matches!(timeout(PATIENCE, write_frame(&mut writer, &frame)).await, Ok(true)) {
-            return;
+    };
+    let send = async move {
+        while let Some(frame) = waiting.recv().await {
+            if !matches!(timeout(PATIENCE, write_frame(&mut writer, &frame)).await, Ok(true)) {
+                return;
+            }
+            let wait = lock(&shared.bandwidth).upload(frame.len() as u64, Instant::now());
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
         }
+    };
+    // What was looked up before the peer ended its side is still sent; who does not read ends both.
+    let mut look_up = std::pin::pin!(look_up);
+    let mut send = std::pin::pin!(send);
+    tokio::select! {
+        biased;
+        () = &mut send => {}
+        () = &mut look_up => send.await,
     }
+}
+
+async fn reply(shared: &Shared, peer: &PeerId, message: Message) -> Option<Message> {
+    let ledger = message.ledger;
+    let port = lock(&shared.ports).get(&ledger).cloned();
+    let body = match port {
+        Some(port) => port.server.serve(peer, message.body).await,
+        // As if the ledger were here and nothing in it for this peer.
+        None => flat_no(message.body),
+    };
+    body.map(|body| Message { ledger, body })
 }
 
 fn punish(shared: &Shared, peer: &PeerId, reason: &'static str) {
@@ -354,12 +394,5 @@ fn refusals(reply: &Body) -> u32 {
 
 fn may_go_on(shared: &Shared, peer: &PeerId, refused: u32) -> bool {
     shared.refused.fetch_add(u64::from(refused), Ordering::Relaxed);
-    let now = Instant::now();
-    let mut refusals = lock(&shared.refusals);
-    refusals.retain(|_, (since, _)| now.duration_since(*since) < REFUSALS_TIME);
-    if refused > 0 && (refusals.contains_key(peer) || refusals.len() < REFUSED_PEERS_MAX) {
-        let (_, count) = refusals.entry(peer.clone()).or_insert((now, 0));
-        *count = count.saturating_add(refused);
-    }
-    refusals.get(peer).is_none_or(|(_, count)| *count <= REFUSALS_MAX)
+    lock(&shared.patience).refuse(peer, refused, Instant::now())
 }

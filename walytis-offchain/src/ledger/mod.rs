@@ -9,6 +9,10 @@
 //! One task per ledger owns what changes; everything else is read from the store. Cursors count the events of this
 //! ledger: a block gets its cursor when its content can be read, 0 before.
 
+mod content_state;
+mod fetching;
+mod forgotten;
+mod progress;
 mod query;
 mod read;
 mod seal;
@@ -16,15 +20,19 @@ mod serve;
 mod settle;
 mod status;
 mod subscribe;
+mod sweep;
 mod table;
 mod task;
+mod topics;
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use walytis_core::chain::{Chain, LookupError};
@@ -40,20 +48,26 @@ use walytis_core::store::{Batch, BlobStore, Durability, KvStore, StoreError};
 use walytis_core::topic::Topic;
 use walytis_identities::identity::{Identity, IdentityError};
 
-pub use status::{BlockStatus, ContentState};
+pub use content_state::ContentState;
+pub use progress::Progress;
+pub use status::BlockStatus;
 
 use crate::context::LedgerTag;
 use crate::envelope::EnvelopeId;
 use crate::exchange::frame_v1::Packed;
 use crate::exchange::{Event, OffchainExchange, Port};
-use table::{Phase, Standing, Table};
+use table::{Standing, Table};
 
 /// Name of the overlay in topics.
 const OVERLAY: &str = "offchain";
 /// Answers and pushes that wait for the task; when full, the peer's stream waits.
 const INBOX: usize = 64;
-/// Own and pushed envelopes that wait for the task; pushed ones are dropped when it is full.
+/// Pushed envelopes that wait for the task; more are dropped and fetched.
 const PUSHES: usize = 64;
+/// Commands that wait for the task; when full, their callers wait.
+const COMMANDS: usize = 16;
+/// Changes of contents that a slow listener may lag behind; then it misses some.
+const MOVES: usize = 1_024;
 /// Longest layer name in bytes. Chosen: with its prefix it is a topic.
 pub const LAYER_MAX: usize = 64;
 
@@ -94,6 +108,11 @@ pub(crate) struct Inner {
     entropy: Arc<dyn Entropy>,
     state: watch::Sender<State>,
     pushes: mpsc::Sender<(EnvelopeId, Packed)>,
+    commands: mpsc::Sender<forgotten::Command>,
+    /// Blocks whose contents came nearer, or went.
+    moves: broadcast::Sender<BlockId>,
+    /// Envelopes that no connected peer has.
+    unavailable: Mutex<BTreeSet<EnvelopeId>>,
     stop: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -107,8 +126,6 @@ struct State {
     damaged: Option<String>,
     /// Why the task cannot go on now: its store failed, and failed again when it was asked once more.
     failing: Option<StoreError>,
-    /// Envelopes that no connected peer has.
-    unavailable: std::collections::BTreeSet<EnvelopeId>,
 }
 
 impl fmt::Debug for Inner {
@@ -136,10 +153,11 @@ impl PrivateLedger {
         }
         let topic = Topic::overlay(OVERLAY, &layer)?;
         let tag = LedgerTag::new(&chain.id(), &layer);
-        let table = Table { store, blobs, chain: chain.id(), tag };
+        let table = Table::new(store, blobs, chain.id(), tag);
         let subscribers = Subscribers::new(Arc::clone(&table.store), table.key(b'n', &[]));
         let (pushes, pushed) = mpsc::channel(PUSHES);
         let (inbox_tx, inbox) = mpsc::channel::<Event>(INBOX);
+        let (commands, commanded) = mpsc::channel(COMMANDS);
         let state = watch::Sender::new(State { meta: table.meta().await?, ..State::default() });
         let inner = Arc::new(Inner {
             identity,
@@ -152,12 +170,16 @@ impl PrivateLedger {
             entropy,
             state,
             pushes,
+            commands,
+            moves: broadcast::Sender::new(MOVES),
+            unavailable: Mutex::default(),
             stop: CancellationToken::new(),
             task: Mutex::default(),
         });
-        let mut task = task::Task::new(Arc::clone(&inner), inbox, pushed).await?;
+        let inputs = task::Inputs { inbox, pushed, commands: commanded };
+        let mut task = task::Task::new(Arc::clone(&inner), inputs).await?;
         task.catch_up().await?;
-        task.remove_orphans().await?;
+        task.clear_away().await?;
         if let Some(exchange) = &inner.exchange {
             let server: Arc<dyn crate::exchange::Serve> = Arc::new(serve::Server(Arc::downgrade(&inner)));
             if !exchange.attach(tag, Port { server, inbox: inbox_tx }) {
@@ -194,6 +216,17 @@ impl PrivateLedger {
         Ok(statuses.boxed())
     }
 
+    /// Drops the content of a block on this device for ever: envelope, key and place in the index of topics, whether it is
+    /// here, on its way or with nobody. It is not fetched again, not served, and taken from nobody; other devices keep
+    /// theirs, and the block itself stays. Harmless when repeated.
+    ///
+    /// # Errors
+    /// [`LedgerError::UnknownBlock`], [`LedgerError`].
+    pub async fn forget_local(&self, id: &BlockId) -> Result<(), LedgerError> {
+        self.0.check_open()?;
+        self.0.drop_content(*id).await
+    }
+
     /// Returns the block of this ledger whose id begins with `text`: a whole id, its first characters, or the first of
     /// those that differ between blocks. A prefix that several blocks of the chain share is ambiguous even if only one of
     /// them belongs to this ledger.
@@ -211,6 +244,24 @@ impl Inner {
     /// What tells this ledger from others on the same chain.
     fn overlay(&self) -> String {
         format!("{OVERLAY}/{}", self.layer)
+    }
+
+    /// Returns a block as it shows, or nothing for one that is not here or waits.
+    async fn shown_block(&self, id: &BlockId) -> Result<Option<BlockInfo>, LedgerError> {
+        match self.table.record(id).await? {
+            Some(record) if record.standing != Standing::Waiting => self.info(id, &record).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn unavailable(&self) -> MutexGuard<'_, BTreeSet<EnvelopeId>> {
+        self.unavailable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whoever looks on that a block's content came nearer.
+    fn moved(&self, id: BlockId) {
+        // Nobody may be looking on.
+        let _nobody = self.moves.send(id).is_err();
     }
 
     fn check_open(&self) -> Result<(), LedgerError> {
@@ -240,14 +291,15 @@ impl LedgerRead for PrivateLedger {
     }
 
     async fn get(&self, id: &BlockId) -> Result<Option<BlockInfo>, LedgerError> {
-        match self.0.table.record(id).await? {
-            Some(record) if record.standing != Standing::Waiting => self.0.info(id, &record).await.map(Some),
-            _ => Ok(None),
-        }
+        self.0.shown_block(id).await
     }
 
     async fn content(&self, id: &BlockId) -> Result<ContentReader, LedgerError> {
-        self.0.content(id).await
+        self.0.content(id, 0..u64::MAX).await
+    }
+
+    async fn content_range(&self, id: &BlockId, range: Range<u64>) -> Result<ContentReader, LedgerError> {
+        self.0.content(id, range).await
     }
 
     async fn count(&self) -> Result<u64, LedgerError> {
@@ -316,19 +368,17 @@ impl Ledger for PrivateLedger {
 #[async_trait]
 impl LedgerControl for PrivateLedger {
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {
-        let (mut pending, mut missing_contents) = (0, 0);
-        for id in self.0.table.ids(self.0.table.all(b'w')).await? {
-            match self.0.table.record(&id).await? {
-                Some(record) if record.standing == Standing::Waiting => pending += 1,
-                Some(record) if record.phase == Phase::Wanted => missing_contents += 1,
-                _ => {}
-            }
-        }
-        let (blocks, damaged) = {
+        let (meta, damaged) = {
             let state = self.0.state.borrow();
-            (state.meta.valid, state.damaged.clone())
+            (state.meta, state.damaged.clone())
         };
-        Ok(LedgerStatus { blocks, heads: self.0.chain.heads().await?, pending, missing_contents, damaged })
+        Ok(LedgerStatus {
+            blocks: meta.valid,
+            heads: self.0.chain.heads().await?,
+            pending: meta.waiting,
+            missing_contents: meta.missing,
+            damaged,
+        })
     }
 
     async fn shutdown(&self) {
@@ -347,9 +397,7 @@ impl LedgerControl for PrivateLedger {
         self.shutdown().await;
         let table = &self.0.table;
         for id in table.ids(table.all(b'm')).await? {
-            if let Some(stored) = table.stored(&EnvelopeId(*id.digest())).await? {
-                table.remove_chunks(&stored.place, stored.packed.manifest.chunks()).await?;
-            }
+            table.blobs.delete(table.object(&EnvelopeId(*id.digest()))).await?;
         }
         for nonce in table.ids(table.all(b's')).await? {
             table.remove_orphan(nonce.digest()).await?;

@@ -1,8 +1,7 @@
 //! Queries: pages from this ledger's indices.
 //!
-//! In canonical order the topic indices are read as one, of all epochs whose keys are here: each epoch hides topics under
-//! its own hash. In arrival order the events are read; before them stand the blocks whose content was never readable
-//! here, by id, with number 0.
+//! In canonical order the topic index is read, for which the vault must be open. In arrival order the events are read;
+//! before them stand the blocks whose content was never readable here, by id, with number 0.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,11 +13,9 @@ use walytis_core::limits::PAGE_ROWS_MAX;
 use walytis_core::store::join::{Join, Row, Step, Window};
 use walytis_core::store::{Direction, StoreError};
 use walytis_core::topic::Topic;
-use walytis_identities::id::OpId;
-use walytis_identities::identity::EpochUse;
 
 use super::Inner;
-use super::table::{LocalRecord, Standing, index_key};
+use super::table::{LocalRecord, Standing, topic_hash};
 
 /// Blocks that a stream reads at once.
 const STREAM_PAGE: usize = 128;
@@ -96,6 +93,10 @@ impl Inner {
         let (mut blocks, mut rows) = (Vec::new(), PAGE_ROWS_MAX);
         if size == 0 {
             return Ok(Page::default());
+        }
+        if !query.topics_any.is_empty() || !query.topics_all.is_empty() {
+            // Whatever the order: who cannot open the index is told so, and gets no empty answer.
+            self.index_key().await?;
         }
         for zone in zones(query, after) {
             let mut join = self.join(query, zone, after, size - blocks.len()).await?;
@@ -187,15 +188,14 @@ impl Inner {
         if wanted.is_empty() {
             return Ok(vec![vec![self.table.key(b'c', &[])]]);
         }
-        let mut groups = vec![Vec::new(); wanted.len()];
-        for epoch in self.table.ids(self.table.all(b'p')).await? {
-            let Some(key) = self.epoch_key(&OpId(*epoch.digest()), EpochUse::RecordHeader).await? else { continue };
-            let key = index_key(&key);
-            for (group, topics) in groups.iter_mut().zip(&wanted) {
-                group.extend(topics.iter().map(|topic| self.table.topic_key(&key, topic, &[])));
-            }
-        }
-        Ok(groups)
+        let Some(key) = self.index_key().await? else {
+            // Nothing is in the index yet.
+            return Ok(vec![Vec::new(); wanted.len()]);
+        };
+        let hashes = |topics: Vec<&Topic>| {
+            topics.into_iter().map(|topic| self.table.topic_key(&topic_hash(&key, topic), &[])).collect()
+        };
+        Ok(wanted.into_iter().map(hashes).collect())
     }
 }
 

@@ -1,21 +1,27 @@
 //! Reading: what a block shows, and its content.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use tokio_util::io::StreamReader;
+use tokio_util::task::AbortOnDropHandle;
 use walytis_core::id::BlockId;
 use walytis_core::ledger::{Author, BlockInfo, BlockState, ContentReader, Cursor, LedgerError};
 use walytis_identities::identity::{EpochUse, Judgement};
 
 use super::Inner;
-use super::table::{LocalRecord, Phase, Standing, Stored};
+use super::content_state::{ContentState, Facts, Here, Phase};
+use super::table::{LocalRecord, Standing, Table};
 use crate::envelope::{CHUNK, EnvelopeId, Opener};
+use crate::exchange::frame_v1::Packed;
 
 /// How long `content` waits for what is being fetched. Chosen: a person's patience.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Chunks read and opened ahead of the reader. Chosen: both cores are busy; bounds memory.
+const READ_AHEAD: usize = 4;
 
 impl Inner {
     /// Returns what a block shows now.
@@ -24,6 +30,7 @@ impl Inner {
         let placed = self.placed(id).await?.ok_or_else(unknown)?;
         let (header, record) = (placed.block.header().clone(), &placed.record);
         let key = self.epoch_key(&record.epoch, EpochUse::RecordHeader).await?;
+        let key_is_here = key.is_some();
         let opened = key.and_then(|key| record.open_header(&key, &placed.context)).unwrap_or_else(|| {
             // Locked: the size class is all that shows.
             crate::record::PrivateHeader { len: record.size_class, ..Default::default() }
@@ -35,7 +42,7 @@ impl Inner {
                 Judgement::Void(reason) => BlockState::Void { reason },
                 _ => BlockState::Wanted,
             },
-            Standing::Valid => self.content_state(local, opened.len).await?,
+            Standing::Valid => self.content_state(local, key_is_here, opened.len).await?,
         };
         Ok(BlockInfo {
             id: *id,
@@ -51,29 +58,43 @@ impl Inner {
         })
     }
 
-    async fn content_state(&self, local: &LocalRecord, len: u64) -> Result<BlockState, LedgerError> {
+    async fn content_state(&self, local: &LocalRecord, key: bool, len: u64) -> Result<BlockState, LedgerError> {
         let envelope = EnvelopeId(local.envelope);
-        Ok(match local.phase {
-            Phase::Available => BlockState::Available,
-            Phase::Locked => BlockState::Locked,
-            Phase::Wanted => {
-                let stored = self.table.stored(&envelope).await?;
-                let here = match &stored {
-                    Some(stored) => self.table.chunks_here(stored).await?.iter().filter(|here| **here).count(),
-                    None => 0,
-                };
-                let bytes_done = (here as u64).saturating_mul(u64::from(CHUNK)).min(len);
-                match here {
-                    0 if self.state.borrow().unavailable.contains(&envelope) => BlockState::Unavailable,
-                    0 => BlockState::Wanted,
-                    _ => BlockState::Partial { bytes_done, bytes_total: len },
-                }
+        let chunks = match (local.phase, self.table.stored(&envelope).await?) {
+            (Phase::Wanted, Some(packed)) => {
+                self.table.chunks_here(&envelope, &packed).await?.iter().filter(|here| **here).count()
             }
+            _ => 0,
+        };
+        let here = match local.phase {
+            Phase::Locked | Phase::Available => Here::All,
+            _ if chunks > 0 => Here::Some,
+            _ => Here::Nothing,
+        };
+        let facts = Facts {
+            here,
+            // What was opened once cannot be read while the vault is locked.
+            key: key && local.phase != Phase::Locked,
+            nobody_has: self.unavailable().contains(&envelope),
+            forgotten: local.phase == Phase::Forgotten,
+        };
+        let bytes_done = (chunks as u64).saturating_mul(u64::from(CHUNK)).min(len);
+        Ok(match facts.state() {
+            ContentState::Available => BlockState::Available,
+            ContentState::Locked => BlockState::Locked,
+            ContentState::Wanted => BlockState::Wanted,
+            ContentState::Unavailable => BlockState::Unavailable,
+            ContentState::Partial => BlockState::Partial { bytes_done, bytes_total: len },
+            ContentState::Forgotten => BlockState::Forgotten,
         })
     }
 
-    /// Streams a content, waiting a while for one that is being fetched.
-    pub(super) async fn content(self: &Arc<Self>, id: &BlockId) -> Result<ContentReader, LedgerError> {
+    /// Streams a part of a content, waiting a while for one that is being fetched.
+    pub(super) async fn content(
+        self: &Arc<Self>,
+        id: &BlockId,
+        range: Range<u64>,
+    ) -> Result<ContentReader, LedgerError> {
         let mut state = self.state.subscribe();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -82,12 +103,13 @@ impl Inner {
             let local = self.table.record(id).await?.filter(|local| local.standing != Standing::Waiting);
             let local = local.ok_or(LedgerError::UnknownBlock { id: *id })?;
             match (local.standing, local.phase) {
-                (Standing::Valid, Phase::Available) => return self.open_content(id, &local).await,
+                (Standing::Valid, Phase::Available) => return self.open_content(id, &local, range).await,
                 (Standing::Valid, Phase::Locked) => return Err(unavailable("its key is not here")),
+                (Standing::Valid, Phase::Forgotten) => return Err(unavailable("it was forgotten")),
                 (Standing::Valid, Phase::Wanted) => {}
                 _ => return Err(unavailable("the block does not count")),
             }
-            if self.state.borrow().unavailable.contains(&EnvelopeId(local.envelope)) {
+            if self.unavailable().contains(&EnvelopeId(local.envelope)) {
                 return Err(unavailable("nobody who is connected has it"));
             }
             tokio::select! {
@@ -99,48 +121,60 @@ impl Inner {
         }
     }
 
-    async fn open_content(self: &Arc<Self>, id: &BlockId, local: &LocalRecord) -> Result<ContentReader, LedgerError> {
+    async fn open_content(
+        self: &Arc<Self>,
+        id: &BlockId,
+        local: &LocalRecord,
+        range: Range<u64>,
+    ) -> Result<ContentReader, LedgerError> {
         let unavailable = |reason| LedgerError::Unavailable { id: *id, reason };
         let placed = self.placed(id).await?.ok_or(LedgerError::UnknownBlock { id: *id })?;
+        let envelope = EnvelopeId(local.envelope);
         let missing = || unavailable("its envelope is gone");
-        let stored = self.table.stored(&EnvelopeId(local.envelope)).await?.ok_or_else(missing)?;
+        let packed = self.table.stored(&envelope).await?.ok_or_else(missing)?;
         let wrap = self.identity.derive(&local.epoch, EpochUse::ContentWrap).await.map_err(super::of_identity)?;
         let key = self.identity.derive(&local.epoch, EpochUse::RecordHeader).await.map_err(super::of_identity)?;
         let header = placed.record.open_header(&key, &placed.context);
-        let opener = Opener::new(&stored.packed.manifest, &wrap, placed.context);
+        let opener = Opener::new(&packed.manifest, &wrap, placed.context);
         let (header, opener) = header.zip(opener).ok_or_else(|| unavailable("its envelope is not its own"))?;
-        let reading = Reading { inner: Arc::clone(self), stored, opener, index: 0, left: header.len };
-        let chunks = stream::try_unfold(reading, |mut reading| async move {
-            Ok::<_, std::io::Error>(reading.next().await?.map(|chunk| (chunk, reading)))
-        });
+        let range = range.start.min(header.len)..range.end.min(header.len);
+        let parts = Parts { table: self.table.clone(), envelope, packed, opener };
+        let chunk = u64::from(CHUNK);
+        let chunks = if range.is_empty() { 0..0 } else { range.start / chunk..range.end.div_ceil(chunk) };
+        let chunks = stream::iter(chunks)
+            .map(move |index| {
+                let (parts, start) = (parts.clone(), index * chunk);
+                let part = range.start.saturating_sub(start)..(range.end - start).min(chunk);
+                // On a task of its own, so that reading and opening use every core.
+                let opened = AbortOnDropHandle::new(tokio::spawn(async move { parts.open(index, part).await }));
+                async move { opened.await.map_err(std::io::Error::other)? }
+            })
+            .buffered(READ_AHEAD);
         Ok(Box::new(StreamReader::new(chunks.boxed())))
     }
 }
 
-/// A content on its way out: one chunk in memory at a time.
-struct Reading {
-    inner: Arc<Inner>,
-    stored: Stored,
+/// A content on its way out.
+#[derive(Clone)]
+struct Parts {
+    table: Table,
+    envelope: EnvelopeId,
+    packed: Arc<Packed>,
     opener: Opener,
-    index: u32,
-    left: u64,
 }
 
-impl Reading {
-    async fn next(&mut self) -> Result<Option<Bytes>, std::io::Error> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        let sealed = self.inner.table.read_chunk(&self.stored, self.index).await.map_err(std::io::Error::other)?;
+impl Parts {
+    /// Returns a part of the plain bytes of one chunk.
+    async fn open(&self, index: u64, part: Range<u64>) -> Result<Bytes, std::io::Error> {
         let damaged = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the envelope is damaged");
-        let plain = self.opener.open(self.index, &sealed).ok_or_else(damaged)?;
-        let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(plain.len());
-        self.index += 1;
-        self.left -= len as u64;
-        plain
-            .get(..len)
-            .filter(|chunk| !chunk.is_empty())
-            .map(|chunk| Some(Bytes::copy_from_slice(chunk)))
-            .ok_or_else(damaged)
+        let index = u32::try_from(index).map_err(|_| damaged())?;
+        let sealed = self.table.read_chunk(&self.envelope, &self.packed, index).await.map_err(std::io::Error::other)?;
+        let plain = self.opener.open(index, sealed).ok_or_else(damaged)?;
+        let within = |at: u64| usize::try_from(at).ok().filter(|at| *at <= plain.len()).ok_or_else(damaged);
+        let (start, end) = (within(part.start)?, within(part.end)?);
+        if start >= end {
+            return Err(damaged());
+        }
+        Ok(plain.slice(start..end))
     }
 }

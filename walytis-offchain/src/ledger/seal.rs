@@ -1,25 +1,27 @@
 //! Adding: envelope flushed, then record appended, then pushed.
+//!
+//! A large content goes through a pipeline: the next chunks are read while the ones before are sealed, on as many cores as
+//! there are, and written.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use futures::stream::{FuturesOrdered, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 use walytis_core::ledger::{BlockInfo, Content, LedgerError, NewBlock};
 use walytis_core::limits::TOPICS_MAX;
 use walytis_core::secret::Secret;
-use walytis_core::store::{Batch, Durability};
+use walytis_core::store::{Batch, BlobDraft, Durability};
 use walytis_core::topic::{Topic, TopicError};
 use walytis_identities::claim::Claim;
 use walytis_identities::id::EpochId;
 use walytis_identities::identity::EpochUse;
-use zeroize::Zeroizing;
 
-use super::table::Stored;
 use super::{Inner, State, of_identity};
 use crate::context::Context;
-use crate::envelope::{CHUNK, EnvelopeId, PADDED_MAX, Sealer};
+use crate::envelope::{CHUNK, EnvelopeId, PADDED_MAX, SealedChunk, Sealer, TAG};
 use crate::exchange::frame_v1::{Body, Message, Packed};
 use crate::padding::size_class;
 use crate::record::{PrivateHeader, Record};
@@ -38,8 +40,11 @@ struct Keys {
 
 struct Sealed {
     record: Record,
-    stored: Stored,
+    packed: Packed,
 }
+
+/// Chunks of one content that are read or sealed but not written. Chosen: both cores are busy; bounds memory.
+const SEALING: usize = 6;
 
 pub(super) async fn add(inner: &Arc<Inner>, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
     if blocks.iter().flat_map(|block| &block.topics).any(Topic::is_reserved) {
@@ -104,7 +109,7 @@ async fn seal_all(
         inner.entropy.fill(&mut nonce);
         nonces.push(nonce);
         let sealed = seal(inner, keys, nonce, block).await?;
-        inner.table.put_stored(&mut batch, &sealed.stored);
+        inner.table.put_stored(&mut batch, &sealed.packed);
         batch.put(inner.table.key(b's', &[&nonce]), sealed.record.envelope.0.to_vec());
         all.push(sealed);
     }
@@ -118,29 +123,25 @@ async fn seal(inner: &Inner, keys: &Keys, nonce: [u8; 32], block: NewBlock) -> R
     let context = Context::new(&chain, &inner.layer, &keys.claim, &signer, &keys.epoch, &nonce);
     let mut source = Padded::new(block.content);
     let mut sealer = Sealer::new(context, &*inner.entropy);
-    let (mut index, mut inline) = (0_u32, None);
-    loop {
-        let (plain, last) = source.chunk().await?;
-        let sealed = sealer.seal(&plain, last);
-        if index == 0 && last && sealed.len() <= INLINE_MAX {
-            inline = Some(sealed);
-            break;
-        }
-        if index == 0 {
-            // Whatever a crash leaves behind is found again under this mark.
-            let mut batch = Batch::new();
-            batch.put(inner.table.key(b's', &[&nonce]), Bytes::new());
-            inner.table.store.commit(batch, Durability::Flushed).await?;
-        }
-        inner.table.write_chunk(&nonce, index, sealed).await?;
-        index += 1;
-        if last {
-            break;
-        }
-    }
-    let manifest = sealer.finish(&keys.wrap, &*inner.entropy);
-    let envelope = manifest.id();
-    let header = PrivateHeader { len: source.len, topics: block.topics, ..PrivateHeader::default() };
+    let (first, last) = source.chunk().await?;
+    let (packed, topics) = if last && first.len() + TAG <= INLINE_MAX {
+        let chunk = sealer.chunks().seal(0, first, true);
+        sealer.push(&chunk);
+        (Packed { manifest: sealer.finish(&keys.wrap, &*inner.entropy), chunk: Some(chunk.bytes) }, block.topics)
+    } else {
+        let mut draft = inner.table.blobs.draft().await?;
+        write_large(&mut source, &mut sealer, (first, last), &mut *draft).await?;
+        let manifest = sealer.finish(&keys.wrap, &*inner.entropy);
+        let id = manifest.id();
+        // Before it has its name: what a crash leaves behind is found again under this mark.
+        let mut batch = Batch::new();
+        batch.put(inner.table.key(b's', &[&nonce]), id.0.to_vec());
+        inner.table.store.commit(batch, Durability::Flushed).await?;
+        draft.finish(inner.table.object(&id)).await?;
+        (Packed { manifest, chunk: None }, block.topics)
+    };
+    let envelope = packed.manifest.id();
+    let header = PrivateHeader { len: source.len, topics, ..PrivateHeader::default() };
     let record = Record {
         claim: keys.claim.clone(),
         epoch: keys.epoch,
@@ -149,7 +150,51 @@ async fn seal(inner: &Inner, keys: &Keys, nonce: [u8; 32], block: NewBlock) -> R
         nonce,
         sealed_header: header.seal(&keys.header, &context, &envelope, &*inner.entropy),
     };
-    Ok(Sealed { record, stored: Stored { packed: Packed { manifest, chunk: inline }, place: nonce } })
+    Ok(Sealed { record, packed })
+}
+
+/// Reads, seals and writes a content of more than one chunk, or of one that is not small.
+async fn write_large(
+    source: &mut Padded,
+    sealer: &mut Sealer,
+    first: (Vec<u8>, bool),
+    draft: &mut dyn BlobDraft,
+) -> Result<(), LedgerError> {
+    let chunks = sealer.chunks();
+    let mut sealing: FuturesOrdered<AbortOnDropHandle<SealedChunk>> = FuturesOrdered::new();
+    let (mut next, mut index) = (Some(first), 0_u32);
+    loop {
+        let mut ended = next.is_none();
+        if let Some((plain, last)) = next.take() {
+            let (chunks, at) = (chunks.clone(), index);
+            sealing.push_back(AbortOnDropHandle::new(tokio::spawn(async move { chunks.seal(at, plain, last) })));
+            index = index.saturating_add(1);
+            ended = last;
+        }
+        // The next one is read while the oldest is written, once there are enough on their way.
+        let read = async {
+            match ended {
+                true => Ok(None),
+                false => source.chunk().await.map(Some),
+            }
+        };
+        if !ended && sealing.len() < SEALING {
+            next = read.await?;
+            continue;
+        }
+        let write = async {
+            let Some(sealed) = sealing.next().await else { return Ok(true) };
+            let sealed = sealed.map_err(|error| LedgerError::Read(std::io::Error::other(error)))?;
+            sealer.push(&sealed);
+            draft.append(sealed.bytes).await?;
+            Ok::<_, LedgerError>(false)
+        };
+        let (read, written) = tokio::try_join!(read, write)?;
+        next = read;
+        if ended && written {
+            return Ok(());
+        }
+    }
 }
 
 async fn append(inner: &Arc<Inner>, sealed: Vec<Sealed>) -> Result<Vec<BlockInfo>, LedgerError> {
@@ -173,7 +218,7 @@ async fn push(inner: &Inner, sealed: &[Sealed]) {
     let connected = exchange.connected();
     for peer in inner.identity.peers().await.iter().filter(|peer| connected.contains(peer)) {
         for one in sealed {
-            let (id, packed): (EnvelopeId, _) = (one.record.envelope, &one.stored.packed);
+            let (id, packed): (EnvelopeId, _) = (one.record.envelope, &one.packed);
             if packed.chunk.is_some() && inner.identity.may_read(peer, &one.record.epoch).await {
                 let body = Body::Push(id, packed.encode().into());
                 exchange.send(peer, &Message { ledger: inner.table.tag, body });
@@ -217,15 +262,19 @@ impl Padded {
         Self { source, ahead: None, ended: false, len: 0, padding: 0 }
     }
 
-    async fn chunk(&mut self) -> Result<(Zeroizing<Vec<u8>>, bool), LedgerError> {
+    /// Returns the next chunk, with room for its tag, and whether it is the last.
+    async fn chunk(&mut self) -> Result<(Vec<u8>, bool), LedgerError> {
         let size = CHUNK as usize;
-        let mut plain = Zeroizing::new(Vec::new());
+        let mut plain = Vec::new();
         if !self.ended {
+            if self.len > 0 {
+                plain.reserve_exact(size + TAG);
+            }
             plain.extend(self.ahead.take());
-            let left = (size - plain.len()) as u64;
-            let before = plain.len();
-            (&mut self.source).take(left).read_to_end(&mut plain).await.map_err(LedgerError::Read)?;
-            self.ended = ((plain.len() - before) as u64) < left;
+            while plain.len() < size && !self.ended {
+                let left = (size - plain.len()) as u64;
+                self.ended = (&mut self.source).take(left).read_buf(&mut plain).await.map_err(LedgerError::Read)? == 0;
+            }
             if !self.ended {
                 self.ahead = self.peek().await?;
                 self.ended = self.ahead.is_none();
@@ -241,6 +290,7 @@ impl Padded {
         if self.ended {
             let zeros = self.padding.min((size - plain.len()) as u64);
             let padded = plain.len() + usize::try_from(zeros).unwrap_or_default();
+            plain.reserve_exact(padded - plain.len() + TAG);
             plain.resize(padded, 0);
             self.padding -= zeros;
         }

@@ -59,10 +59,10 @@ impl Inner {
             debug!(%peer, "an envelope was refused");
             return None;
         }
-        let stored = self.table.stored(id).await.ok()??;
+        let packed = self.table.stored(id).await.ok()??;
         match part.checked_sub(1) {
-            None => Some(stored.packed.encode().into()),
-            Some(index) if index < stored.packed.manifest.chunks() => self.table.read_chunk(&stored, index).await.ok(),
+            None => Some(packed.encode().into()),
+            Some(index) if index < packed.manifest.chunks() => self.table.read_chunk(id, &packed, index).await.ok(),
             Some(_) => None,
         }
     }

@@ -8,10 +8,12 @@ use walytis_core::store::{Batch, Durability};
 use walytis_identities::id::EpochId;
 use walytis_identities::identity::{EpochUse, IdentityError, Judgement, RecordRef};
 
-use super::table::{LocalRecord, Meta, Phase, Standing, Stored, index_key};
+use super::content_state::{Facts, Here, Phase};
+use super::table::{LocalRecord, Meta, Standing};
 use super::{Inner, of_identity};
 use crate::context::Context;
 use crate::envelope::Opener;
+use crate::exchange::frame_v1::Packed;
 use crate::record::{PrivateHeader, Record};
 
 /// A record with its place.
@@ -73,41 +75,23 @@ impl Inner {
             phase: Phase::Wanted,
             cursor: 0,
             shown: false,
-            indexed: false,
+            indexed: None,
             envelope: placed.record.envelope.0,
             epoch: placed.record.epoch,
+            class: placed.record.size_class,
         });
-        let stored = self.table.stored(&placed.record.envelope).await?;
         let mut batch = Batch::new();
-        let header = self.look(placed, stored.as_ref(), &mut local).await?;
-        if let Some((header, key)) = header.filter(|_| local.standing == Standing::Valid && !local.indexed) {
-            local.indexed = true;
-            let generation = local.generation.to_be_bytes();
-            for topic in &header.topics {
-                let entry = self.table.topic_key(&index_key(&key), topic, &[&generation, id.digest()]);
-                batch.put(entry, bytes::Bytes::new());
-            }
-        }
-        let named = self.table.key(b'v', &[&placed.record.envelope.0, id.digest()]);
-        if local.standing == Standing::Valid && local.phase != Phase::Wanted {
-            batch.put(named, placed.record.epoch.as_bytes().to_vec());
-        } else {
-            // What does not count any more is not served any more.
-            batch.delete(named);
+        let header = self.look(placed, &mut local).await?;
+        if let Some(header) = header.filter(|_| local.standing == Standing::Valid && local.indexed.is_none()) {
+            local.indexed = self.index(&id, &local, &header, &mut batch).await?;
         }
         self.tell(&id, &mut local, meta, &mut batch);
-        let counted = old.as_ref().is_some_and(|old| old.standing == Standing::Valid);
-        match (counted, local.standing == Standing::Valid) {
-            (false, true) => meta.valid += 1,
-            (true, false) => meta.valid = meta.valid.saturating_sub(1),
-            _ => {}
-        }
         let changed = old.as_ref() != Some(&local);
         if own {
             batch.delete(self.table.key(b's', &[&placed.record.nonce]));
         }
         if changed || own {
-            self.table.put_record(&mut batch, &id, &local);
+            self.table.put_record(&mut batch, &id, (old.as_ref(), &local), meta);
             self.table.put_meta(&mut batch, meta);
             // All of it can be found again from the chain and the envelopes.
             self.table.store.commit(batch, Durability::Buffered).await?;
@@ -115,50 +99,64 @@ impl Inner {
         Ok(Settled { local, changed })
     }
 
-    /// Sets standing and phase; returns the opened header and its key, if the key is here.
-    async fn look(
-        &self,
-        placed: &Placed,
-        stored: Option<&Stored>,
-        local: &mut LocalRecord,
-    ) -> Result<Option<(PrivateHeader, Secret<32>)>, LedgerError> {
+    /// Sets standing and phase; returns the opened header, if the record counts and its key is here.
+    async fn look(&self, placed: &Placed, local: &mut LocalRecord) -> Result<Option<PrivateHeader>, LedgerError> {
         local.standing = match self.judge(placed).await {
             Judgement::Wait => Standing::Waiting,
             Judgement::Void(_) => Standing::Void,
             Judgement::Valid => Standing::Valid,
         };
-        if local.standing != Standing::Valid {
+        let settled = matches!(local.phase, Phase::Available) && local.indexed.is_some();
+        if local.standing != Standing::Valid || local.phase == Phase::Forgotten || settled {
             return Ok(None);
         }
         let record = &placed.record;
-        let key = self.epoch_key(&record.epoch, EpochUse::RecordHeader).await?;
-        let header = match &key {
-            Some(key) => match record.open_header(key, &placed.context) {
-                Some(header) => Some(header),
-                None => {
-                    local.standing = Standing::Foreign;
-                    return Ok(None);
-                }
-            },
-            None => None,
-        };
-        if local.phase == Phase::Available {
-            return Ok(header.zip(key));
+        if local.phase == Phase::Wanted && self.table.is_dropped(&record.envelope).await? {
+            local.phase = Phase::Forgotten;
+            return Ok(None);
         }
-        local.phase = match stored {
-            None => Phase::Wanted,
-            Some(stored) if !self.table.chunks_here(stored).await?.iter().all(|here| *here) => Phase::Wanted,
-            Some(_) if header.is_none() => Phase::Locked,
-            Some(stored) => match self.epoch_key(&record.epoch, EpochUse::ContentWrap).await? {
-                None => Phase::Locked,
-                Some(wrap) if opens(placed, stored, &wrap) => Phase::Available,
-                Some(_) => {
-                    local.standing = Standing::Foreign;
-                    Phase::Wanted
-                }
-            },
+        let key = self.epoch_key(&record.epoch, EpochUse::RecordHeader).await?;
+        let header = key.as_ref().map(|key| record.open_header(key, &placed.context));
+        if matches!(header, Some(None)) {
+            local.standing = Standing::Foreign;
+            return Ok(None);
+        }
+        let header = header.flatten();
+        if local.phase != Phase::Available {
+            self.look_at_envelope(placed, header.is_some(), local).await?;
+        }
+        Ok(header)
+    }
+
+    /// Sets the phase by what is here of the envelope.
+    async fn look_at_envelope(
+        &self,
+        placed: &Placed,
+        header_opens: bool,
+        local: &mut LocalRecord,
+    ) -> Result<(), LedgerError> {
+        let record = &placed.record;
+        let stored = self.table.stored(&record.envelope).await?;
+        let here = match &stored {
+            None => Here::Nothing,
+            Some(packed) if self.table.chunks_here(&record.envelope, packed).await?.iter().all(|here| *here) => {
+                Here::All
+            }
+            Some(_) => Here::Some,
         };
-        Ok(header.zip(key))
+        let wrap = match header_opens {
+            true => self.epoch_key(&record.epoch, EpochUse::ContentWrap).await?,
+            false => None,
+        };
+        let facts = Facts { here, key: wrap.is_some(), nobody_has: false, forgotten: false };
+        local.phase = facts.phase();
+        if let (Phase::Available, Some(packed), Some(wrap)) = (local.phase, &stored, &wrap)
+            && !opens(placed, packed, wrap)
+        {
+            local.standing = Standing::Foreign;
+            local.phase = Phase::Wanted;
+        }
+        Ok(())
     }
 
     /// Writes down the event that follows from the change, if one does.
@@ -178,11 +176,11 @@ impl Inner {
 }
 
 /// Checks the key commitment, and of a small envelope the content itself.
-fn opens(placed: &Placed, stored: &Stored, wrap: &Secret<32>) -> bool {
-    let manifest = &stored.packed.manifest;
+fn opens(placed: &Placed, packed: &Packed, wrap: &Secret<32>) -> bool {
+    let manifest = &packed.manifest;
     if manifest.padded_len() != placed.record.size_class {
         return false;
     }
     let Some(opener) = Opener::new(manifest, wrap, placed.context) else { return false };
-    stored.packed.chunk.as_ref().is_none_or(|chunk| opener.open(0, chunk).is_some())
+    packed.chunk.as_ref().is_none_or(|chunk| opener.open(0, chunk.clone()).is_some())
 }

@@ -3,34 +3,7 @@
 use walytis_core::id::BlockId;
 use walytis_core::ledger::{BlockInfo, BlockState};
 
-/// Where the content of a block is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ContentState {
-    /// Asked for, nothing here yet.
-    Wanted,
-    /// Some of it is here.
-    Partial,
-    /// It can be read.
-    Available,
-    /// Nobody who is connected has it; asked for again and again.
-    Unavailable,
-    /// It is here, the secret of its epoch is not.
-    Locked,
-}
-
-impl ContentState {
-    /// Returns the name as the command line and JSON show it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Wanted => "wanted",
-            Self::Partial => "partial",
-            Self::Available => "available",
-            Self::Unavailable => "unavailable",
-            Self::Locked => "locked",
-        }
-    }
-}
+use super::content_state::ContentState;
 
 /// How far the content of a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +27,7 @@ impl BlockStatus {
             BlockState::Unavailable => (ContentState::Unavailable, 0, info.size),
             BlockState::Partial { bytes_done, bytes_total } => (ContentState::Partial, bytes_done, bytes_total),
             BlockState::Wanted => (ContentState::Wanted, 0, info.size),
+            BlockState::Forgotten => (ContentState::Forgotten, 0, info.size),
             _ => return None,
         };
         Some(Self { id: info.id, state, bytes_done, bytes_total })

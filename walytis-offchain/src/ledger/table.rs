@@ -5,19 +5,27 @@
 //!   'M'                              Meta
 //!   'r' block id                     LocalRecord
 //!   'c' generation, block id         canonical index of all records
-//!   't' hash (16), generation, id    topic index; the hash is keyed by the record's epoch
-//!   'p' epoch id                     epochs that records name
+//!   'k'                              key of the topic index: epoch ‖ nonce ‖ sealed key
+//!   't' hash (16), generation, id    topic index
 //!   'e' sequence                     events: kind ‖ block id
 //!   'w' block id                     records whose content cannot be read yet, or that wait
-//!   'm' envelope id                  manifest and place of the chunks
-//!   'v' envelope id, block id        records that name an envelope: epoch
-//!   's' record nonce                 envelopes of own records that are not on the chain yet
+//!   'f' envelope id, block id        records that count and whose envelope is to be fetched
+//!   'l' epoch, block id              records that count and whose key is not here: locked, or not indexed
+//!   'u' block id                     records that wait for authority
+//!   'm' envelope id                  manifest, with the chunk if the envelope is small
+//!   'v' envelope id, block id        records whose envelope is here and may be served: epoch
+//!   'd' envelope id                  envelopes dropped for ever; 0x01 while their bytes are still here
+//!   's' record nonce                 own envelopes whose records are not on the chain yet: envelope id
 //!   'n' name                         what a durable subscriber acknowledged
 //! ```
+//!
+//! The chunks of a large envelope are one object of the blob store, named by ledger and envelope.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::secret::Secret;
@@ -29,8 +37,9 @@ use walytis_core::store::{
 use walytis_core::topic::Topic;
 use walytis_identities::id::EpochId;
 
-use crate::context::{Label, LedgerTag, derive, digest};
-use crate::envelope::{CHUNK, EnvelopeId, Manifest, TAG};
+use super::content_state::Phase;
+use crate::context::{Label, LedgerTag, digest};
+use crate::envelope::{CHUNK, EnvelopeId, TAG};
 use crate::exchange::frame_v1::Packed;
 use crate::record::{exactly, versioned};
 
@@ -47,13 +56,13 @@ pub(crate) enum Standing {
     Foreign,
 }
 
-/// What is here of its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Phase {
-    Wanted,
-    Locked,
-    Available,
-}
+/// Bytes of a stored object's chunk.
+const SEALED_CHUNK: u32 = CHUNK + 16;
+const _: () = assert!(SEALED_CHUNK as usize == CHUNK as usize + TAG);
+/// Large manifests kept in memory, 2 MiB each at most. Chosen: as many transfers as run at once.
+const MANIFESTS_KEPT: usize = 8;
+/// Bytes of a topic's hash in the index.
+const TOPIC_HASH: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LocalRecord {
@@ -64,9 +73,39 @@ pub(crate) struct LocalRecord {
     pub(crate) cursor: u64,
     /// Whether subscribers were told of it and not of its retraction.
     pub(crate) shown: bool,
-    pub(crate) indexed: bool,
+    /// The hashes under which it stands in the topic index, once it does.
+    pub(crate) indexed: Option<Vec<[u8; TOPIC_HASH]>>,
     pub(crate) envelope: [u8; 32],
     pub(crate) epoch: EpochId,
+    /// Bytes that its content is padded to.
+    pub(crate) class: u64,
+}
+
+impl LocalRecord {
+    fn counts(&self) -> bool {
+        self.standing == Standing::Valid
+    }
+
+    /// Its envelope is to be fetched.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.counts() && self.phase == Phase::Wanted
+    }
+
+    fn is_served(&self) -> bool {
+        self.counts() && matches!(self.phase, Phase::Locked | Phase::Available)
+    }
+
+    fn lacks_key(&self) -> bool {
+        self.counts() && self.phase != Phase::Forgotten && (self.indexed.is_none() || self.phase == Phase::Locked)
+    }
+
+    fn is_unread(&self) -> bool {
+        match self.standing {
+            Standing::Waiting => true,
+            Standing::Valid => matches!(self.phase, Phase::Wanted | Phase::Locked),
+            Standing::Void | Standing::Foreign => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,15 +116,35 @@ pub(crate) struct Meta {
     pub(crate) sequence: u64,
     /// Records that count.
     pub(crate) valid: u64,
+    /// Records that wait for authority.
+    pub(crate) waiting: u64,
+    /// Records that count and whose envelope is not here.
+    pub(crate) missing: u64,
+    /// Bytes of the contents of those, padded.
+    pub(crate) missing_bytes: u64,
+    /// Digest of the authority heads under which every record has been judged.
+    pub(crate) judged: Option<[u8; 32]>,
 }
 
-/// Where the chunks of an envelope stand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stored {
-    pub(crate) packed: Packed,
-    /// Name of the stored chunks, if they stand in the blob store.
-    pub(crate) place: [u8; 32],
+impl Meta {
+    /// Counts a record anew.
+    fn recount(&mut self, old: Option<&LocalRecord>, new: &LocalRecord) {
+        for (record, gone) in old.map(|old| (old, true)).into_iter().chain([(new, false)]) {
+            let count = |counter: &mut u64, by: u64| {
+                *counter = if gone { counter.saturating_sub(by) } else { counter.saturating_add(by) };
+            };
+            count(&mut self.valid, u64::from(record.counts()));
+            count(&mut self.waiting, u64::from(record.standing == Standing::Waiting));
+            if record.is_wanted() {
+                count(&mut self.missing, 1);
+                count(&mut self.missing_bytes, record.class);
+            }
+        }
+    }
 }
+
+/// Large manifests that were verified, the newest last.
+type Manifests = Arc<Mutex<VecDeque<(EnvelopeId, Arc<Packed>)>>>;
 
 #[derive(Clone)]
 pub(crate) struct Table {
@@ -93,6 +152,7 @@ pub(crate) struct Table {
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) chain: ChainId,
     pub(crate) tag: LedgerTag,
+    manifests: Manifests,
 }
 
 impl std::fmt::Debug for Table {
@@ -102,6 +162,10 @@ impl std::fmt::Debug for Table {
 }
 
 impl Table {
+    pub(crate) fn new(store: Arc<dyn KvStore>, blobs: Arc<dyn BlobStore>, chain: ChainId, tag: LedgerTag) -> Self {
+        Self { store, blobs, chain, tag, manifests: Manifests::default() }
+    }
+
     pub(crate) fn key(&self, table: u8, parts: &[&[u8]]) -> Vec<u8> {
         let mut key = Space::Offchain.key(&[&self.tag.0, &[table]]);
         parts.iter().for_each(|part| key.extend_from_slice(part));
@@ -133,21 +197,33 @@ impl Table {
         self.read(&self.key(b'r', &[id.digest()])).await
     }
 
-    pub(crate) fn put_record(&self, batch: &mut Batch, id: &BlockId, record: &LocalRecord) {
-        batch.put(self.key(b'r', &[id.digest()]), versioned(record));
-        batch.put(self.key(b'c', &[&record.generation.to_be_bytes(), id.digest()]), Bytes::new());
-        batch.put(self.key(b'p', &[record.epoch.as_bytes()]), Bytes::new());
-        let waiting = match record.standing {
-            Standing::Waiting => true,
-            Standing::Valid => record.phase != Phase::Available,
-            Standing::Void | Standing::Foreign => false,
+    /// Writes a record, the indices that follow from it and the counters.
+    pub(crate) fn put_record(
+        &self,
+        batch: &mut Batch,
+        id: &BlockId,
+        (old, new): (Option<&LocalRecord>, &LocalRecord),
+        meta: &mut Meta,
+    ) {
+        batch.put(self.key(b'r', &[id.digest()]), versioned(new));
+        if old.is_none() {
+            batch.put(self.key(b'c', &[&new.generation.to_be_bytes(), id.digest()]), Bytes::new());
+        }
+        let by_envelope = |table| self.key(table, &[&new.envelope, id.digest()]);
+        let mut index = |belongs: fn(&LocalRecord) -> bool, key: Vec<u8>, value: Bytes| {
+            match (old.is_some_and(belongs), belongs(new)) {
+                (false, true) => drop(batch.put(key, value)),
+                (true, false) => drop(batch.delete(key)),
+                _ => {}
+            };
         };
-        let key = self.key(b'w', &[id.digest()]);
-        if waiting {
-            batch.put(key, Bytes::new())
-        } else {
-            batch.delete(key)
-        };
+        index(LocalRecord::is_unread, self.key(b'w', &[id.digest()]), Bytes::new());
+        index(LocalRecord::is_wanted, by_envelope(b'f'), Bytes::new());
+        index(LocalRecord::lacks_key, self.key(b'l', &[new.epoch.as_bytes(), id.digest()]), Bytes::new());
+        index(|record| record.standing == Standing::Waiting, self.key(b'u', &[id.digest()]), Bytes::new());
+        // What does not count any more is not served any more.
+        index(LocalRecord::is_served, by_envelope(b'v'), Bytes::copy_from_slice(new.epoch.as_bytes()));
+        meta.recount(old, new);
     }
 
     pub(crate) fn put_event(&self, batch: &mut Batch, sequence: u64, retracted: bool, id: &BlockId) {
@@ -188,93 +264,160 @@ impl Table {
         }
     }
 
-    pub(crate) async fn stored(&self, id: &EnvelopeId) -> Result<Option<Stored>, StoreError> {
+    /// Ids that stand at the end of the keys of a range, at most `limit`, and where to go on.
+    pub(crate) async fn ids_page(
+        &self,
+        range: KeyRange,
+        limit: usize,
+    ) -> Result<(Vec<BlockId>, Option<Vec<u8>>), StoreError> {
+        let page = self.store.scan(range, Direction::Forward, limit).await?;
+        let next = page.last().filter(|_| page.len() == limit).map(|(key, _)| behind(key));
+        let ids = page.iter().filter_map(|(key, _)| key.last_chunk()).map(|bytes| BlockId::from_digest(*bytes));
+        Ok((ids.collect(), next))
+    }
+
+    /// Returns the manifest of an envelope, verified.
+    pub(crate) async fn stored(&self, id: &EnvelopeId) -> Result<Option<Arc<Packed>>, StoreError> {
+        if let Some((_, packed)) = self.kept().iter().find(|(kept, _)| kept == id) {
+            return Ok(Some(Arc::clone(packed)));
+        }
         let key = self.key(b'm', &[&id.0]);
         let Some(value) = self.store.get(&key).await? else { return Ok(None) };
-        let split = value.split_first_chunk::<32>();
-        let stored = split.and_then(|(place, rest)| {
-            let packed = Packed::verify(id, &value.slice_ref(rest))?;
-            Some(Stored { packed, place: *place })
-        });
-        stored.map(Some).ok_or_else(|| StoreError::corrupt(&key, "it is not the envelope of its key"))
+        let packed = Packed::verify(id, &value)
+            .map(Arc::new)
+            .ok_or_else(|| StoreError::corrupt(&key, "it is not the envelope of its key"))?;
+        if packed.chunk.is_none() {
+            let mut kept = self.kept();
+            if kept.len() >= MANIFESTS_KEPT {
+                kept.pop_front();
+            }
+            kept.push_back((*id, Arc::clone(&packed)));
+        }
+        Ok(Some(packed))
     }
 
-    pub(crate) fn put_stored(&self, batch: &mut Batch, stored: &Stored) {
-        let id = stored.packed.manifest.id();
-        batch.put(self.key(b'm', &[&id.0]), [&stored.place[..], &stored.packed.encode()].concat());
+    fn kept(&self) -> std::sync::MutexGuard<'_, VecDeque<(EnvelopeId, Arc<Packed>)>> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn chunk_key(&self, place: &[u8; 32], index: u32) -> BlobKey {
-        let digest = digest(Label::StoredChunk, &[&self.tag.0, place, &index.to_be_bytes()]);
+    pub(crate) fn put_stored(&self, batch: &mut Batch, packed: &Packed) {
+        batch.put(self.key(b'm', &[&packed.manifest.id().0]), packed.encode());
+    }
+
+    pub(crate) fn delete_stored(&self, batch: &mut Batch, id: &EnvelopeId) {
+        batch.delete(self.key(b'm', &[&id.0]));
+        self.kept().retain(|(kept, _)| kept != id);
+    }
+
+    /// The name of a large envelope's chunks.
+    pub(crate) fn object(&self, id: &EnvelopeId) -> BlobKey {
+        let digest = digest(Label::StoredEnvelope, &[&self.tag.0, &id.0]);
         BlobKey { space: BlobSpace::Envelope, chain: self.chain, digest }
     }
 
-    /// Writes one sealed chunk as an object of its own; flushed when it returns.
-    pub(crate) async fn write_chunk(&self, place: &[u8; 32], index: u32, sealed: Bytes) -> Result<(), BlobStoreError> {
-        let key = self.chunk_key(place, index);
-        let size = CHUNK.saturating_add(u32::try_from(TAG).unwrap_or_default());
-        if let BlobStatus::Complete { .. } = self.blobs.begin(key, sealed.len() as u64, size).await? {
-            return Ok(());
+    /// Reserves the space of an envelope's chunks, or goes on with those that are here; one flag each.
+    pub(crate) async fn begin(&self, packed: &Packed) -> Result<Vec<bool>, BlobStoreError> {
+        let manifest = &packed.manifest;
+        if packed.chunk.is_some() {
+            return Ok(vec![true]);
         }
-        self.blobs.write(key, 0, sealed).await.map(drop)
+        let status = self.blobs.begin(self.object(&manifest.id()), manifest.sealed_len(), SEALED_CHUNK).await?;
+        Ok(flags(status, manifest.chunks()))
+    }
+
+    /// Writes one sealed chunk of an envelope that was begun; flushed when it returns.
+    pub(crate) async fn write_chunk(&self, id: &EnvelopeId, index: u32, sealed: Bytes) -> Result<(), BlobStoreError> {
+        self.blobs.write(self.object(id), index, sealed).await.map(drop)
     }
 
     /// Returns a sealed chunk that is here.
-    pub(crate) async fn read_chunk(&self, stored: &Stored, index: u32) -> Result<Bytes, BlobStoreError> {
-        if let Some(chunk) = stored.packed.chunk.as_ref().filter(|_| index == 0) {
-            return Ok(chunk.clone());
+    pub(crate) async fn read_chunk(
+        &self,
+        id: &EnvelopeId,
+        packed: &Packed,
+        index: u32,
+    ) -> Result<Bytes, BlobStoreError> {
+        match packed.chunk.as_ref().filter(|_| index == 0) {
+            Some(chunk) => Ok(chunk.clone()),
+            None => {
+                let offset = u64::from(index) * u64::from(SEALED_CHUNK);
+                self.blobs.read(self.object(id), offset, SEALED_CHUNK as usize).await
+            }
         }
-        self.blobs.read(self.chunk_key(&stored.place, index), 0, CHUNK as usize + TAG).await
     }
 
     /// Says which chunks are here.
-    pub(crate) async fn chunks_here(&self, stored: &Stored) -> Result<Vec<bool>, BlobStoreError> {
-        if stored.packed.chunk.is_some() {
+    pub(crate) async fn chunks_here(&self, id: &EnvelopeId, packed: &Packed) -> Result<Vec<bool>, BlobStoreError> {
+        if packed.chunk.is_some() {
             return Ok(vec![true]);
         }
-        let manifest: &Manifest = &stored.packed.manifest;
-        let mut here = Vec::new();
-        for index in 0..manifest.chunks() {
-            let status = self.blobs.status(self.chunk_key(&stored.place, index)).await?;
-            here.push(matches!(status, BlobStatus::Complete { .. }));
-        }
-        Ok(here)
-    }
-
-    /// Removes the chunks of a place: as many as are known, and on until one is missing.
-    pub(crate) async fn remove_chunks(&self, place: &[u8; 32], known: u32) -> Result<(), BlobStoreError> {
-        let mut index = 0;
-        while index < known || self.blobs.status(self.chunk_key(place, index)).await? != BlobStatus::Absent {
-            self.blobs.delete(self.chunk_key(place, index)).await?;
-            index += 1;
-        }
-        Ok(())
+        Ok(flags(self.blobs.status(self.object(id)).await?, packed.manifest.chunks()))
     }
 
     /// Removes what was stored for an own record that never came onto the chain.
-    pub(crate) async fn remove_orphan(&self, nonce: &[u8; 32]) -> Result<(), OrphanError> {
+    pub(crate) async fn remove_orphan(&self, nonce: &[u8; 32]) -> Result<(), RemovalError> {
         let mark = self.key(b's', &[nonce]);
-        let value = self.store.get(&mark).await?.unwrap_or_default();
-        self.remove_chunks(nonce, 0).await?;
         let mut batch = Batch::new();
-        if value.len() == 32 {
-            batch.delete(self.key(b'm', &[&value]));
+        if let Some(id) = self.store.get(&mark).await?.and_then(|value| value.first_chunk::<32>().copied()) {
+            self.blobs.delete(self.object(&EnvelopeId(id))).await?;
+            self.delete_stored(&mut batch, &EnvelopeId(id));
         }
         batch.delete(mark);
         Ok(self.store.commit(batch, Durability::Flushed).await?)
     }
 
-    pub(crate) fn topic_key(&self, index_key: &Secret<32>, topic: &Topic, rest: &[&[u8]]) -> Vec<u8> {
-        let hash = digest(Label::TopicIndex, &[index_key.expose(), topic.as_str().as_bytes()]);
-        let short = hash.first_chunk::<16>().copied().unwrap_or_default();
-        let parts: Vec<&[u8]> = std::iter::once(&short[..]).chain(rest.iter().copied()).collect();
+    /// Says whether an envelope was dropped for ever.
+    pub(crate) async fn is_dropped(&self, id: &EnvelopeId) -> Result<bool, StoreError> {
+        Ok(self.store.get(&self.key(b'd', &[&id.0])).await?.is_some())
+    }
+
+    /// Removes the chunks of an envelope that is dropped, and notes that they are gone.
+    pub(crate) async fn remove_dropped(&self, id: &EnvelopeId) -> Result<(), RemovalError> {
+        self.blobs.delete(self.object(id)).await?;
+        let mut batch = Batch::new();
+        batch.put(self.key(b'd', &[&id.0]), Bytes::new());
+        Ok(self.store.commit(batch, Durability::Flushed).await?)
+    }
+
+    /// Removes the chunks of all envelopes that are dropped and whose bytes a crash has left.
+    pub(crate) async fn remove_all_dropped(&self) -> Result<(), RemovalError> {
+        let mut range = self.all(b'd');
+        loop {
+            let page = self.store.scan(range.clone(), Direction::Forward, 1_024).await?;
+            for (key, value) in &page {
+                if let Some(id) = key.last_chunk().filter(|_| !value.is_empty()) {
+                    self.remove_dropped(&EnvelopeId(*id)).await?;
+                }
+            }
+            match page.last() {
+                Some((key, _)) if page.len() == 1_024 => range.start = behind(key),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    pub(crate) fn topic_key(&self, hash: &[u8; TOPIC_HASH], rest: &[&[u8]]) -> Vec<u8> {
+        let parts: Vec<&[u8]> = std::iter::once(&hash[..]).chain(rest.iter().copied()).collect();
         self.key(b't', &parts)
     }
 }
 
-/// The key of the topic index for one epoch.
-pub(crate) fn index_key(header_key: &Secret<32>) -> Secret<32> {
-    derive(Label::TopicIndex, header_key, &[])
+fn flags(status: BlobStatus, chunks: u32) -> Vec<bool> {
+    match status {
+        BlobStatus::Absent => (0..chunks).map(|_| false).collect(),
+        BlobStatus::Partial { have, .. } => have,
+        BlobStatus::Complete { .. } => (0..chunks).map(|_| true).collect(),
+    }
+}
+
+/// Returns the hash under which a topic stands in the index: nobody can tell it from another without the key.
+pub(crate) fn topic_hash(key: &Secret<32>, topic: &Topic) -> [u8; TOPIC_HASH] {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of every length (RFC 2104 §2)")]
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key.expose()).expect("32 bytes are a key");
+    mac.update(Label::TopicIndex.bytes());
+    mac.update(topic.as_str().as_bytes());
+    let tag: [u8; 32] = mac.finalize().into_bytes().into();
+    tag.first_chunk().copied().unwrap_or_default()
 }
 
 /// The lowest key above `key`.
@@ -282,20 +425,20 @@ pub(crate) fn behind(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 
-/// Removing an orphan failed.
+/// Removing an envelope failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OrphanError {
+pub(crate) enum RemovalError {
     #[error("storage failed")]
     Store(#[from] StoreError),
     #[error("blob storage failed")]
     Blob(#[from] BlobStoreError),
 }
 
-impl From<OrphanError> for walytis_core::ledger::LedgerError {
-    fn from(error: OrphanError) -> Self {
+impl From<RemovalError> for walytis_core::ledger::LedgerError {
+    fn from(error: RemovalError) -> Self {
         match error {
-            OrphanError::Store(error) => Self::Store(error),
-            OrphanError::Blob(error) => Self::Blob(error),
+            RemovalError::Store(error) => Self::Store(error),
+            RemovalError::Blob(error) => Self::Blob(error),
         }
     }
 }
@@ -317,15 +460,17 @@ mod tests {
             phase: Phase::Locked,
             cursor: 7,
             shown: true,
-            indexed: false,
+            indexed: Some(vec![[0xcc; 16]]),
             envelope: [0xaa; 32],
             epoch: walytis_identities::id::OpId([0xbb; 32]),
+            class: 256,
         };
-        let frozen = format!("01ac020101070100{}{}", "aa".repeat(32), "bb".repeat(32));
-        assert_eq!(hex(&versioned(&record)), frozen);
+        let (envelope, epoch, hash) = ("aa".repeat(32), "bb".repeat(32), "cc".repeat(16));
+        assert_eq!(hex(&versioned(&record)), format!("01ac02010107010101{hash}{envelope}{epoch}8002"));
         assert_eq!(exactly(&versioned(&record)), Some(record));
-        let meta = Meta { position: 1, sequence: 200, valid: 3 };
-        assert_eq!(hex(&versioned(&meta)), "0101c80103");
+        let meta =
+            Meta { position: 1, sequence: 200, valid: 3, missing: 5, judged: Some([0xdd; 32]), ..Meta::default() };
+        assert_eq!(hex(&versioned(&meta)), format!("0101c80103000500{}{}", "01", "dd".repeat(32)));
         assert_eq!(exactly(&versioned(&meta)), Some(meta));
     }
 

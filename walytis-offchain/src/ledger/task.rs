@@ -1,21 +1,24 @@
 //! The task of a ledger: follows the chain, the identity and the peers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use rand_chacha::ChaCha20Rng;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
-use walytis_core::id::{BlockId, PeerId};
+use walytis_core::id::BlockId;
 use walytis_core::ledger::{Cursor, LedgerError, LedgerEvent, LedgerRead as _, SubscribeFrom, Subscription};
-use walytis_core::store::{Batch, Durability, KeyRange, StoreError};
+use walytis_core::store::{Batch, Durability, StoreError};
 
 use super::Inner;
-use super::settle::Settled;
-use super::table::{Meta, Phase, Standing, Stored};
+use super::fetching::Fetching;
+use super::forgotten::Command;
+use super::sweep::Sweep;
+use super::table::Meta;
 use crate::envelope::EnvelopeId;
-use crate::exchange::frame_v1::{Body, Message, Packed};
-use crate::exchange::{Event, Fetch};
+use crate::exchange::Event;
+use crate::exchange::frame_v1::Packed;
 
 /// Pushed envelopes kept for records that are not here yet, 48 KiB each at most; the oldest goes first and is fetched.
 const EARLY_MAX: usize = 64;
@@ -25,29 +28,29 @@ const POSITION_EVERY: u64 = 256;
 const REST: std::time::Duration = std::time::Duration::from_secs(5);
 
 pub(super) struct Task {
-    inner: Arc<Inner>,
-    meta: Meta,
+    pub(super) inner: Arc<Inner>,
+    pub(super) meta: Meta,
     /// Position that stands in the store.
     saved: u64,
-    fetch: Fetch,
-    /// Records that wait for each envelope.
-    waiting: BTreeMap<EnvelopeId, BTreeSet<BlockId>>,
+    pub(super) fetching: Fetching,
+    pub(super) sweep: Sweep,
+    pub(super) rng: ChaCha20Rng,
     early: BTreeMap<EnvelopeId, Packed>,
     early_order: VecDeque<EnvelopeId>,
     blocks: Box<dyn Subscription>,
     inbox: mpsc::Receiver<Event>,
     pushed: mpsc::Receiver<(EnvelopeId, Packed)>,
+    commands: mpsc::Receiver<Command>,
     changes: watch::Receiver<u64>,
+    /// Whether judging again has its turn before what peers send.
+    sweeps_now: bool,
 }
 
-/// What became of a part.
-enum Part {
-    /// Checked and stored.
-    Stored,
-    /// Its envelope has been removed here meanwhile.
-    Late,
-    /// Not the bytes that its name stands for: the peer lies.
-    Wrong,
+/// What reaches the task from outside.
+pub(super) struct Inputs {
+    pub(super) inbox: mpsc::Receiver<Event>,
+    pub(super) pushed: mpsc::Receiver<(EnvelopeId, Packed)>,
+    pub(super) commands: mpsc::Receiver<Command>,
 }
 
 impl std::fmt::Debug for Task {
@@ -57,24 +60,36 @@ impl std::fmt::Debug for Task {
 }
 
 impl Task {
-    pub(super) async fn new(
-        inner: Arc<Inner>,
-        inbox: mpsc::Receiver<Event>,
-        pushed: mpsc::Receiver<(EnvelopeId, Packed)>,
-    ) -> Result<Self, LedgerError> {
+    pub(super) async fn new(inner: Arc<Inner>, inputs: Inputs) -> Result<Self, LedgerError> {
+        let Inputs { inbox, pushed, commands } = inputs;
         let meta = inner.table.meta().await?;
         let blocks = inner.chain.subscribe(SubscribeFrom::Cursor(Cursor(meta.position))).await?;
-        let changes = inner.identity.changes();
-        let (waiting, early) = (BTreeMap::new(), BTreeMap::new());
-        let (fetch, early_order) = (Fetch::default(), VecDeque::new());
-        let saved = meta.position;
-        Ok(Self { inner, meta, saved, fetch, waiting, early, early_order, blocks, inbox, pushed, changes })
+        let (changes, rng) = (inner.identity.changes(), inner.entropy.rng());
+        let (early, early_order) = (BTreeMap::new(), VecDeque::new());
+        let (saved, fetching, sweep) = (meta.position, Fetching::default(), Sweep::default());
+        Ok(Self {
+            inner,
+            meta,
+            saved,
+            fetching,
+            sweep,
+            rng,
+            early,
+            early_order,
+            blocks,
+            inbox,
+            pushed,
+            commands,
+            changes,
+            sweeps_now: false,
+        })
     }
 
-    /// Takes in what the chain has, and judges everything again: the identity may know more than at the last end.
+    /// Takes in what the chain has that was not looked at. What was judged before is judged again only if the identity
+    /// knows more than then, and while the ledger is open already.
     pub(super) async fn catch_up(&mut self) -> Result<(), LedgerError> {
         self.changes.mark_unchanged();
-        self.judge_all().await?;
+        self.sweep.begin();
         let end = self.inner.chain.count().await?;
         while self.meta.position < end {
             match self.blocks.next().await? {
@@ -85,12 +100,13 @@ impl Task {
         Ok(())
     }
 
-    pub(super) async fn remove_orphans(&mut self) -> Result<(), LedgerError> {
+    /// Removes what a crash has left: own envelopes without a record, bytes of dropped ones.
+    pub(super) async fn clear_away(&mut self) -> Result<(), LedgerError> {
         let table = &self.inner.table;
         for nonce in table.ids(table.all(b's')).await? {
             table.remove_orphan(nonce.digest()).await?;
         }
-        Ok(())
+        Ok(table.remove_all_dropped().await?)
     }
 
     pub(super) async fn run(mut self) {
@@ -103,24 +119,25 @@ impl Task {
                         self.tell_failing(None);
                     }
                 }
-                Ok(false) => return,
+                Ok(false) => break,
                 Err(error @ (LedgerError::Store(_) | LedgerError::Blob(_))) => {
                     warn!(ledger = ?self.inner, %error, "the ledger rests");
                     if failed.replace(self.meta.position).is_some() {
                         self.tell_failing(Some(error));
                     }
                     if !self.recover().await {
-                        return;
+                        break;
                     }
                 }
                 Err(error) => {
                     warn!(ledger = ?self.inner, %error, "the ledger stops");
                     let reason = error.to_string();
                     self.inner.state.send_modify(|state| state.damaged = Some(reason));
-                    return;
+                    break;
                 }
             }
         }
+        self.fetching.end().await;
     }
 
     /// Rests until what failed half-way is done again from what stands in the store; false at the end. Never goes on
@@ -155,14 +172,23 @@ impl Task {
         let meta = self.inner.table.meta().await?;
         self.blocks = self.inner.chain.subscribe(SubscribeFrom::Cursor(Cursor(meta.position))).await?;
         (self.meta, self.saved) = (meta, meta.position);
-        self.judge_all().await
+        self.fetching.end().await;
+        self.fetching = Fetching::default();
+        self.sweep.begin();
+        self.publish();
+        Ok(())
     }
 
     /// Waits for one thing to happen and handles it; false at the end.
     async fn turn(&mut self) -> Result<bool, LedgerError> {
+        self.refill().await?;
         self.send_requests().await;
-        let timeout = self.fetch.poll_timeout();
+        let timeout = self.fetching.poll_timeout();
         let inner = Arc::clone(&self.inner);
+        // Judging again and what peers send take turns: neither holds up the other.
+        self.sweeps_now = !self.sweeps_now;
+        let (sweep, sweep_now) = (self.sweep.is_due(), self.sweep.is_due() && self.sweeps_now);
+        let (storing, room) = (!self.fetching.storing.is_empty(), self.fetching.has_room_to_store());
         tokio::select! {
             biased;
             () = inner.stop.cancelled() => return Ok(false),
@@ -171,32 +197,18 @@ impl Task {
                 None => return Ok(false),
             },
             Ok(()) = self.changes.changed() => {
-                self.judge_all().await?;
+                self.fetching.look_for_peers();
+                self.sweep.begin();
             }
+            Some(command) = self.commands.recv() => self.handle_command(command).await?,
+            Some(stored) = self.fetching.storing.join_next(), if storing => self.handle_stored(stored).await?,
+            () = std::future::ready(()), if sweep_now => self.sweep_on().await?,
             Some((id, packed)) = self.pushed.recv() => self.handle_pushed(id, packed).await?,
             () = sleep_until(timeout.unwrap_or_else(Instant::now)), if timeout.is_some() => {}
-            Some(event) = self.inbox.recv() => self.handle_event(event).await?,
+            Some(event) = self.inbox.recv(), if room => self.handle_event(event),
+            () = std::future::ready(()), if sweep => self.sweep_on().await?,
         }
         Ok(true)
-    }
-
-    async fn send_requests(&mut self) {
-        let Some(exchange) = self.inner.exchange.clone() else { return };
-        let connected = exchange.connected();
-        let peers: Vec<PeerId> =
-            self.inner.identity.peers().await.into_iter().filter(|peer| connected.contains(peer)).collect();
-        self.fetch.set_peers(&peers);
-        self.fetch.handle_time(Instant::now());
-        while let Some(send) = self.fetch.poll_send() {
-            exchange.send(&send.peer, &Message { ledger: self.inner.table.tag, body: send.body });
-        }
-        let unavailable: BTreeSet<_> =
-            self.waiting.keys().filter(|id| self.fetch.is_unavailable(id)).copied().collect();
-        self.inner.state.send_if_modified(|state| {
-            let changed = state.unavailable != unavailable;
-            state.unavailable = unavailable;
-            changed
-        });
     }
 
     async fn handle_block(&mut self, event: &LedgerEvent) -> Result<(), LedgerError> {
@@ -210,11 +222,15 @@ impl Task {
             self.inner.table.store.commit(batch, Durability::Buffered).await?;
             self.saved = self.meta.position;
         }
+        if self.meta.waiting > 0 {
+            // It may be what they wait for.
+            self.sweep.look_at_waiting();
+        }
         self.publish();
         Ok(())
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.inner.state.send_modify(|state| {
             state.meta = self.meta;
             state.version = state.version.wrapping_add(1);
@@ -222,53 +238,59 @@ impl Task {
     }
 
     /// Settles one record and wants its envelope if that is missing. `first`: the record has just arrived.
-    async fn settle(&mut self, id: &BlockId, first: bool) -> Result<(), LedgerError> {
+    pub(super) async fn settle(&mut self, id: &BlockId, first: bool) -> Result<(), LedgerError> {
         let Some(placed) = self.inner.placed(id).await? else { return Ok(()) };
         let envelope = placed.record.envelope;
         let own = first && placed.block.header().creator == self.inner.identity.device_signer().public_key();
         let mut settled = self.inner.settle(&placed, &mut self.meta, own).await?;
-        if is_wanted(&settled)
+        let mut changed = settled.changed;
+        if settled.local.is_wanted()
             && let Some(packed) = self.early.remove(&envelope)
         {
             self.early_order.retain(|early| *early != envelope);
-            self.inner.store_small(&envelope, packed).await?;
+            self.inner.store_packed(&packed).await?;
             settled = self.inner.settle(&placed, &mut self.meta, false).await?;
+            changed = true;
         }
-        if settled.changed {
+        if changed {
             self.saved = self.meta.position;
+            self.inner.moved(*id);
         }
-        if is_wanted(&settled) {
-            self.waiting.entry(envelope).or_default().insert(*id);
-            if !self.fetch.wants(&envelope) {
-                let have = match self.inner.table.stored(&envelope).await? {
-                    Some(stored) => Some(self.inner.table.chunks_here(&stored).await?),
-                    None => None,
-                };
-                self.fetch.want(envelope, have);
-            }
-        } else if let Some(ids) = self.waiting.get_mut(&envelope) {
-            ids.remove(id);
-            if ids.is_empty() {
-                self.waiting.remove(&envelope);
-                self.fetch.done(&envelope);
-            }
+        if settled.local.is_wanted() {
+            self.want(envelope).await?;
+        } else if self.inner.table.wanting(&envelope, 1).await?.is_empty() {
+            self.fetching.machine.drop_want(&envelope);
         }
         Ok(())
     }
 
-    /// Judges every record again; cheap for those that nothing changed for.
-    async fn judge_all(&mut self) -> Result<(), LedgerError> {
-        let range: KeyRange = self.inner.table.all(b'c');
-        for id in self.inner.table.ids(range).await? {
-            self.settle(&id, false).await?;
-        }
-        self.publish();
+    async fn handle_command(&mut self, command: Command) -> Result<(), LedgerError> {
+        let Command::Drop { block, reply } = command;
+        let done = self.inner.carry_out_drop(&block, &mut self.meta).await;
+        let done = match done {
+            Ok(envelope) => {
+                self.fetching.machine.drop_want(&envelope);
+                self.early.remove(&envelope);
+                self.early_order.retain(|early| *early != envelope);
+                self.inner.moved(block);
+                self.publish();
+                Ok(())
+            }
+            // The counters in memory are ahead of the store.
+            Err(error @ (LedgerError::Store(_) | LedgerError::Blob(_))) => {
+                self.meta = self.inner.table.meta().await.unwrap_or(self.meta);
+                Err(error)
+            }
+            Err(error) => Err(error),
+        };
+        // Whoever asked may be gone.
+        let _gone = reply.send(done).is_err();
         Ok(())
     }
 
     async fn handle_pushed(&mut self, id: EnvelopeId, packed: Packed) -> Result<(), LedgerError> {
-        if self.waiting.contains_key(&id) {
-            self.inner.store_small(&id, packed).await?;
+        if !self.inner.table.wanting(&id, 1).await?.is_empty() {
+            self.inner.store_packed(&packed).await?;
             return self.arrived(&id).await;
         }
         if self.early.insert(id, packed).is_none() {
@@ -281,73 +303,13 @@ impl Task {
         }
         Ok(())
     }
-
-    /// Everything of an envelope is here: settles what waits for it.
-    async fn arrived(&mut self, id: &EnvelopeId) -> Result<(), LedgerError> {
-        self.fetch.done(id);
-        for block in self.waiting.remove(id).unwrap_or_default() {
-            self.settle(&block, false).await?;
-        }
-        self.publish();
-        Ok(())
-    }
-
-    async fn handle_event(&mut self, event: Event) -> Result<(), LedgerError> {
-        let now = Instant::now();
-        match event {
-            // Peers are read before every request.
-            Event::Peers => {}
-            Event::Broken(peer) => self.fetch.handle_break(&peer, now),
-            Event::Answer(peer, Body::Have(items)) => self.fetch.handle_have(&peer, &items, now),
-            Event::Answer(peer, Body::No(id, part)) => self.fetch.handle_failed(&peer, &id, part, now),
-            Event::Answer(peer, Body::Part(id, part, bytes)) if self.fetch.expects(&peer, &id, part) => {
-                match self.take_part(&id, part, bytes).await? {
-                    Part::Stored if self.fetch.is_complete(&id) => self.arrived(&id).await?,
-                    Part::Stored => {}
-                    Part::Late => self.fetch.handle_failed(&peer, &id, part, now),
-                    Part::Wrong => {
-                        self.fetch.handle_failed(&peer, &id, part, now);
-                        if let Some(exchange) = &self.inner.exchange {
-                            exchange.punish(&peer, "a part is not what it is called");
-                        }
-                    }
-                }
-            }
-            Event::Answer(..) => {}
-        }
-        Ok(())
-    }
-
-    /// Checks and stores a part that was asked for.
-    async fn take_part(&mut self, id: &EnvelopeId, part: u32, bytes: bytes::Bytes) -> Result<Part, LedgerError> {
-        let table = &self.inner.table;
-        let Some(index) = part.checked_sub(1) else {
-            let Some(packed) = Packed::verify(id, &bytes) else { return Ok(Part::Wrong) };
-            self.inner.store_small(id, packed.clone()).await?;
-            let have = table.chunks_here(&Stored { packed, place: id.0 }).await?;
-            self.fetch.handle_stored(id, 0, Some(have));
-            return Ok(Part::Stored);
-        };
-        let Some(stored) = table.stored(id).await? else { return Ok(Part::Late) };
-        if !stored.packed.manifest.holds(index, &bytes) {
-            return Ok(Part::Wrong);
-        }
-        table.write_chunk(&stored.place, index, bytes).await?;
-        self.fetch.handle_stored(id, part, None);
-        self.inner.state.send_modify(|state| state.version = state.version.wrapping_add(1));
-        Ok(Part::Stored)
-    }
 }
 
 impl Inner {
-    async fn store_small(&self, id: &EnvelopeId, packed: Packed) -> Result<(), LedgerError> {
+    pub(super) async fn store_packed(&self, packed: &Packed) -> Result<(), LedgerError> {
         let mut batch = Batch::new();
-        self.table.put_stored(&mut batch, &Stored { packed, place: id.0 });
+        self.table.put_stored(&mut batch, packed);
         self.table.store.commit(batch, Durability::Buffered).await?;
         Ok(())
     }
-}
-
-fn is_wanted(settled: &Settled) -> bool {
-    settled.local.standing == Standing::Valid && settled.local.phase == Phase::Wanted
 }

@@ -1,0 +1,450 @@
+//! From whom to fetch which part next: the pure machine of the exchange, one per ledger.
+//!
+//! Time and chance are arguments; everything it wants done comes out of [`Machine::poll_output`]. What an input costs
+//! depends on the envelopes it names and the peers there are, never on how many envelopes are wanted; only a peer that
+//! comes or goes touches them all, and there are at most [`WANTS_MAX`]: the caller keeps the others in its store.
+//!
+//! ```text
+//!   want ──► ask every peer ──► part 0 from one holder ──► parts 1..=n from all holders ──► complete
+//!                 ▲   no, late, wrong │                                                 └──► drop (forgotten)
+//!                 └──── back-off ◄────┘
+//! ```
+//!
+//! - Every envelope stands alone: each peer's envelopes take turns, and one that nobody has asks for nothing.
+//! - Every request has a deadline; a peer that could not help with an envelope is asked about it again after a back-off
+//!   that doubles.
+//! - It knows ciphertext only: a keeper without keys runs the same machine.
+
+mod peer;
+mod want;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use rand_core::Rng;
+use tokio::time::Instant;
+use walytis_core::id::PeerId;
+
+use super::frame_v1::{Body, ITEMS_MAX};
+use crate::envelope::EnvelopeId;
+use peer::{DEADLINE, Peer};
+use want::{Holder, HolderState, Want};
+
+/// Envelopes wanted at the same time. Chosen: their holders at 32 peers take some 10 MB.
+pub(crate) const WANTS_MAX: usize = 2_048;
+/// Parts asked for and being stored at the same time, of all peers. Chosen: 32 MiB of memory.
+const PARTS_MAX: usize = 32;
+/// First back-off. Chosen: holders that are just fetching it have it soon.
+const BACK_OFF: Duration = Duration::from_millis(250);
+/// Longest back-off.
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Send this.
+    Send { peer: PeerId, body: Body },
+    /// Every peer said no or there is none (true); somebody has it after all, or may have it (false).
+    Unavailable { id: EnvelopeId, is: bool },
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    wants: BTreeMap<EnvelopeId, Want>,
+    peers: BTreeMap<PeerId, Peer>,
+    /// When a peer's word on an envelope is late, or it may be asked again.
+    timers: BTreeSet<(Instant, EnvelopeId, PeerId)>,
+    /// Envelopes that nobody has.
+    unavailable: BTreeSet<EnvelopeId>,
+    in_flight: usize,
+    /// No part is asked for before.
+    held_until: Option<Instant>,
+    outputs: VecDeque<Output>,
+}
+
+impl Machine {
+    /// Begins to fetch, or goes on with the chunks that are here: one flag each, if the manifest is here. False if there
+    /// is no room. Harmless when repeated.
+    pub(crate) fn want(&mut self, id: EnvelopeId, have: Option<&[bool]>) -> bool {
+        if self.wants.contains_key(&id) {
+            return true;
+        }
+        if self.wants.len() >= WANTS_MAX {
+            return false;
+        }
+        self.wants.insert(id, Want::new(have));
+        let peers: Vec<PeerId> = self.peers.keys().cloned().collect();
+        peers.iter().for_each(|peer| self.introduce(&id, peer));
+        self.update_hope(&id);
+        true
+    }
+
+    /// Ends a want: fulfilled, void, or forgotten for ever. Answers that are under way are dropped.
+    pub(crate) fn drop_want(&mut self, id: &EnvelopeId) {
+        let Some(want) = self.wants.remove(id) else { return };
+        self.in_flight -= want.in_flight();
+        for (part, peer) in want.asked() {
+            if let Some(peer) = self.peers.get_mut(peer) {
+                peer.release(*id, part);
+            }
+        }
+        for (name, holder) in want.holders {
+            if let Some(due) = holder.state.due() {
+                self.timers.remove(&(due, *id, name.clone()));
+            }
+            let Some(peer) = self.peers.get_mut(&name) else { continue };
+            peer.fresh.remove(id);
+            peer.ready.remove(id);
+            if matches!(holder.state, HolderState::Asked(_)) {
+                peer.unanswered = peer.unanswered.saturating_sub(1);
+            }
+        }
+        if self.unavailable.remove(id) {
+            self.outputs.push_back(Output::Unavailable { id: *id, is: false });
+        }
+    }
+
+    pub(crate) fn wants(&self, id: &EnvelopeId) -> bool {
+        self.wants.contains_key(id)
+    }
+
+    /// Returns how many more envelopes can be wanted.
+    pub(crate) fn room(&self) -> usize {
+        WANTS_MAX.saturating_sub(self.wants.len())
+    }
+
+    /// Stops wanting up to `count` envelopes that nobody has, to make room. They stay unavailable as far as anybody was
+    /// told; the caller wants them again later.
+    pub(crate) fn make_room(&mut self, count: usize) -> usize {
+        let idle: Vec<EnvelopeId> = self.unavailable.iter().take(count).copied().collect();
+        for id in &idle {
+            self.unavailable.remove(id);
+            self.drop_want(id);
+        }
+        idle.len()
+    }
+
+    /// Sets who can be asked: connected peers that have the right.
+    pub(crate) fn set_peers(&mut self, peers: &BTreeSet<PeerId>) {
+        let gone: Vec<PeerId> = self.peers.keys().filter(|peer| !peers.contains(*peer)).cloned().collect();
+        gone.iter().for_each(|peer| self.remove_peer(peer));
+        for peer in peers {
+            if self.peers.contains_key(peer) {
+                continue;
+            }
+            self.peers.insert(peer.clone(), Peer::new());
+            let ids: Vec<EnvelopeId> = self.wants.keys().copied().collect();
+            ids.iter().for_each(|id| {
+                self.introduce(id, peer);
+                self.update_hope(id);
+            });
+        }
+    }
+
+    /// The stream to a peer broke: what it was asked is asked again, after a back-off or elsewhere.
+    pub(crate) fn handle_break(&mut self, peer: &PeerId, now: Instant, rng: &mut impl Rng) {
+        self.lose_parts(peer);
+        let stands = |want: &Want| want.holders.get(peer).is_some_and(|holder| holder.state.is_hopeful());
+        let ids: Vec<EnvelopeId> = self.wants.iter().filter(|(_, want)| stands(want)).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.fail(id, peer, now, rng));
+    }
+
+    /// A peer says which of the envelopes it can give.
+    pub(crate) fn handle_have(
+        &mut self,
+        peer: &PeerId,
+        items: &[(EnvelopeId, bool)],
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        for (id, has) in items {
+            let holder = self.wants.get(id).and_then(|want| want.holders.get(peer)).copied();
+            // Only what was asked counts: nobody resets its own back-off.
+            let Some(holder) = holder.filter(|holder| matches!(holder.state, HolderState::Asked(_))) else { continue };
+            if *has {
+                self.set_holder(id, peer, Holder { state: HolderState::Has, ..holder });
+            } else {
+                self.charge_no(peer, now);
+                self.fail(id, peer, now, rng);
+            }
+        }
+    }
+
+    /// A part has come. True if it was asked of this peer: then the driver checks and stores it and says what became of
+    /// it; anything else is dropped unread.
+    pub(crate) fn handle_part(&mut self, peer: &PeerId, id: &EnvelopeId, part: u32, now: Instant) -> bool {
+        let Some(want) = self.wants.get_mut(id).filter(|want| want.expects(peer, part)) else { return false };
+        want.store(part);
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.handle_part(*id, part, now);
+        }
+        true
+    }
+
+    /// A chunk is stored. True if everything of the envelope is here.
+    pub(crate) fn handle_stored(&mut self, peer: &PeerId, id: &EnvelopeId, part: u32) -> bool {
+        self.in_flight -= self.settle_part(id, |want| want.stored(part));
+        self.vindicate(peer, id);
+        self.wants.get(id).is_some_and(Want::is_complete)
+    }
+
+    /// The manifest is stored, with these chunks here. True if everything of the envelope is here.
+    pub(crate) fn handle_manifest(&mut self, peer: &PeerId, id: &EnvelopeId, have: &[bool]) -> bool {
+        self.in_flight -= self.settle_part(id, |want| want.learn(have));
+        self.vindicate(peer, id);
+        self.update_ready(id);
+        self.wants.get(id).is_some_and(Want::is_complete)
+    }
+
+    /// A peer refused a part, or what it sent is not that part: not it, for a while.
+    pub(crate) fn handle_failed(
+        &mut self,
+        peer: &PeerId,
+        id: &EnvelopeId,
+        part: u32,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        self.in_flight -= self.settle_part(id, |want| want.miss(part));
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.release(*id, part);
+        }
+        self.fail(id, peer, now, rng);
+        self.update_ready(id);
+    }
+
+    /// A peer says that it has not got a part that it was asked for.
+    pub(crate) fn handle_no(&mut self, peer: &PeerId, id: &EnvelopeId, part: u32, now: Instant, rng: &mut impl Rng) {
+        if self.wants.get(id).is_some_and(|want| want.expects(peer, part)) {
+            if let Some(peer) = self.peers.get_mut(peer) {
+                peer.handle_no(now);
+            }
+            self.handle_failed(peer, id, part, now, rng);
+        }
+    }
+
+    /// What came cannot be stored here: the envelope waits for a back-off, the others go on.
+    pub(crate) fn handle_trouble(&mut self, id: &EnvelopeId, part: u32, now: Instant, rng: &mut impl Rng) {
+        self.in_flight -= self.settle_part(id, |want| want.miss(part));
+        let holders = self.wants.get(id).map(|want| want.holders.keys().cloned().collect::<Vec<_>>());
+        holders.unwrap_or_default().iter().for_each(|peer| self.fail(id, peer, now, rng));
+    }
+
+    /// Asks for no further part before `until`: what has been asked for fills the bandwidth.
+    pub(crate) fn hold(&mut self, until: Instant) {
+        self.held_until = Some(until);
+    }
+
+    /// Does everything that is due.
+    pub(crate) fn handle_time(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.held_until.take_if(|until| *until <= now);
+        self.expire_parts(now, rng);
+        while let Some((due, id, peer)) = self.timers.first().cloned().filter(|(due, ..)| *due <= now) {
+            self.timers.remove(&(due, id, peer.clone()));
+            let Some(holder) = self.wants.get(&id).and_then(|want| want.holders.get(&peer)).copied() else { continue };
+            match holder.state {
+                HolderState::Asked(_) => self.fail(&id, &peer, now, rng),
+                _ => self.set_holder(&id, &peer, Holder { state: HolderState::Fresh, ..holder }),
+            }
+        }
+        self.ask(now);
+    }
+
+    /// Returns the next thing to do: questions first, then parts, one at a time.
+    pub(crate) fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        self.outputs.pop_front().or_else(|| self.request(now))
+    }
+
+    /// Returns when [`Self::handle_time`] has something to do next.
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let timer = self.timers.first().map(|(due, ..)| *due);
+        let peers = self.peers.values().filter_map(|peer| peer.due(now));
+        timer.into_iter().chain(peers).chain(self.held_until).min()
+    }
+
+    fn introduce(&mut self, id: &EnvelopeId, peer: &PeerId) {
+        let Some(want) = self.wants.get_mut(id) else { return };
+        want.holders.insert(peer.clone(), Holder { state: HolderState::Fresh, failures: 0 });
+        want.hopeful += 1;
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.fresh.insert(*id);
+        }
+    }
+
+    fn remove_peer(&mut self, peer: &PeerId) {
+        self.lose_parts(peer);
+        self.peers.remove(peer);
+        let ids: Vec<EnvelopeId> = self.wants.keys().copied().collect();
+        for id in ids {
+            let Some(want) = self.wants.get_mut(&id) else { continue };
+            let Some(holder) = want.holders.remove(peer) else { continue };
+            if holder.state.is_hopeful() {
+                want.hopeful -= 1;
+            }
+            if let Some(due) = holder.state.due() {
+                self.timers.remove(&(due, id, peer.clone()));
+            }
+            self.update_hope(&id);
+        }
+    }
+
+    fn lose_parts(&mut self, peer: &PeerId) {
+        let lost = self.peers.get_mut(peer).map(Peer::reset).unwrap_or_default();
+        for (id, part) in lost {
+            self.in_flight -= self.settle_part(&id, |want| want.miss(part));
+            self.update_ready(&id);
+        }
+    }
+
+    /// Changes a want and returns how many parts fewer are under way.
+    fn settle_part(&mut self, id: &EnvelopeId, change: impl FnOnce(&mut Want)) -> usize {
+        let Some(want) = self.wants.get_mut(id) else { return 0 };
+        let before = want.in_flight();
+        change(want);
+        before.saturating_sub(want.in_flight())
+    }
+
+    /// What a peer sent was right.
+    fn vindicate(&mut self, peer: &PeerId, id: &EnvelopeId) {
+        if self.wants.get(id).is_some_and(|want| want.holders.contains_key(peer)) {
+            self.set_holder(id, peer, Holder { state: HolderState::Has, failures: 0 });
+        }
+    }
+
+    fn charge_no(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.handle_no(now);
+        }
+    }
+
+    fn fail(&mut self, id: &EnvelopeId, peer: &PeerId, now: Instant, rng: &mut impl Rng) {
+        let Some(holder) = self.wants.get(id).and_then(|want| want.holders.get(peer)).copied() else { return };
+        let until = now + back_off(holder.failures, rng);
+        let failures = holder.failures.saturating_add(1);
+        self.set_holder(id, peer, Holder { state: HolderState::NotUntil(until), failures });
+    }
+
+    /// Sets what a peer said, and keeps everything that follows from it up to date.
+    fn set_holder(&mut self, id: &EnvelopeId, peer: &PeerId, new: Holder) {
+        let Some(want) = self.wants.get_mut(id) else { return };
+        let Some(old) = want.holders.insert(peer.clone(), new) else { return };
+        want.hopeful += usize::from(new.state.is_hopeful());
+        want.hopeful -= usize::from(old.state.is_hopeful());
+        if let Some(due) = old.state.due() {
+            self.timers.remove(&(due, *id, peer.clone()));
+        }
+        if let Some(due) = new.state.due() {
+            self.timers.insert((due, *id, peer.clone()));
+        }
+        let has = new.state == HolderState::Has;
+        let ready = has && want.has_gaps();
+        if let Some(peer) = self.peers.get_mut(peer) {
+            let asked = |state| u64::from(matches!(state, HolderState::Asked(_)));
+            // Asking counts when the question is taken, see [`Peer::take_fresh`].
+            peer.unanswered = peer.unanswered.saturating_sub(asked(old.state));
+            set_member(&mut peer.fresh, *id, new.state == HolderState::Fresh);
+            set_member(&mut peer.ready, *id, ready);
+        }
+        if has || want.hopeful == 0 {
+            self.update_hope(id);
+        }
+    }
+
+    /// After gaps came or went: which holders can be asked for a part.
+    fn update_ready(&mut self, id: &EnvelopeId) {
+        let Some(want) = self.wants.get(id) else { return };
+        let ready = want.has_gaps();
+        for (name, _) in want.holders.iter().filter(|(_, holder)| holder.state == HolderState::Has) {
+            if let Some(peer) = self.peers.get_mut(name) {
+                set_member(&mut peer.ready, *id, ready);
+            }
+        }
+    }
+
+    /// Tells when nobody is left who may have it, and when somebody is again. A peer that said no before and is asked
+    /// again raises no hope until it says yes.
+    fn update_hope(&mut self, id: &EnvelopeId) {
+        let Some(want) = self.wants.get_mut(id) else { return };
+        let raises = |holder: &Holder| holder.state == HolderState::Has || holder.failures == 0;
+        let is = if want.hopeful == 0 {
+            true
+        } else {
+            want.unavailable && !want.holders.values().any(|holder| holder.state.is_hopeful() && raises(holder))
+        };
+        if want.unavailable != is {
+            want.unavailable = is;
+            set_member(&mut self.unavailable, *id, is);
+            self.outputs.push_back(Output::Unavailable { id: *id, is });
+        }
+    }
+
+    fn expire_parts(&mut self, now: Instant, rng: &mut impl Rng) {
+        let late: Vec<(PeerId, Vec<(EnvelopeId, u32)>)> =
+            self.peers.iter().map(|(name, peer)| (name.clone(), peer.overdue(now))).collect();
+        for (name, parts) in late.into_iter().filter(|(_, parts)| !parts.is_empty()) {
+            for (id, part) in parts {
+                self.handle_failed(&name, &id, part, now, rng);
+            }
+            if let Some(peer) = self.peers.get_mut(&name) {
+                peer.handle_late();
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Instant) {
+        let mut asks = Vec::new();
+        for (name, peer) in &mut self.peers {
+            let ids = peer.take_fresh(now);
+            if !ids.is_empty() {
+                asks.push((name.clone(), ids));
+            }
+        }
+        for (peer, ids) in asks {
+            for id in &ids {
+                let Some(holder) = self.wants.get(id).and_then(|want| want.holders.get(&peer)).copied() else {
+                    continue;
+                };
+                self.set_holder(id, &peer, Holder { state: HolderState::Asked(now + DEADLINE), ..holder });
+            }
+            let sends =
+                ids.chunks(ITEMS_MAX).map(|ids| Output::Send { peer: peer.clone(), body: Body::Want(ids.to_vec()) });
+            self.outputs.extend(sends);
+        }
+    }
+
+    /// Asks the least busy peer for a part of the envelope whose turn it is there.
+    fn request(&mut self, now: Instant) -> Option<Output> {
+        if self.in_flight >= PARTS_MAX || self.held_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        let free = self.peers.iter().filter(|(_, peer)| peer.is_free());
+        let name = free.min_by_key(|(_, peer)| peer.load()).map(|(name, _)| name.clone())?;
+        let peer = self.peers.get_mut(&name)?;
+        let id = peer.next()?;
+        let part = self.wants.get_mut(&id).and_then(|want| want.ask(&name))?;
+        peer.ask(id, part, now);
+        self.in_flight += 1;
+        self.update_ready(&id);
+        Some(Output::Send { peer: name, body: Body::Get(id, part) })
+    }
+}
+
+fn set_member<T: Ord>(set: &mut BTreeSet<T>, value: T, is: bool) {
+    if is {
+        set.insert(value);
+    } else {
+        set.remove(&value);
+    }
+}
+
+/// Doubles from [`BACK_OFF`] to [`BACK_OFF_MAX`], less up to a quarter by chance: many envelopes are not asked for again
+/// at the same moment.
+fn back_off(failures: u32, rng: &mut impl Rng) -> Duration {
+    let factor = 1_u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX);
+    let full = BACK_OFF.saturating_mul(factor).min(BACK_OFF_MAX);
+    full - full * (rng.next_u32() % 256) / 1_024
+}

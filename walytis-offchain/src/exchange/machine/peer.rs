@@ -1,0 +1,136 @@
+//! One peer that can be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::envelope::EnvelopeId;
+use crate::exchange::bucket::Bucket;
+
+/// Parts asked of a peer that has not delivered yet. Chosen: a slow one is not flooded.
+const WINDOW_FIRST: usize = 2;
+/// Parts asked of one peer at the same time, at the most. Chosen: 16 MiB fill a fast link and bound memory.
+const WINDOW_MAX: usize = 16;
+/// How long a peer may be silent while it is asked for something. Chosen: one chunk at 0.6 Mbit/s.
+pub(super) const DEADLINE: Duration = Duration::from_secs(15);
+/// How long one part may take however much else comes meanwhile. Chosen: what an honest peer does not answer was lost on
+/// the way; a window of chunks at 1 Mbit/s arrives before.
+const DEADLINE_LAST: Duration = Duration::from_secs(150);
+/// Doublings of the deadline for a peer that was late. Chosen: one chunk at 40 kbit/s still arrives.
+const PATIENCE_DOUBLINGS: u32 = 4;
+/// Noes a peer is made to say per second, and at once. Chosen: far less than the refusals after which an honest peer
+/// stops answering.
+const NOES: (u64, u64) = (150, 4_096);
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    window: usize,
+    late: u32,
+    asked: BTreeMap<(EnvelopeId, u32), Asked>,
+    /// Envelopes that it has not been asked about.
+    pub(super) fresh: BTreeSet<EnvelopeId>,
+    /// Envelopes that it was asked about and has not answered.
+    pub(super) unanswered: u64,
+    noes: Bucket,
+    /// Envelopes that it has and of which a part can be asked for.
+    pub(super) ready: BTreeSet<EnvelopeId>,
+    turn: Option<EnvelopeId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    since: Instant,
+    until: Instant,
+}
+
+impl Peer {
+    pub(super) fn new() -> Self {
+        Self {
+            window: WINDOW_FIRST,
+            late: 0,
+            asked: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            unanswered: 0,
+            noes: Bucket::new(NOES.0, NOES.1),
+            ready: BTreeSet::new(),
+            turn: None,
+        }
+    }
+
+    pub(super) fn load(&self) -> usize {
+        self.asked.len()
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.load() < self.window && !self.ready.is_empty()
+    }
+
+    /// The envelope whose turn it is: they take turns, so that a large one delays no other.
+    pub(super) fn next(&mut self) -> Option<EnvelopeId> {
+        let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.ready.range((after, Bound::Unbounded)).next().or_else(|| self.ready.first()).copied();
+        self.turn = next;
+        next
+    }
+
+    pub(super) fn ask(&mut self, id: EnvelopeId, part: u32, now: Instant) {
+        let patience = DEADLINE * 2_u32.pow(self.late.min(PATIENCE_DOUBLINGS));
+        self.asked.insert((id, part), Asked { since: now, until: now + patience });
+    }
+
+    /// A part has come: whatever else was asked has more time.
+    pub(super) fn handle_part(&mut self, id: EnvelopeId, part: u32, now: Instant) {
+        self.release(id, part);
+        self.window = (self.window + 1).min(WINDOW_MAX);
+        self.late = 0;
+        for asked in self.asked.values_mut() {
+            asked.until = asked.until.max((now + DEADLINE).min(asked.since + DEADLINE_LAST));
+        }
+    }
+
+    pub(super) fn release(&mut self, id: EnvelopeId, part: u32) {
+        self.asked.remove(&(id, part));
+    }
+
+    /// What is overdue.
+    pub(super) fn overdue(&self, now: Instant) -> Vec<(EnvelopeId, u32)> {
+        self.asked.iter().filter(|(_, asked)| asked.until <= now).map(|(what, _)| *what).collect()
+    }
+
+    pub(super) fn handle_late(&mut self) {
+        self.window = 1;
+        self.late = self.late.saturating_add(1);
+    }
+
+    /// Everything that it was asked for is void, because its stream broke; it begins anew.
+    pub(super) fn reset(&mut self) -> Vec<(EnvelopeId, u32)> {
+        self.window = WINDOW_FIRST;
+        std::mem::take(&mut self.asked).into_keys().collect()
+    }
+
+    pub(super) fn handle_no(&mut self, now: Instant) {
+        self.noes.take(1, now);
+    }
+
+    /// Takes envelopes to ask about: no more than it may say no to.
+    pub(super) fn take_fresh(&mut self, now: Instant) -> Vec<EnvelopeId> {
+        let room = self.noes.room(now).saturating_sub(self.unanswered);
+        let taken: Vec<_> = self.fresh.iter().take(usize::try_from(room).unwrap_or(usize::MAX)).copied().collect();
+        for id in &taken {
+            self.fresh.remove(id);
+        }
+        self.unanswered = self.unanswered.saturating_add(taken.len() as u64);
+        taken
+    }
+
+    /// When something must be done about it.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let late = self.asked.values().map(|asked| asked.until).min();
+        // Noes are earned one by one; a few at a time are asked about.
+        let pause = !self.fresh.is_empty() && self.noes.room(now) <= self.unanswered;
+        let again = pause.then(|| now + Duration::from_millis(500));
+        [late, again].into_iter().flatten().min()
+    }
+}

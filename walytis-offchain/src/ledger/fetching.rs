@@ -1,0 +1,296 @@
+//! The driver of the exchange's machine: feeds it from the store, carries out what it says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use walytis_core::id::{BlockId, PeerId};
+use walytis_core::ledger::LedgerError;
+use walytis_core::store::{BlobStoreError, Direction, KeyRange, StoreError};
+
+use super::Inner;
+use super::table::{Table, behind};
+use super::task::Task;
+use crate::envelope::EnvelopeId;
+use crate::exchange::frame_v1::{Body, Message, Packed};
+use crate::exchange::{Event, Machine, Output};
+
+/// Parts that are checked and stored at the same time. Chosen: several share a flush; 16 MiB of memory.
+const STORING_MAX: usize = 16;
+/// Envelopes read from the store at once.
+const PAGE: usize = 128;
+/// How long until envelopes for which there was no room are looked at again, all of them, one after the other.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What is being fetched.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    pub(super) machine: Machine,
+    pub(super) storing: JoinSet<StoredPart>,
+    /// Where the next envelopes to want stand in the store; nothing: all that are there are wanted.
+    next: Option<Vec<u8>>,
+    /// When those are looked at again for which there was no room.
+    again_at: Option<Instant>,
+    stale_peers: bool,
+}
+
+impl Default for Fetching {
+    fn default() -> Self {
+        let (machine, storing) = (Machine::default(), JoinSet::new());
+        Self { machine, storing, next: Some(Vec::new()), again_at: None, stale_peers: true }
+    }
+}
+
+/// What became of a part.
+#[derive(Debug)]
+pub(super) struct StoredPart {
+    peer: PeerId,
+    id: EnvelopeId,
+    part: u32,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// The manifest, and the chunks that are here.
+    Manifest(Vec<bool>),
+    Chunk,
+    /// Its envelope has been removed here meanwhile.
+    Late,
+    /// Not the bytes that its name stands for: the peer lies.
+    Wrong,
+    /// There is no room for it on this disk.
+    NoRoom(String),
+    Failed(LedgerError),
+}
+
+impl Fetching {
+    pub(super) fn has_room_to_store(&self) -> bool {
+        self.storing.len() < STORING_MAX
+    }
+
+    /// Who can be asked may have changed.
+    pub(super) const fn look_for_peers(&mut self) {
+        self.stale_peers = true;
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout(Instant::now()).into_iter().chain(self.again_at).min()
+    }
+
+    pub(super) async fn end(&mut self) {
+        self.storing.shutdown().await;
+    }
+}
+
+impl Task {
+    /// Wants an envelope if there is room; if not, it is found in the store later.
+    pub(super) async fn want(&mut self, envelope: EnvelopeId) -> Result<(), LedgerError> {
+        let machine = &mut self.fetching.machine;
+        if machine.wants(&envelope) {
+            return Ok(());
+        }
+        if machine.room() == 0 && machine.make_room(1) == 0 {
+            self.fetching.again_at.get_or_insert(Instant::now() + AGAIN);
+            return Ok(());
+        }
+        let table = &self.inner.table;
+        let have = match table.stored(&envelope).await? {
+            Some(packed) => Some(table.chunks_here(&envelope, &packed).await?),
+            None => None,
+        };
+        self.fetching.machine.want(envelope, have.as_deref());
+        Ok(())
+    }
+
+    /// Wants envelopes that stand in the store, as many as there is room for.
+    pub(super) async fn refill(&mut self) -> Result<(), LedgerError> {
+        if self.fetching.again_at.take_if(|at| *at <= Instant::now()).is_some() && self.fetching.next.is_none() {
+            self.fetching.next = Some(Vec::new());
+        }
+        while let Some(from) = self.fetching.next.clone() {
+            if self.fetching.machine.room() < PAGE {
+                // Those that nobody has make room for others, and have their turn again.
+                self.fetching.again_at.get_or_insert(Instant::now() + AGAIN);
+                if self.fetching.machine.make_room(PAGE) == 0 {
+                    self.fetching.next = None;
+                    return Ok(());
+                }
+            }
+            let (page, next) = self.inner.table.wanted_page(from).await?;
+            self.fetching.next = next;
+            for envelope in page {
+                self.want(envelope).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whom to ask, and sends what the machine wants sent.
+    pub(super) async fn send_requests(&mut self) {
+        let Some(exchange) = self.inner.exchange.clone() else { return };
+        if std::mem::take(&mut self.fetching.stale_peers) {
+            let connected = exchange.connected();
+            let mut peers = self.inner.identity.peers().await;
+            peers.retain(|peer| connected.contains(peer));
+            self.fetching.machine.set_peers(&peers.into_iter().collect());
+        }
+        let (machine, now) = (&mut self.fetching.machine, Instant::now());
+        machine.handle_time(now, &mut self.rng);
+        while let Some(output) = machine.poll_output(now) {
+            match output {
+                Output::Send { peer, body } => {
+                    let bytes = if matches!(body, Body::Get(..)) { Table::CHUNK_BYTES } else { 0 };
+                    exchange.send(&peer, &Message { ledger: self.inner.table.tag, body });
+                    if let Some(until) = exchange.charge_download(bytes).filter(|_| bytes > 0) {
+                        machine.hold(until);
+                    }
+                }
+                Output::Unavailable { id, is } => self.inner.note_unavailable(id, is),
+            }
+        }
+    }
+
+    pub(super) fn handle_event(&mut self, event: Event) {
+        let (machine, now) = (&mut self.fetching.machine, Instant::now());
+        match event {
+            Event::Peers => self.fetching.look_for_peers(),
+            Event::Broken(peer) => machine.handle_break(&peer, now, &mut self.rng),
+            Event::Answer(peer, Body::Have(items)) => machine.handle_have(&peer, &items, now, &mut self.rng),
+            Event::Answer(peer, Body::No(id, part)) => machine.handle_no(&peer, &id, part, now, &mut self.rng),
+            Event::Answer(peer, Body::Part(id, part, bytes)) if machine.handle_part(&peer, &id, part, now) => {
+                let inner = Arc::clone(&self.inner);
+                self.fetching.storing.spawn(async move {
+                    let outcome = inner.store_part(&id, part, bytes).await.unwrap_or_else(Outcome::Failed);
+                    StoredPart { peer, id, part, outcome }
+                });
+            }
+            Event::Answer(..) => {}
+        }
+    }
+
+    /// A part is stored, or could not be.
+    pub(super) async fn handle_stored(&mut self, stored: Result<StoredPart, JoinError>) -> Result<(), LedgerError> {
+        let Ok(StoredPart { peer, id, part, outcome }) = stored else {
+            // A task that panicked has said so; the part is asked for again with everything else.
+            return Err(LedgerError::Store(StoreError::Io { reason: "storing a part ended early".to_owned() }));
+        };
+        let (machine, now) = (&mut self.fetching.machine, Instant::now());
+        let complete = match outcome {
+            Outcome::Manifest(have) => machine.handle_manifest(&peer, &id, &have),
+            Outcome::Chunk => machine.handle_stored(&peer, &id, part),
+            Outcome::Late => {
+                machine.handle_failed(&peer, &id, part, now, &mut self.rng);
+                return Ok(());
+            }
+            Outcome::Wrong => {
+                machine.handle_failed(&peer, &id, part, now, &mut self.rng);
+                if let Some(exchange) = &self.inner.exchange {
+                    exchange.punish(&peer, "a part is not what it is called");
+                }
+                return Ok(());
+            }
+            Outcome::NoRoom(reason) => {
+                warn!(ledger = ?self.inner, %reason, "a content does not fit on the disk");
+                machine.handle_trouble(&id, part, now, &mut self.rng);
+                return Ok(());
+            }
+            Outcome::Failed(error) => return Err(error),
+        };
+        if complete {
+            return self.arrived(&id).await;
+        }
+        for block in self.inner.table.wanting(&id, PAGE).await? {
+            self.inner.moved(block);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Everything of an envelope is here: settles what waits for it.
+    pub(super) async fn arrived(&mut self, id: &EnvelopeId) -> Result<(), LedgerError> {
+        self.fetching.machine.drop_want(id);
+        for block in self.inner.table.wanting(id, PAGE).await? {
+            self.settle(&block, false).await?;
+        }
+        self.publish();
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Checks and stores a part that was asked for; many at the same time.
+    async fn store_part(&self, id: &EnvelopeId, part: u32, bytes: Bytes) -> Result<Outcome, LedgerError> {
+        let table = &self.table;
+        let Some(index) = part.checked_sub(1) else {
+            let Some(packed) = Packed::verify(id, &bytes) else { return Ok(Outcome::Wrong) };
+            // Wanted no longer: forgotten while it was on its way.
+            if table.is_dropped(id).await? {
+                return Ok(Outcome::Late);
+            }
+            self.store_packed(&packed).await?;
+            return match table.begin(&packed).await {
+                Ok(have) => Ok(Outcome::Manifest(have)),
+                Err(BlobStoreError::Full { reason }) => Ok(Outcome::NoRoom(reason)),
+                Err(error) => Err(error.into()),
+            };
+        };
+        let Some(packed) = table.stored(id).await? else { return Ok(Outcome::Late) };
+        if !packed.manifest.holds(index, &bytes) {
+            return Ok(Outcome::Wrong);
+        }
+        match table.write_chunk(id, index, bytes).await {
+            Ok(()) => Ok(Outcome::Chunk),
+            Err(BlobStoreError::Missing) => {
+                debug!(ledger = ?self, "a chunk came for an envelope that is not begun");
+                table.begin(&packed).await?;
+                Ok(Outcome::Late)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn note_unavailable(&self, id: EnvelopeId, is: bool) {
+        let mut unavailable = self.unavailable();
+        let changed = match is {
+            // More than are remembered show as wanted.
+            true => unavailable.len() < UNAVAILABLE_MAX && unavailable.insert(id),
+            false => unavailable.remove(&id),
+        };
+        drop(unavailable);
+        if changed {
+            self.state.send_modify(|state| state.version = state.version.wrapping_add(1));
+        }
+    }
+}
+
+/// Envelopes that are known to be with nobody. Chosen: 3 MB.
+const UNAVAILABLE_MAX: usize = 65_536;
+
+impl Table {
+    /// Bytes that asking for a part may bring.
+    const CHUNK_BYTES: u64 = crate::envelope::CHUNK as u64;
+
+    /// Blocks that wait for an envelope.
+    pub(super) async fn wanting(&self, id: &EnvelopeId, limit: usize) -> Result<Vec<BlockId>, StoreError> {
+        Ok(self.ids_page(KeyRange::prefix(&self.key(b'f', &[&id.0])), limit).await?.0)
+    }
+
+    /// Envelopes that are to be fetched, from a key on (empty: the first), and where to go on.
+    async fn wanted_page(&self, from: Vec<u8>) -> Result<(Vec<EnvelopeId>, Option<Vec<u8>>), StoreError> {
+        let mut range = self.all(b'f');
+        if !from.is_empty() {
+            range.start = from;
+        }
+        let prefix = self.key(b'f', &[]).len();
+        let page = self.store.scan(range, Direction::Forward, PAGE).await?;
+        let next = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| behind(key));
+        let id = |key: &[u8]| key.get(prefix..).and_then(|rest| rest.first_chunk()).map(|id| EnvelopeId(*id));
+        let mut ids: Vec<EnvelopeId> = page.iter().filter_map(|(key, _)| id(key)).collect();
+        ids.dedup();
+        Ok((ids, next))
+    }
+}

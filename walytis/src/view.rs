@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use identity::{Controller, CreateIdentity, Identity, IdentityDetail, OpDone, Opened, Text, Verified};
 pub use log::{Acknowledge, LogEvent, LogQuery, Notice, Page, Subscriber};
-pub use private::ContentStatus;
+pub use private::{ContentProgress, ContentStatus};
 pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};
 pub use vault::{PassphraseChange, UnlockProof, Vault, VaultCode};
 

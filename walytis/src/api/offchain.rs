@@ -23,6 +23,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/identities/{identity}/private/{layer}/blocks", get(log).post(add).layer(DefaultBodyLimit::disable()))
         .route("/identities/{identity}/private/{layer}/blocks/{block}/content", get(content))
         .route("/identities/{identity}/private/{layer}/status", get(status))
+        .route("/identities/{identity}/private/{layer}/progress", get(progress))
 }
 
 async fn log(
@@ -93,6 +94,15 @@ async fn status(
 ) -> Result<Json<Vec<view::ContentStatus>>, Failure> {
     let block = pairs.iter().find(|(name, _)| name == "block").map(|(_, value)| value.as_str());
     shared.app.private_status(&identity, &layer, block).await.map(Json)
+}
+
+async fn progress(
+    State(shared): State<Shared>,
+    Path((identity, layer)): Path<(String, String)>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Response, Failure> {
+    let block = pairs.iter().find(|(name, _)| name == "block").map(|(_, value)| value.as_str());
+    shared.app.private_progress(&identity, &layer, block).await.map(stream::items)
 }
 
 /// Returns the topics in an URL query.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use walytis_core::secret::SecretBytes;
+use walytis_offchain::ExchangeConfig;
 
 use crate::cli::{DaemonArgs, Global};
 use crate::failure::Failure;
@@ -31,6 +32,8 @@ pub struct NetworkConfig {
     pub bootstrap: Vec<String>,
     /// Whether to look for nodes on the local network.
     pub mdns: bool,
+    /// How much private content may be sent and fetched per second.
+    pub exchange: ExchangeConfig,
 }
 
 impl AppConfig {
@@ -56,7 +59,9 @@ impl AppConfig {
 
     /// The same node as a daemon.
     pub fn for_daemon(self, args: DaemonArgs) -> Self {
-        let network = NetworkConfig { listen: args.listen, bootstrap: args.bootstrap, mdns: !args.no_mdns };
+        let exchange =
+            ExchangeConfig { upload_bytes_per_s: args.upload_limit, download_bytes_per_s: args.download_limit };
+        let network = NetworkConfig { listen: args.listen, bootstrap: args.bootstrap, mdns: !args.no_mdns, exchange };
         Self { network: (!args.offline).then_some(network), ..self }
     }
 

@@ -17,7 +17,7 @@ mod vault;
 
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -108,7 +108,7 @@ impl App {
         let network = network(&config, &store, &clock, &entropy).await?;
         let parts = Parts { clock, entropy, store, blobs, vault, network };
         // Whatever was started before something failed must end again.
-        match Self::assemble(&parts, &config.data_dir, config.network.is_some()).await {
+        match Self::assemble(&parts, &config).await {
             Ok(app) => Ok(app),
             Err(failure) => {
                 parts.network.shutdown().await;
@@ -120,7 +120,7 @@ impl App {
         }
     }
 
-    async fn assemble(parts: &Parts, data_dir: &Path, networked: bool) -> Result<Self, Failure> {
+    async fn assemble(parts: &Parts, config: &AppConfig) -> Result<Self, Failure> {
         let Parts { clock, entropy, store, blobs, vault, network } = parts;
         let replicator = Replicator::start(Arc::clone(network), Arc::clone(entropy))?;
         let node = Node::open(NodeParts {
@@ -144,7 +144,8 @@ impl App {
             config: IdentitiesConfig::default(),
         })
         .await?;
-        let exchange = OffchainExchange::start(Arc::clone(network))?;
+        let limits = config.network.as_ref().map(|network| network.exchange).unwrap_or_default();
+        let exchange = OffchainExchange::start_with(Arc::clone(network), limits)?;
         let ledgers = private::Ledgers::new(private::LedgerParts {
             exchange: exchange.clone(),
             store: Arc::clone(store),
@@ -153,7 +154,7 @@ impl App {
         });
         ledgers.open_all(&identities).await;
         Ok(Self {
-            data_dir: data_dir.to_owned(),
+            data_dir: config.data_dir.clone(),
             started: Instant::now(),
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
@@ -167,7 +168,7 @@ impl App {
             identities,
             exchange,
             ledgers,
-            networked,
+            networked: config.network.is_some(),
         })
     }
 

@@ -4,9 +4,10 @@
 //! the chain, so that this node fetches and serves their contents whether or not anybody here looks at them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::sync::Arc;
 
-use futures::stream::TryStreamExt as _;
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -307,6 +308,49 @@ impl App {
         drop(reader);
         let reader = ledger.content_range(&id, range.clone()).await?;
         Ok(Opened::Content(OpenContent { id: id_text, size, part: Some(range), reader }))
+    }
+
+    /// Follows how private contents come nearer: all of a ledger, or one until it has come to its end.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_progress(
+        &self,
+        identity: &str,
+        layer: &str,
+        block: Option<&str>,
+    ) -> Result<BoxStream<'static, Result<view::ContentProgress, Failure>>, Failure> {
+        let (ledger, handle) = self.private(identity, layer).await?;
+        // Before it is looked at, so that no step is missed in between.
+        let steps = ledger.progress();
+        let one = match block {
+            Some(block) => Some(find(&ledger, &handle, block).await?),
+            None => None,
+        };
+        let missing = ledger.missing();
+        let show = |content: view::ContentStatus, (missing_contents, missing_bytes): (u64, u64)| {
+            view::ContentProgress { content, missing_contents, missing_bytes }
+        };
+        let first = one.as_ref().map(|info| Ok(show(convert::content_status(info), missing)));
+        let id = one.map(|info| info.id);
+        let steps = steps.try_filter(move |step| ready(id.is_none_or(|id| id == step.block.id))).map(move |step| {
+            let step = step?;
+            let content = view::ContentStatus {
+                id: step.block.id.to_string(),
+                state: step.block.state.name().to_owned(),
+                bytes_done: step.block.bytes_done,
+                bytes_total: step.block.bytes_total,
+            };
+            Ok(show(content, (step.missing_contents, step.missing_bytes)))
+        });
+        let mut ended = false;
+        let until_the_end = stream::iter(first).chain(steps).take_while(move |step| {
+            let before = ended;
+            let state = step.as_ref().map_or("", |step: &view::ContentProgress| step.content.state.as_str());
+            ended |= id.is_some() && matches!(state, "available" | "forgotten");
+            ready(!before)
+        });
+        Ok(until_the_end.boxed())
     }
 
     /// Shows what is here of private contents.

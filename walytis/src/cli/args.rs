@@ -101,6 +101,12 @@ pub struct Daemon {
     /// Do not look for nodes on the local network
     #[arg(long)]
     pub no_mdns: bool,
+    /// Send at most so many bytes of private content per second, to all peers together
+    #[arg(long, value_name = "BYTES")]
+    pub upload_limit: Option<std::num::NonZeroU64>,
+    /// Fetch at most so many bytes of private content per second, from all peers together
+    #[arg(long, value_name = "BYTES")]
+    pub download_limit: Option<std::num::NonZeroU64>,
 }
 
 /// `walytis peers …`.

@@ -3,12 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use axum::body::Body;
+use futures::TryStreamExt as _;
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
+use super::output::Output;
 use crate::api::MESSAGE_MAX;
 use crate::failure::{Failure, Kind};
+use crate::view;
 
+/// Files from so many bytes on get a bar. Chosen: what takes longer than the blink of an eye.
+const BAR_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -25,6 +30,25 @@ pub(super) async fn body(file: Option<&Path>) -> Result<Body, Failure> {
             Ok(Body::from_stream(ReaderStream::with_capacity(file, READ_BYTES)))
         }
     }
+}
+
+/// As [`body`], with a bar that shows how much of a file has been read, unless the answer is to be JSON.
+pub(super) async fn body_with_bar(file: Option<&Path>, output: &Output) -> Result<Body, Failure> {
+    let Some(path) = named(file) else { return body(file).await };
+    let total = tokio::fs::metadata(path).await.map_or(0, |metadata| metadata.len());
+    if total < BAR_BYTES || output.is_json() {
+        return body(file).await;
+    }
+    let (output, mut done, mut told) = (output.clone(), 0_u64, 0_u64);
+    let pieces = body(file).await?.into_data_stream().inspect_ok(move |piece| {
+        done += piece.len() as u64;
+        if done - told >= (total / 100).max(READ_BYTES as u64) || done >= total {
+            told = done;
+            let step = "adding content".to_owned();
+            output.bytes(&view::ByteProgress { step, bytes_done: done, bytes_total: total.max(done) });
+        }
+    });
+    Ok(Body::from_stream(pieces))
 }
 
 /// Reads a message of bounded size whole.

@@ -2,10 +2,10 @@
 
 use super::args::Offchain;
 use super::chain::refuse_json_without_file;
-use super::client::{ApiRequest, Client};
+use super::client::{ApiRequest, Client, StreamEvent};
 use super::log::{log, subscribers, unsubscribe};
 use super::{input, output::Output};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::view;
 
 pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> Result<(), Failure> {
@@ -13,8 +13,10 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
         Offchain::Add { identity, file, topic, layer } => {
             let request = ApiRequest::post(&["identities", &identity, "private", &layer, "blocks"])
                 .query(topic.into_iter().map(|topic| ("topic".to_owned(), topic)))
-                .body(input::body(file.as_deref()).await?);
-            output.block(&client.call(request).await?);
+                .body(input::body_with_bar(file.as_deref(), output).await?);
+            let added = client.call(request).await;
+            output.progress_done();
+            output.block(&added?);
         }
         Offchain::Log { identity, filter, layer } => {
             log(client, &["identities", &identity, "private", &layer], filter, output).await?;
@@ -31,16 +33,72 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
             let request = request.range(range.as_deref())?;
             output.content(client.send(request).await?, file.as_deref()).await?;
         }
-        Offchain::Status { identity, block, layer } => {
+        Offchain::Status { identity, block, follow: true, layer } => {
+            follow(&identity, &layer, block, client, output).await?;
+        }
+        Offchain::Status { identity, block, follow: false, layer } => {
             let request = ApiRequest::get(&["identities", &identity, "private", &layer, "status"])
                 .query(block.map(|block| ("block".to_owned(), block)));
             let contents: Vec<view::ContentStatus> = client.call(request).await?;
             for content in contents {
-                output.value(&content, || {
-                    format!("{}  {}  {}/{} bytes", content.id, content.state, content.bytes_done, content.bytes_total)
-                });
+                output.value(&content, || content_line(&content));
             }
         }
     }
     Ok(())
+}
+
+fn content_line(content: &view::ContentStatus) -> String {
+    format!("{}  {}  {}/{} bytes", content.id, content.state, content.bytes_done, content.bytes_total)
+}
+
+/// Shows contents as they come nearer; one until it is here or forgotten.
+async fn follow(
+    identity: &str,
+    layer: &str,
+    block: Option<String>,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Failure> {
+    let one = block.is_some();
+    let request = ApiRequest::get(&["identities", identity, "private", layer, "progress"])
+        .query(block.map(|block| ("block".to_owned(), block)));
+    let embedded = client.is_embedded();
+    let mut last: Option<view::ContentStatus> = None;
+    let result = client
+        .stream(request, &mut |event| {
+            let StreamEvent::Item(value) = event else { return Ok(()) };
+            let Ok(step) = serde_json::from_value::<view::ContentProgress>(value) else { return Ok(()) };
+            if !one {
+                output.value(&step, || {
+                    let left = indicatif::HumanBytes(step.missing_bytes);
+                    format!("{}  {} contents missing, {left}", content_line(&step.content), step.missing_contents)
+                });
+                return Ok(());
+            }
+            let content = step.content;
+            let (bytes_done, bytes_total) = (content.bytes_done, content.bytes_total);
+            output.bytes(&view::ByteProgress { step: "fetching content".into(), bytes_done, bytes_total });
+            let waits = !has_ended(&content);
+            last = Some(content);
+            if waits && embedded {
+                let (what, hint) =
+                    ("the content is not here, and this node is offline", "start the daemon: walytis daemon");
+                return Err(Failure::new(Kind::Failed, what, hint));
+            }
+            Ok(())
+        })
+        .await;
+    output.progress_done();
+    result?;
+    match last.filter(has_ended) {
+        Some(content) => output.value(&content, || content_line(&content)),
+        None if one => return Err(Failure::new(Kind::Failed, "the ledger was closed before the content was here", "")),
+        None => {}
+    }
+    Ok(())
+}
+
+fn has_ended(content: &view::ContentStatus) -> bool {
+    matches!(content.state.as_str(), "available" | "forgotten")
 }

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,17 +15,17 @@ use crate::view;
 /// Bytes after which progress is shown again, at the least.
 const PROGRESS_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Prints results to standard output, everything else to standard error.
-#[derive(Debug)]
+/// Prints results to standard output, everything else to standard error. All clones share one bar.
+#[derive(Clone, Debug)]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
-    bar: Mutex<Option<ProgressBar>>,
+    bar: Arc<Mutex<Option<ProgressBar>>>,
 }
 
 impl Output {
-    pub(crate) const fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, bar: Mutex::new(None) }
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet, bar: Arc::default() }
     }
 
     pub(crate) const fn is_json(&self) -> bool {

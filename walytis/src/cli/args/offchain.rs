@@ -79,6 +79,9 @@ pub enum Offchain {
         identity: String,
         /// One block only
         block: Option<String>,
+        /// Go on as contents come nearer: one block until it is here, with a bar; all until interrupted, line by line
+        #[arg(long)]
+        follow: bool,
         /// Which private ledger of the identity
         #[arg(long, default_value = "main")]
         layer: String,

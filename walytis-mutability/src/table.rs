@@ -6,6 +6,7 @@
 //!   'o' original                 OriginalRow
 //!   'c' generation, original     blocks that are shown, in canonical order
 //!   'x' generation, original     blocks that are deleted or do not count
+//!   'd' generation, original     blocks that show another content than the original's
 //!   'v' original, op             VersionRow
 //!   'q' op                       the original that an op names
 //!   'e' sequence                 EventRow
@@ -65,6 +66,11 @@ pub(crate) struct OriginalRow {
 impl OriginalRow {
     pub(crate) const fn is_shown(&self) -> bool {
         self.counts && self.content.is_some()
+    }
+
+    /// Says whether the block shows another content than its original's.
+    pub(crate) fn is_edited(&self, id: &BlockId) -> bool {
+        self.content.is_some_and(|content| content != *id)
     }
 }
 
@@ -242,13 +248,19 @@ impl Table {
         self.read(&self.key(b'o', &[id.digest()])).await
     }
 
-    /// Writes a row and its place in canonical order.
-    pub(crate) fn put_original(&self, batch: &mut Batch, id: &BlockId, row: &OriginalRow) {
+    /// Writes a row and its place in canonical order; `changed`: its versions may be others than before.
+    pub(crate) fn put_original(&self, batch: &mut Batch, id: &BlockId, row: &OriginalRow, changed: bool) {
         let generation = row.generation.to_be_bytes();
         let (here, gone) = if row.is_shown() { (b'c', b'x') } else { (b'x', b'c') };
         batch.put(self.key(b'o', &[id.digest()]), versioned(row));
         batch.put(self.key(here, &[&generation, id.digest()]), Bytes::new());
         batch.delete(self.key(gone, &[&generation, id.digest()]));
+        let edited = self.key(b'd', &[&generation, id.digest()]);
+        if row.is_edited(id) {
+            batch.put(edited, Bytes::new());
+        } else if changed {
+            batch.delete(edited);
+        }
     }
 
     fn version_key(&self, original: &BlockId, op: &BlockId) -> Vec<u8> {

@@ -91,6 +91,26 @@ impl PageCursor {
         }
         Ok(self.place)
     }
+
+    /// Returns the place, if this cursor is of the ledger and query of another one.
+    ///
+    /// # Errors
+    /// [`CursorError::OtherLedger`], [`CursorError::OtherQuery`].
+    pub fn place_like(&self, other: &Self) -> Result<Place, CursorError> {
+        if self.ledger != other.ledger {
+            return Err(CursorError::OtherLedger);
+        }
+        if self.query != other.query {
+            return Err(CursorError::OtherQuery);
+        }
+        Ok(self.place)
+    }
+
+    /// Returns the cursor at another place of the same answer.
+    #[must_use]
+    pub const fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
 }
 
 fn ledger_check(chain: &ChainId, overlay: &str) -> [u8; 8] {
@@ -217,6 +237,12 @@ mod tests {
         let cursor = PageCursor::new(&chain(1), "", &query, PLACE);
         assert_eq!(cursor.place(&chain(2), "", &query), Err(CursorError::OtherLedger));
         assert_eq!(cursor.place(&chain(1), "offchain/main", &query), Err(CursorError::OtherLedger));
+        let like = |overlay, query| cursor.place_like(&PageCursor::new(&chain(1), overlay, query, PLACE));
+        assert_eq!(like("", &query), Ok(PLACE));
+        assert_eq!(like("offchain/main", &query), Err(CursorError::OtherLedger));
+        assert_eq!(like("", &Query::default()), Err(CursorError::OtherQuery));
+        let further = Place { number: 8, ..PLACE };
+        assert_eq!(cursor.at(further).place(&chain(1), "", &query), Ok(further));
         let base = || query.clone();
         let others = [
             Query { topics_any: topics(&["a"]), ..base() },

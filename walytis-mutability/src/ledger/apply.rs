@@ -321,9 +321,8 @@ impl<L: Ledger + ?Sized + 'static> Task<L> {
     pub(super) fn finish(&mut self, draft: &mut Draft) -> Batch {
         let mut batch = draft.take_batch();
         for (id, (row, was_shown)) in &mut draft.rows {
-            if draft.changed.contains(id)
-                && let Some(hot) = self.hot.get(id)
-            {
+            let changed = draft.changed.contains(id);
+            if changed && let Some(hot) = self.hot.get(id) {
                 let current = hot.graph.current();
                 row.head = current.head;
                 row.content = current.content;
@@ -335,7 +334,7 @@ impl<L: Ledger + ?Sized + 'static> Task<L> {
                 (true, false) => self.meta.shown = self.meta.shown.saturating_sub(1),
                 _ => {}
             }
-            self.inner.table.put_original(&mut batch, id, row);
+            self.inner.table.put_original(&mut batch, id, row, changed);
         }
         self.inner.table.put_meta(&mut batch, &self.meta);
         batch

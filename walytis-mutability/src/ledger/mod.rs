@@ -10,6 +10,7 @@
 //! cursor is that of the last event that changed what it shows.
 
 mod apply;
+mod filtered;
 mod hot;
 mod policy;
 mod query;
@@ -205,6 +206,23 @@ impl<L: Ledger + ?Sized + 'static> MutableLedger<L> {
     /// [`LedgerError`]; [`LedgerError::Refused`] for a bad name.
     pub async fn events(&self, from: SubscribeFrom) -> Result<Box<dyn Events>, LedgerError> {
         subscribe::events(&self.0, from).await
+    }
+
+    /// Says whether the ledger can be used.
+    ///
+    /// # Errors
+    /// [`LedgerError::Closed`] once it or the ledger below is shut down; [`LedgerError::Damaged`].
+    pub fn check(&self) -> Result<(), LedgerError> {
+        self.0.check_open()
+    }
+
+    /// Waits until everything that stands in the ledger below now is taken in.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn level(&self) -> Result<(), LedgerError> {
+        let end = self.0.end_below().await?;
+        self.0.wait_for(end).await
     }
 
     /// Waits until what the ledger below had at `position` is taken in.

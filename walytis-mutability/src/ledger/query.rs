@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
-use walytis_core::id::BlockId;
-use walytis_core::ledger::{BlockInfo, CursorError, Ledger, LedgerError, Order, PageCursor, Place, Query};
+use walytis_core::id::{BlockId, ChainId};
+use walytis_core::key::PublicKey;
+use walytis_core::ledger::{
+    Author, BlockInfo, BlockState, Cursor, CursorError, Ledger, LedgerError, Order, PageCursor, Place, Query,
+};
 use walytis_core::limits::PAGE_ROWS_MAX;
 use walytis_core::store::join::{Join, Row, Step, Window};
 use walytis_core::store::{Direction, StoreError};
@@ -100,18 +103,25 @@ impl Draft<'_> {
 }
 
 impl<L: Ledger + ?Sized + 'static> Inner<L> {
-    /// Tells apart, in cursors, what lists deleted blocks.
-    fn overlay(&self, deleted: bool) -> String {
-        format!("mutable{}/{}", if deleted { "+deleted" } else { "" }, self.name)
+    /// Returns the cursor at a place. It is the one of the ledger below, good on either, unless deleted blocks are
+    /// listed too: the ledger below has no such answer.
+    pub(super) fn cursor_at(&self, query: &Query, place: Place, deleted: bool) -> PageCursor {
+        match deleted {
+            true => PageCursor::new(&self.below.id(), &format!("mutable+deleted/{}", self.name), query, place),
+            false => self.cursor_below(query, place),
+        }
     }
 
-    pub(super) fn cursor_at(&self, query: &Query, place: Place, deleted: bool) -> PageCursor {
-        PageCursor::new(&self.below.id(), &self.overlay(deleted), query, place)
+    /// Returns the cursor of the ledger below at a place.
+    pub(super) fn cursor_below(&self, query: &Query, place: Place) -> PageCursor {
+        self.below.cursor_behind(query, &nothing(self.below.id())).at(place)
     }
 
     fn check_cursor(&self, query: &Query, deleted: bool) -> Result<Option<Place>, LedgerError> {
-        let place = |cursor: PageCursor| cursor.place(&self.below.id(), &self.overlay(deleted), query);
-        Ok(query.after.map(place).transpose()?)
+        let Some(after) = query.after else { return Ok(None) };
+        let nowhere = Place { number: 0, id: self.below.id().0 };
+        let like = self.cursor_at(query, nowhere, deleted);
+        Ok(Some(after.place_like(&like)?))
     }
 
     /// A place in arrival order is known by its block: another replica has another one there.
@@ -132,6 +142,9 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
         self.check_replica(query, after).await?;
         if size == 0 {
             return Ok(CurrentPage::default());
+        }
+        if self.is_filtered(query) {
+            return self.filtered_page(query, after, size, deleted).await;
         }
         let early = self.early(query, after).await?;
         let mut draft = Draft { query, size, blocks: Vec::new(), early };
@@ -187,14 +200,11 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
     }
 
     fn join(&self, query: &Query, after: Option<Place>, size: usize, deleted: bool) -> Join {
-        let number = |number: u64| number.to_be_bytes().to_vec();
         let index = |tag: u8| self.table.key(tag, &[]);
         let (group, window) = match query.order {
             Order::Canonical => {
-                let after = after.map(|place| [&number(place.number), place.id.digest().as_slice()].concat());
-                let (from, to) = (query.generation_from.map(number), query.generation_to.map(number));
                 let hidden = (deleted || query.include_void).then(|| index(b'x'));
-                (std::iter::once(index(b'c')).chain(hidden).collect(), Window { from, to, after })
+                (std::iter::once(index(b'c')).chain(hidden).collect(), canonical_window(query, after))
             }
             Order::Arrival => {
                 let from = query.arrived_after.map(|cursor| number(cursor.0.saturating_add(1)));
@@ -225,11 +235,37 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
     }
 }
 
-fn may_show(query: &Query, row: &OriginalRow, deleted: bool) -> bool {
+/// A stand-in of a block, for the cursor behind it, of which only the place matters.
+fn nothing(chain: ChainId) -> BlockInfo {
+    BlockInfo {
+        id: chain.0,
+        generation: 0,
+        parents: Vec::new(),
+        creator: PublicKey::Ed25519([0; 32]),
+        author: Author("".into()),
+        created_at_ms: 0,
+        topics: Vec::new(),
+        size: 0,
+        cursor: Cursor(0),
+        state: BlockState::Available,
+    }
+}
+
+pub(super) fn may_show(query: &Query, row: &OriginalRow, deleted: bool) -> bool {
     (row.content.is_some() || deleted) && (row.counts || query.include_void)
 }
 
-fn place_of(order: Order, row: &Row) -> Result<Place, StoreError> {
+/// The part of an index in canonical order that a query reads.
+pub(super) fn canonical_window(query: &Query, after: Option<Place>) -> Window {
+    let after = after.map(|place| [&number(place.number), place.id.digest().as_slice()].concat());
+    Window { from: query.generation_from.map(number), to: query.generation_to.map(number), after }
+}
+
+fn number(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+pub(super) fn place_of(order: Order, row: &Row) -> Result<Place, StoreError> {
     match order {
         Order::Canonical => {
             let number = row.place.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));

@@ -209,6 +209,14 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
         Ok(others.iter().filter_map(|other| versions.iter().find(|one| one.id == *other).cloned()).collect())
     }
 
+    /// Returns the position of the last block of the ledger below, of whatever kind it is.
+    pub(super) async fn end_below(&self) -> Result<u64, LedgerError> {
+        let last = Query { order: Order::Arrival, reverse: true, limit: Some(1), ..Query::default() };
+        let last = Query { include_void: true, include_overlays: true, ..last };
+        let last = self.below.query(last).await?.next().await.transpose()?;
+        Ok(last.map_or(0, |info| info.cursor.0))
+    }
+
     /// Returns at most so many of the blocks that the ledger below shows though their contents have not arrived: it has
     /// told nobody of them yet.
     pub(super) async fn not_arrived(&self, most: usize) -> Result<Vec<BlockInfo>, LedgerError> {
@@ -241,7 +249,7 @@ impl Current {
 }
 
 /// Says whether the ledger below shows this block though it has not told of it.
-fn not_arrived(info: &BlockInfo) -> bool {
+pub(super) fn not_arrived(info: &BlockInfo) -> bool {
     let counts = !matches!(info.state, BlockState::Void { .. });
     info.cursor == Cursor(0) && counts && Part::of(&info.topics) == Part::Block
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 use walytis_core::id::BlockId;
-use walytis_core::ledger::{Cursor, Ledger, LedgerError, LedgerEvent, Order, Query, SubscribeFrom, Subscription};
+use walytis_core::ledger::{Cursor, Ledger, LedgerError, LedgerEvent, SubscribeFrom, Subscription};
 use walytis_core::store::{Batch, Durability};
 
 use super::Inner;
@@ -78,11 +78,7 @@ impl<L: Ledger + ?Sized + 'static> Task<L> {
         }
         self.judge_behind().await?;
         self.judge_again().await?;
-        let last = Query { order: Order::Arrival, reverse: true, limit: Some(1), ..Query::default() };
-        let last = Query { include_void: true, include_overlays: true, ..last };
-        let mut last = self.inner.below.query(last).await?;
-        let end = last.next().await.transpose()?.map_or(0, |info| info.cursor.0);
-        drop(last);
+        let end = self.inner.end_below().await?;
         while self.meta.position < end {
             let event = self.blocks.next().await?.ok_or(LedgerError::Closed)?;
             self.take_in(event).await?;

@@ -12,7 +12,7 @@ use walytis_core::key::PublicKey;
 use walytis_core::ledger::subscriber::{Seat, Subscribers};
 use walytis_core::ledger::{
     Ack, Author, BlockInfo, BlockState, Content, ContentReader, Cursor, Ledger, LedgerControl, LedgerError,
-    LedgerEvent, LedgerRead, LedgerStatus, NewBlock, Order, Query, SubscribeFrom, Subscriber, Subscription,
+    LedgerEvent, LedgerRead, LedgerStatus, NewBlock, Order, Place, Query, SubscribeFrom, Subscriber, Subscription,
 };
 use walytis_core::limits::TOPICS_MAX;
 use walytis_core::store::MemoryStore;
@@ -209,6 +209,11 @@ impl LedgerRead for Double {
     async fn query(&self, query: Query) -> Result<BoxStream<'static, Result<BlockInfo, LedgerError>>, LedgerError> {
         let mut found: Vec<BlockInfo> = self.kept.lock().blocks.iter().map(|stored| stored.info.clone()).collect();
         found.retain(|info| query.matches(info));
+        if let Some(after) = query.after {
+            let after = after.place(&self.id(), "", &query)?;
+            let behind = |place| if query.reverse { place < after } else { place > after };
+            found.retain(|info| behind(Place::of(query.order, info)));
+        }
         match query.order {
             Order::Canonical => found.sort_by_key(|info| (info.generation, info.id)),
             Order::Arrival => found.sort_by_key(|info| info.cursor),

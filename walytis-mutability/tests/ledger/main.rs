@@ -10,6 +10,7 @@ mod double;
 mod hostile;
 mod order;
 mod policy;
+mod topics;
 
 use std::sync::Arc;
 

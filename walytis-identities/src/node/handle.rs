@@ -49,6 +49,19 @@ impl IdentityHandle {
     pub fn role(&self) -> Option<Role> {
         self.shared.my_role()
     }
+
+    /// Returns the role that a controller has now; nothing if it has none.
+    pub fn role_of(&self, controller: &ControllerId) -> Option<Role> {
+        self.shared.known().graph.state().role(controller)
+    }
+
+    /// Returns the role that a controller had as of some authority heads; nothing if it had none. It never changes.
+    ///
+    /// # Errors
+    /// The heads that are not here yet.
+    pub fn role_at(&self, controller: &ControllerId, heads: &[OpId]) -> Result<Option<Role>, Vec<OpId>> {
+        Ok(self.shared.known().graph.state_at(heads)?.role(controller))
+    }
 }
 
 /// Signs with the device's key; fails while the vault is locked.

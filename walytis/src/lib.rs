@@ -10,4 +10,5 @@ pub mod view;
 pub use walytis_core as core;
 pub use walytis_identities as identities;
 pub use walytis_ipfs as ipfs;
+pub use walytis_mutability as mutability;
 pub use walytis_offchain as offchain;

@@ -1,5 +1,6 @@
 //! What the API and `--json` show, field by field as `docs/cli.md` lists them. Stable: fields are added, never changed.
 
+mod changes;
 mod identity;
 mod log;
 mod private;
@@ -8,8 +9,9 @@ mod vault;
 
 use serde::{Deserialize, Serialize};
 
+pub use changes::{Change, Erased, Policy, Restore, Version};
 pub use identity::{Controller, CreateIdentity, Identity, IdentityDetail, OpDone, Opened, Text, Verified};
-pub use log::{Acknowledge, LogEvent, LogQuery, Notice, Page, Subscriber};
+pub use log::{Acknowledge, BlockChanged, LogEvent, LogQuery, Notice, Page, Subscriber};
 pub use private::{ContentProgress, ContentStatus};
 pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};
 pub use vault::{PassphraseChange, UnlockProof, Vault, VaultCode};
@@ -232,6 +234,9 @@ pub struct Block {
     /// Why it is void.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of a block that was changed: how it stands.
+    #[serde(flatten)]
+    pub change: Option<Change>,
     /// In logs: where the same log reads on behind this block (`--after`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,

@@ -9,7 +9,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 
 use super::Shared;
-use super::content::{content_answer, is_for_other, part_of};
+use super::content::{content_answer, only_of, part_of};
 use super::offchain::topics_of;
 use super::stream;
 use crate::failure::Failure;
@@ -146,8 +146,7 @@ async fn content(
     Path((chain, block)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let part = part_of(&headers).filter(|_| !is_for_other(&headers, &block));
-    shared.app.chain_content(&chain, &block, part).await.map(content_answer)
+    shared.app.chain_content(&chain, &block, part_of(&headers), only_of(&headers)).await.map(content_answer)
 }
 
 async fn progress(

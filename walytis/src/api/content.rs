@@ -20,10 +20,11 @@ pub(super) fn part_of(headers: &HeaderMap) -> Option<ByteRange> {
     ByteRange::from_header(text(header::RANGE)?)
 }
 
-/// Says whether `If-Range` rules the range out: it names another content.
-pub(super) fn is_for_other(headers: &HeaderMap, id: &str) -> bool {
-    let wanted = headers.get(header::IF_RANGE).map(|value| value.as_bytes());
-    wanted.is_some_and(|wanted| wanted != format!("\"{id}\"").as_bytes())
+/// Returns the name of the only content of which a part is wanted, if `If-Range` gives one.
+pub(super) fn only_of(headers: &HeaderMap) -> Option<&str> {
+    let wanted = headers.get(header::IF_RANGE)?;
+    // What is no name of ours is never the content's name.
+    Some(wanted.to_str().unwrap_or_default().trim_matches('"'))
 }
 
 /// Answers with content, streamed.

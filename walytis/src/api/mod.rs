@@ -4,6 +4,7 @@
 //! (RFC 9457). `docs/cli.md` lists the routes.
 
 mod chains;
+mod changes;
 mod content;
 mod guard;
 mod identities;
@@ -48,6 +49,7 @@ pub fn router(app: Arc<App>, guard: Guard) -> Router {
             node::routes()
                 .merge(vault::routes())
                 .merge(chains::routes())
+                .merge(changes::routes())
                 .merge(transfer::routes())
                 .merge(identities::routes())
                 .merge(resolve::routes())

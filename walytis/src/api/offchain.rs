@@ -9,7 +9,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 
 use super::Shared;
-use super::content::{content_answer, is_for_other, part_of};
+use super::content::{content_answer, only_of, part_of};
 use super::stream;
 use crate::failure::Failure;
 use crate::view;
@@ -83,8 +83,11 @@ async fn content(
     Path((identity, layer, block)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let part = part_of(&headers).filter(|_| !is_for_other(&headers, &block));
-    shared.app.private_content(&identity, &layer, &block, part).await.map(content_answer)
+    shared
+        .app
+        .private_content(&identity, &layer, &block, part_of(&headers), only_of(&headers))
+        .await
+        .map(content_answer)
 }
 
 async fn status(

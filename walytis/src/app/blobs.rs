@@ -5,29 +5,24 @@ use walytis_core::chain::{BlobEntry, FetchMode};
 use walytis_core::ledger::{BlockState, LedgerRead as _};
 
 use super::range::ByteRange;
-use super::{App, OpenContent, Opened, convert};
+use super::{App, Opened, changes, convert};
 use crate::failure::Failure;
 use crate::view;
 
 impl App {
-    /// Opens a block's content, or a part of it.
+    /// Opens a block's content as it stands, or a part of it; `only_of`: a part only if the content is still the one of
+    /// this name.
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn chain_content(&self, text: &str, block: &str, part: Option<ByteRange>) -> Result<Opened, Failure> {
-        let chain = self.node.chain(text)?;
-        let id = chain.find(block).await?;
-        let info = chain.get(&id).await?.ok_or_else(|| Failure::not_found(format!("no block {block}"), ""))?;
-        let size = info.size;
-        let range = match part {
-            None => 0..size,
-            Some(part) => match part.of(size) {
-                Some(range) => range,
-                None => return Ok(Opened::OutOfRange { size }),
-            },
-        };
-        let reader = chain.content_range(&id, range.clone()).await?;
-        Ok(Opened::Content(OpenContent { id: id.to_string(), size, part: part.map(|_| range), reader }))
+    pub async fn chain_content(
+        &self,
+        text: &str,
+        block: &str,
+        part: Option<ByteRange>,
+        only_of: Option<&str>,
+    ) -> Result<Opened, Failure> {
+        changes::content(&self.chain_source(text).await?, block, part, only_of).await
     }
 
     /// Lists the large contents of a chain.

@@ -1,6 +1,5 @@
 //! Plain chains, and reading those of identities.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -16,6 +15,7 @@ use super::blobs::fetch_mode;
 use super::convert::{self, rfc3339};
 use super::errors::token_failure;
 use super::log::LogStream;
+use super::views::Source;
 use super::{App, log};
 use crate::failure::{Failure, Kind};
 use crate::view;
@@ -106,6 +106,7 @@ impl App {
     pub async fn chain_delete(&self, text: &str) -> Result<view::Chain, Failure> {
         let entry = self.plain(text)?;
         let view = self.entry_view(&entry).await?;
+        self.views.remove(&entry.id).await?;
         self.node.delete_chain(&entry.id).await?;
         Ok(view)
     }
@@ -231,8 +232,8 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn chain_log(&self, text: &str, query: view::LogQuery) -> Result<LogStream, Failure> {
-        let (chain, query) = self.chain_to_log(text, query)?;
-        log::blocks(Arc::new(chain), &query, convert::block).await
+        let (source, query) = self.chain_to_log(text, query).await?;
+        log::blocks(source, &query, convert::block).await
     }
 
     /// Returns one page of blocks.
@@ -240,15 +241,15 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn chain_page(&self, text: &str, query: view::LogQuery) -> Result<view::Page, Failure> {
-        let (chain, query) = self.chain_to_log(text, query)?;
-        log::page(&chain, &query, convert::block).await
+        let (source, query) = self.chain_to_log(text, query).await?;
+        log::page(&source, &query, convert::block).await
     }
 
-    fn chain_to_log(&self, text: &str, mut query: view::LogQuery) -> Result<(Chain, view::LogQuery), Failure> {
-        let chain = self.node.chain(text)?;
+    async fn chain_to_log(&self, text: &str, mut query: view::LogQuery) -> Result<(Source, view::LogQuery), Failure> {
+        let source = self.chain_source(text).await?;
         // An identity's chain has nothing but the blocks of overlays.
-        query.overlays |= chain.core().visibility() == Visibility::Governed;
-        Ok((chain, query))
+        query.overlays |= source.chain.core().visibility() == Visibility::Governed;
+        Ok((source, query))
     }
 
     /// Lists durable subscribers.
@@ -256,7 +257,7 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn chain_subscribers(&self, text: &str) -> Result<Vec<view::Subscriber>, Failure> {
-        log::subscribers(&self.node.chain(text)?).await
+        log::subscribers(&self.chain_source(text).await?).await
     }
 
     /// Acknowledges for a durable subscriber.
@@ -264,7 +265,7 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn chain_acknowledge(&self, text: &str, name: &str, ack: view::Acknowledge) -> Result<(), Failure> {
-        log::acknowledge(&self.node.chain(text)?, name, ack).await
+        log::acknowledge(&self.chain_source(text).await?, name, ack).await
     }
 
     /// Removes a durable subscriber.
@@ -272,7 +273,7 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn chain_unsubscribe(&self, text: &str, name: &str) -> Result<(), Failure> {
-        log::unsubscribe(&self.node.chain(text)?, name).await
+        log::unsubscribe(&self.chain_source(text).await?, name).await
     }
 
     /// Adds a block.
@@ -299,7 +300,7 @@ impl App {
     }
 
     /// Finds a chain that no identity governs.
-    fn plain(&self, text: &str) -> Result<ChainEntry, Failure> {
+    pub(super) fn plain(&self, text: &str) -> Result<ChainEntry, Failure> {
         let entry = self.node.find(text)?;
         if entry.visibility == Visibility::Governed {
             return Err(Failure::new(

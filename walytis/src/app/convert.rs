@@ -8,6 +8,9 @@ use walytis_core::fault::Fault;
 use walytis_core::ledger::{BlockInfo, BlockState, CursorError, LedgerError, Order, Query};
 use walytis_core::store::{BlobStoreError, StoreError};
 use walytis_core::topic::Topic;
+use walytis_mutability::op::Act;
+use walytis_mutability::rights::Policy;
+use walytis_mutability::{Current, Version};
 
 use crate::failure::{Failure, Kind, causes};
 use crate::view;
@@ -69,10 +72,62 @@ pub(crate) fn block(info: &BlockInfo) -> view::Block {
             BlockState::Void { reason } => Some(reason.to_owned()),
             _ => None,
         },
+        change: None,
         cursor: None,
         position: None,
         attempt: None,
     }
+}
+
+/// A block as it stands now.
+pub(crate) fn current(current: &Current, show: fn(&BlockInfo) -> view::Block) -> view::Block {
+    let changed = current.versions > 1 || current.version != current.info.id;
+    let change = changed.then(|| view::Change {
+        version: current.version.to_string(),
+        versions: current.versions,
+        conflicts: current.conflicts,
+        deleted: current.deleted,
+    });
+    view::Block { change, ..show(&current.info) }
+}
+
+/// A version of a block.
+pub(crate) fn version(version: &Version) -> view::Version {
+    let (act, restores) = match version.act {
+        None => ("create", None),
+        Some(Act::Edit) => ("edit", None),
+        Some(Act::Delete) => ("delete", None),
+        Some(Act::Restore { version }) => ("restore", Some(version.to_string())),
+    };
+    view::Version {
+        id: version.id.to_string(),
+        act: act.into(),
+        restores,
+        author: version.author.to_string(),
+        created_at: rfc3339(version.created_at_ms),
+        generation: version.generation,
+        topics: version.topics.iter().map(ToString::to_string).collect(),
+        size: version.size,
+        state: state(version.state).into(),
+        supersedes: version.supersedes.iter().map(ToString::to_string).collect(),
+        head: version.head,
+        current: version.current,
+    }
+}
+
+pub(crate) const fn policy(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Author => "author",
+        Policy::Anyone => "anyone",
+        Policy::AdminsMayDelete => "admins-may-delete",
+    }
+}
+
+/// Reads a policy.
+pub(crate) fn parse_policy(text: &str) -> Result<Policy, Failure> {
+    let all = [Policy::Author, Policy::Anyone, Policy::AdminsMayDelete];
+    let found = all.into_iter().find(|one| policy(*one) == text);
+    found.ok_or_else(|| Failure::usage(format!("no policy: {text:?}"), "write author, anyone or admins-may-delete"))
 }
 
 /// A private block: with author and state.
@@ -141,6 +196,9 @@ fn check_windows(log: &view::LogQuery) -> Result<(), Failure> {
     }
     if starts.iter().filter(|set| **set).count() > 1 {
         return Err(Failure::usage("a log is followed from one place only", "choose new, a position or a subscriber"));
+    }
+    if log.follow && log.deleted {
+        return Err(Failure::usage("a log that is followed tells of deletions anyway", "leave deleted out"));
     }
     if log.follow && (log.reverse || log.limit.is_some() || log.after.is_some()) {
         return Err(Failure::usage(

@@ -6,6 +6,7 @@ use walytis_core::net::NetworkError;
 use walytis_core::node::{InvitationError, NodeError};
 use walytis_core::store::StoreError;
 use walytis_identities::node::{IdentitiesError, JoinError as IdentityJoinError};
+use walytis_mutability::MutableError;
 
 use super::vault::UNLOCK_HINT;
 use crate::failure::{Failure, Kind, causes};
@@ -68,6 +69,24 @@ impl From<LookupError> for Failure {
             LookupError::Unknown { .. } => Self::not_found(&error, "list the blocks with log"),
             LookupError::Ambiguous { .. } => Self::usage(&error, "give more of the id"),
             error => Self::local(&error, ""),
+        }
+    }
+}
+
+impl From<MutableError> for Failure {
+    fn from(error: MutableError) -> Self {
+        let (kind, hint) = match &error {
+            MutableError::Deleted { .. } => (Kind::Refused, "see its versions; restore shows one of them again"),
+            MutableError::Fixed { .. } => (Kind::Refused, "only blocks that somebody added can be changed"),
+            MutableError::NotAllowed { .. } => (Kind::Refused, "see who may change blocks: rights"),
+            MutableError::PolicyNotAllowed => (Kind::Refused, "ask an admin"),
+            MutableError::NoVersion { .. } => (Kind::NotFound, "list them with versions"),
+            MutableError::NoContent { .. } => (Kind::Refused, "choose another version; list them with versions"),
+            _ => (Kind::Failed, ""),
+        };
+        match error {
+            MutableError::Ledger(error) => error.into(),
+            error => Self::new(kind, causes(&error), hint),
         }
     }
 }

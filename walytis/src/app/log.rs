@@ -1,13 +1,13 @@
 //! Logs: the blocks that are there, page by page, those that come, and who follows them.
 
-use std::sync::Arc;
+mod follow;
 
-use futures::stream::{self, BoxStream, StreamExt as _};
-use walytis_core::ledger::{
-    Ack, BlockInfo, Cursor, LedgerError, LedgerEvent, LedgerRead, Query, SubscribeFrom, Subscription,
-};
+use futures::stream::{BoxStream, StreamExt as _};
+use walytis_core::ledger::{Ack, BlockInfo, Cursor, Ledger, LedgerError, LedgerRead as _, Query, Subscriber};
+use walytis_mutability::{Current, MutableLedger};
 
 use super::convert;
+use super::views::{Reading, Source, View};
 use crate::failure::{Failure, Kind};
 use crate::view;
 
@@ -15,36 +15,46 @@ use crate::view;
 const OWN: &str = "walytis/";
 
 /// Shows a block.
-type Show = fn(&BlockInfo) -> view::Block;
+pub(super) type Show = fn(&BlockInfo) -> view::Block;
 
 /// Items of a log.
 pub(crate) type LogStream = BoxStream<'static, Result<view::LogEvent, Failure>>;
 
 /// Returns the blocks of a ledger that match.
-pub(super) async fn blocks<L: LedgerRead + 'static>(
-    ledger: Arc<L>,
-    log: &view::LogQuery,
-    show: Show,
-) -> Result<LogStream, Failure> {
+pub(super) async fn blocks(source: Source, log: &view::LogQuery, show: Show) -> Result<LogStream, Failure> {
     let query = convert::query(log)?;
     if log.follow {
-        let from = match (&log.subscriber, log.from_position) {
-            (Some(name), _) => SubscribeFrom::Name(own_name(name)?),
-            (None, Some(position)) => SubscribeFrom::Cursor(Cursor(position)),
-            (None, None) if log.new => SubscribeFrom::Now,
-            (None, None) => SubscribeFrom::Cursor(Cursor(0)),
-        };
-        let named = log.subscriber.is_some();
-        let subscription = ledger.subscribe(from).await?;
-        return Ok(Following { subscription, query, show, named }.stream());
+        return follow::blocks(source, log, query, show).await;
     }
-    let found = ledger.query(query.clone()).await?;
-    // The ledger stays open as long as somebody reads from it.
-    Ok(found.map(move |info| Ok(view::LogEvent::Block(Box::new(shown(&*ledger, &query, &info?, show))))).boxed())
+    match viewed(&source, log).await? {
+        View::Plain(ledger) => {
+            let found = ledger.query(query.clone()).await?;
+            // The ledger stays open as long as somebody reads from it.
+            let item = move |info: Result<BlockInfo, LedgerError>| -> Result<_, Failure> {
+                Ok(view::LogEvent::Block(Box::new(shown(&*ledger, &query, &info?, show))))
+            };
+            Ok(found.map(item).boxed())
+        }
+        View::Changed(ledger) => {
+            let (deleted, found) = (log.deleted, ledger.blocks(query.clone(), log.deleted)?);
+            let item = move |current: Result<Current, LedgerError>| -> Result<_, Failure> {
+                Ok(view::LogEvent::Block(Box::new(shown_now(&ledger, &query, &current?, deleted, show))))
+            };
+            Ok(found.map(item).boxed())
+        }
+    }
+}
+
+/// Returns the ledger as a log shows it. What lists deleted blocks has cursors of its own, so it is never plain.
+async fn viewed(source: &Source, log: &view::LogQuery) -> Result<View, Failure> {
+    match log.deleted && source.read != Reading::Plain {
+        true => Ok(View::Changed(source.changed().await?)),
+        false => source.view().await,
+    }
 }
 
 /// Returns one page.
-pub(super) async fn page<L: LedgerRead>(ledger: &L, log: &view::LogQuery, show: Show) -> Result<view::Page, Failure> {
+pub(super) async fn page(source: &Source, log: &view::LogQuery, show: Show) -> Result<view::Page, Failure> {
     if log.follow {
         return Err(Failure::usage("a page cannot be followed", "ask for blocks to follow them"));
     }
@@ -52,91 +62,77 @@ pub(super) async fn page<L: LedgerRead>(ledger: &L, log: &view::LogQuery, show: 
     if query.page_size() == 0 {
         return Err(Failure::usage("a page has at least one block", "leave the limit out, or raise it"));
     }
-    let page = ledger.page(query.clone()).await?;
-    let blocks = page.blocks.iter().map(|info| shown(ledger, &query, info, show)).collect();
-    Ok(view::Page { blocks, next: page.next.map(|next| next.to_string()) })
+    let (blocks, next) = match viewed(source, log).await? {
+        View::Plain(ledger) => {
+            let page = ledger.page(query.clone()).await?;
+            (page.blocks.iter().map(|info| shown(&*ledger, &query, info, show)).collect(), page.next)
+        }
+        View::Changed(ledger) => {
+            let page = ledger.blocks_page(query.clone(), log.deleted).await?;
+            let show = |current: &Current| shown_now(&ledger, &query, current, log.deleted, show);
+            (page.blocks.iter().map(show).collect(), page.next)
+        }
+    };
+    Ok(view::Page { blocks, next: next.map(|next| next.to_string()) })
 }
 
-fn shown<L: LedgerRead>(ledger: &L, query: &Query, info: &BlockInfo, show: Show) -> view::Block {
+fn shown(ledger: &dyn Ledger, query: &Query, info: &BlockInfo, show: Show) -> view::Block {
     view::Block { cursor: Some(ledger.cursor_behind(query, info).to_string()), ..show(info) }
 }
 
-/// A log that is followed.
-struct Following {
-    subscription: Box<dyn Subscription>,
-    query: Query,
-    show: Show,
-    named: bool,
+fn shown_now(ledger: &MutableLedger, query: &Query, current: &Current, deleted: bool, show: Show) -> view::Block {
+    let cursor = ledger.blocks_cursor_behind(query, &current.info, deleted);
+    view::Block { cursor: Some(cursor.to_string()), ..convert::current(current, show) }
 }
 
-impl Following {
-    fn stream(self) -> LogStream {
-        stream::unfold(self, |mut following| async move {
-            let item = following.next().await.transpose()?;
-            Some((item.map_err(Failure::from), following))
-        })
-        .boxed()
-    }
-
-    async fn next(&mut self) -> Result<Option<view::LogEvent>, LedgerError> {
-        while let Some(event) = self.subscription.next().await? {
-            let position = event.cursor().0;
-            let item = match event {
-                LedgerEvent::Block(info) if self.query.matches(&info) => {
-                    let attempt = match self.named {
-                        true => Some(self.subscription.begin(info.cursor).await?),
-                        false => None,
-                    };
-                    let block = view::Block { position: Some(position), attempt, ..(self.show)(&info) };
-                    view::LogEvent::Block(Box::new(block))
-                }
-                LedgerEvent::Retracted { id, .. } => {
-                    view::LogEvent::Notice(view::Notice::Retracted { id: id.to_string(), position })
-                }
-                LedgerEvent::Lagged { missed, resume, .. } => {
-                    view::LogEvent::Notice(view::Notice::Lagged { missed, resume: resume.0, position })
-                }
-                _ => {
-                    // What the subscriber did not ask for is not left for it to acknowledge.
-                    self.subscription.ack_one(Cursor(position)).await?;
-                    continue;
-                }
-            };
-            return Ok(Some(item));
+/// Lists durable subscribers: those told of changes, and those from before there were any who have not come back since.
+pub(super) async fn subscribers(source: &Source) -> Result<Vec<view::Subscriber>, Failure> {
+    let mut found = match source.view().await? {
+        View::Plain(_) => Vec::new(),
+        View::Changed(ledger) => ledger.subscribers().await?,
+    };
+    for one in source.ledger.subscribers().await? {
+        if !found.iter().any(|other| other.name == one.name) {
+            found.push(one);
         }
-        Ok(None)
     }
-}
-
-/// Lists durable subscribers.
-pub(super) async fn subscribers<L: LedgerRead>(ledger: &L) -> Result<Vec<view::Subscriber>, Failure> {
-    let found = ledger.subscribers().await?.into_iter().filter(|one| !one.name.starts_with(OWN));
-    Ok(found
-        .map(|one| view::Subscriber {
-            name: one.name,
-            acknowledged: one.acknowledged.0,
-            ahead: one.ahead,
-            left: one.left,
-            begun: one.begun,
-            attempts: one.attempts,
-        })
-        .collect())
+    found.retain(|one| !one.name.starts_with(OWN));
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    let view = |one: Subscriber| view::Subscriber {
+        name: one.name,
+        acknowledged: one.acknowledged.0,
+        ahead: one.ahead,
+        left: one.left,
+        begun: one.begun,
+        attempts: one.attempts,
+    };
+    Ok(found.into_iter().map(view).collect())
 }
 
 /// Acknowledges for a durable subscriber.
-pub(super) async fn acknowledge<L: LedgerRead>(
-    ledger: &L,
-    name: &str,
-    request: view::Acknowledge,
-) -> Result<(), Failure> {
-    let cursor = Cursor(request.position);
+pub(super) async fn acknowledge(source: &Source, name: &str, request: view::Acknowledge) -> Result<(), Failure> {
+    let (name, cursor) = (own_name(name)?, Cursor(request.position));
     let ack = if request.only { Ack::One(cursor) } else { Ack::UpTo(cursor) };
-    Ok(ledger.acknowledge(&own_name(name)?, ack).await?)
+    if let View::Changed(ledger) = source.view().await? {
+        match ledger.acknowledge(&name, ack).await {
+            Err(LedgerError::UnknownSubscriber { .. }) => {}
+            done => return Ok(done?),
+        }
+    }
+    Ok(source.ledger.acknowledge(&name, ack).await?)
 }
 
 /// Removes a durable subscriber.
-pub(super) async fn unsubscribe<L: LedgerRead>(ledger: &L, name: &str) -> Result<(), Failure> {
-    Ok(ledger.unsubscribe(&own_name(name)?).await?)
+pub(super) async fn unsubscribe(source: &Source, name: &str) -> Result<(), Failure> {
+    let name = own_name(name)?;
+    let changed = match source.view().await? {
+        View::Plain(_) => None,
+        View::Changed(ledger) => Some(ledger.unsubscribe(&name).await),
+    };
+    match (source.ledger.unsubscribe(&name).await, changed) {
+        (Err(LedgerError::UnknownSubscriber { .. }), Some(removed)) => Ok(removed?),
+        (removed, _) => Ok(removed?),
+    }
 }
 
 fn own_name(name: &str) -> Result<String, Failure> {

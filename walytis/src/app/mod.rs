@@ -2,11 +2,13 @@
 
 mod blobs;
 mod chains;
+mod changes;
 mod config;
 mod convert;
 pub(crate) mod doctor;
 mod entropy;
 mod errors;
+mod group;
 mod identities;
 mod log;
 mod private;
@@ -14,6 +16,7 @@ mod range;
 mod resolve;
 mod transfer;
 mod vault;
+mod views;
 
 use std::fmt;
 use std::ops::Range;
@@ -34,8 +37,10 @@ use walytis_identities::vault::KeyVault;
 use walytis_ipfs::{Libp2pNode, NodeKey};
 use walytis_offchain::OffchainExchange;
 
+pub use changes::LedgerName;
 pub use config::{AppConfig, NetworkConfig};
 pub use entropy::SystemEntropy;
+pub use group::IdentityGroup;
 pub use range::ByteRange;
 pub(crate) use vault::read_passphrase;
 
@@ -59,6 +64,7 @@ pub struct App {
     identities: Identities,
     exchange: OffchainExchange,
     ledgers: private::Ledgers,
+    views: views::Views,
     networked: bool,
 }
 
@@ -168,6 +174,7 @@ impl App {
             identities,
             exchange,
             ledgers,
+            views: views::Views::new(Arc::clone(store)),
             networked: config.network.is_some(),
         })
     }
@@ -180,6 +187,7 @@ impl App {
     /// Ends everything in order, from the top down; nothing runs when this returns. Idempotent.
     pub async fn shutdown(&self) {
         self.joins.shutdown().await;
+        self.views.shutdown().await;
         self.ledgers.shutdown().await;
         self.exchange.shutdown().await;
         self.identities.shutdown().await;

@@ -23,7 +23,7 @@ use walytis_identities::node::{Identities, IdentityHandle};
 use walytis_offchain::{LAYER_MAX, OffchainExchange, PrivateLedger, PrivateParts};
 
 use super::log::LogStream;
-use super::{App, ByteRange, OpenContent, Opened, convert, log};
+use super::{App, ByteRange, Opened, changes, convert, log};
 use crate::failure::{Failure, Kind, causes};
 use crate::view;
 
@@ -208,7 +208,11 @@ async fn find(ledger: &PrivateLedger, handle: &IdentityHandle, text: &str) -> Re
 
 impl App {
     /// Returns a private ledger of an identity.
-    async fn private(&self, identity: &str, layer: &str) -> Result<(PrivateLedger, IdentityHandle), Failure> {
+    pub(super) async fn private(
+        &self,
+        identity: &str,
+        layer: &str,
+    ) -> Result<(PrivateLedger, IdentityHandle), Failure> {
         check_layer(layer)?;
         let did = self.identities.find(identity)?;
         let handle = self.identities.identity(&did)?;
@@ -237,8 +241,7 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn private_log(&self, identity: &str, layer: &str, query: view::LogQuery) -> Result<LogStream, Failure> {
-        let (ledger, _) = self.private(identity, layer).await?;
-        log::blocks(Arc::new(ledger), &query, convert::private_block).await
+        log::blocks(self.private_source(identity, layer).await?, &query, convert::private_block).await
     }
 
     /// Returns one page of private blocks.
@@ -251,7 +254,7 @@ impl App {
         layer: &str,
         query: view::LogQuery,
     ) -> Result<view::Page, Failure> {
-        log::page(&self.private(identity, layer).await?.0, &query, convert::private_block).await
+        log::page(&self.private_source(identity, layer).await?, &query, convert::private_block).await
     }
 
     /// Lists durable subscribers.
@@ -259,7 +262,7 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn private_subscribers(&self, identity: &str, layer: &str) -> Result<Vec<view::Subscriber>, Failure> {
-        log::subscribers(&self.private(identity, layer).await?.0).await
+        log::subscribers(&self.private_source(identity, layer).await?).await
     }
 
     /// Acknowledges for a durable subscriber.
@@ -273,7 +276,7 @@ impl App {
         name: &str,
         ack: view::Acknowledge,
     ) -> Result<(), Failure> {
-        log::acknowledge(&self.private(identity, layer).await?.0, name, ack).await
+        log::acknowledge(&self.private_source(identity, layer).await?, name, ack).await
     }
 
     /// Removes a durable subscriber.
@@ -281,10 +284,11 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn private_unsubscribe(&self, identity: &str, layer: &str, name: &str) -> Result<(), Failure> {
-        log::unsubscribe(&self.private(identity, layer).await?.0, name).await
+        log::unsubscribe(&self.private_source(identity, layer).await?, name).await
     }
 
-    /// Opens private content, or a part of it.
+    /// Opens private content as it stands, or a part of it; `only_of`: a part only if the content is still the one of
+    /// this name.
     ///
     /// # Errors
     /// [`Failure`].
@@ -294,20 +298,9 @@ impl App {
         layer: &str,
         block: &str,
         part: Option<ByteRange>,
+        only_of: Option<&str>,
     ) -> Result<Opened, Failure> {
-        let (ledger, handle) = self.private(identity, layer).await?;
-        let id = find(&ledger, &handle, block).await?.id;
-        let reader = ledger.content(&id).await?;
-        // Asked again: the exact size stands in the envelope, which may have arrived only now.
-        let info = ledger.get(&id).await?.ok_or_else(|| Failure::not_found(format!("no block {block}"), ""))?;
-        let (id_text, size) = (id.to_string(), info.size);
-        let Some(part) = part else {
-            return Ok(Opened::Content(OpenContent { id: id_text, size, part: None, reader }));
-        };
-        let Some(range) = part.of(size) else { return Ok(Opened::OutOfRange { size }) };
-        drop(reader);
-        let reader = ledger.content_range(&id, range.clone()).await?;
-        Ok(Opened::Content(OpenContent { id: id_text, size, part: Some(range), reader }))
+        changes::content(&self.private_source(identity, layer).await?, block, part, only_of).await
     }
 
     /// Follows how private contents come nearer: all of a ledger, or one until it has come to its end.

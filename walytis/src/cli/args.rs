@@ -1,6 +1,7 @@
 //! The command line, as `--help` shows it.
 
 mod chain;
+mod changes;
 mod filter;
 mod identity;
 mod offchain;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(super) use chain::{Chain, ExportArgs, ImportArgs};
+pub(super) use changes::{ChainLedger, Change, EditArgs, NamesLedger, PrivateLedger};
 pub(super) use filter::Filter;
 pub(super) use identity::Identity;
 pub(super) use offchain::Offchain;

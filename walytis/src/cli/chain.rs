@@ -3,7 +3,7 @@
 use super::args::Chain;
 use super::client::{ApiRequest, Client, StreamEvent};
 use super::log::{log, subscribers, unsubscribe};
-use super::{input, output::Output, transfer};
+use super::{changes, input, output::Output, transfer};
 use crate::failure::Failure;
 use crate::view;
 
@@ -19,10 +19,8 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
             chains.iter().for_each(|chain| show(chain, output));
         }
         Chain::Show { chain } => detail(&client.call(ApiRequest::get(&["chains", &chain])).await?, output),
-        Chain::Delete { chain } => {
-            let chain: view::Chain = client.call(ApiRequest::delete(&["chains", &chain])).await?;
-            output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
-        }
+        Chain::Delete { chain, block } => delete(&chain, block.as_deref(), client, output).await?,
+        Chain::Change(change) => changes::run(change, client, output).await?,
         Chain::Invite { chain, uses, expires, shareable, qr } => {
             let request = view::CreateInvitation { uses, expires_s: expires.as_secs(), shareable, role: None };
             invite(&chain, request, qr, client, output).await?;
@@ -49,9 +47,10 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         Chain::Log { chain, filter } => log(client, &["chains", &chain], filter, output).await?,
         Chain::Subscribers { chain } => subscribers(client, &["chains", &chain], output).await?,
         Chain::Unsubscribe { chain, name } => unsubscribe(client, &["chains", &chain], &name, output).await?,
-        Chain::Cat { chain, block, output: file, range } => {
+        Chain::Cat { chain, block, output: file, range, at } => {
             refuse_json_without_file(output, file.is_some())?;
-            let request = ApiRequest::get(&["chains", &chain, "blocks", &block, "content"]).range(range.as_deref())?;
+            let route = changes::content_route(&["chains", &chain], &block, at.as_deref());
+            let request = ApiRequest::get(&route).range(range.as_deref())?;
             output.content(client.send(request).await?, file.as_deref()).await?;
         }
         Chain::Blobs { chain, block, missing } => match block {
@@ -72,6 +71,16 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         }
     }
     Ok(0)
+}
+
+/// Deletes a block, or without one what this node has of the chain.
+async fn delete(chain: &str, block: Option<&str>, client: &Client, output: &Output) -> Result<(), Failure> {
+    if let Some(block) = block {
+        return changes::delete(&["chains", chain], block, client, output).await;
+    }
+    let chain: view::Chain = client.call(ApiRequest::delete(&["chains", chain])).await?;
+    output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
+    Ok(())
 }
 
 /// Makes an invitation and shows it, on request as a picture too.

@@ -30,9 +30,7 @@ pub(super) async fn log(client: &Client, ledger: &[&str], filter: Filter, output
 fn position(item: &view::LogEvent) -> Option<u64> {
     match item {
         view::LogEvent::Block(block) => block.position,
-        view::LogEvent::Notice(view::Notice::Retracted { position, .. } | view::Notice::Lagged { position, .. }) => {
-            Some(*position)
-        }
+        view::LogEvent::Notice(notice) => Some(notice.position()),
     }
 }
 
@@ -79,6 +77,7 @@ fn query_of(filter: Filter) -> Result<view::LogQuery, Failure> {
         arrival: filter.arrival,
         all: filter.all,
         overlays: filter.overlays,
+        deleted: filter.deleted,
         follow: filter.follow,
         new: filter.new,
         from_position: filter.from_position,

@@ -3,6 +3,7 @@
 mod args;
 mod blobs;
 mod chain;
+mod changes;
 mod client;
 mod doctor;
 mod identity;
@@ -70,9 +71,11 @@ fn start_logging(global: &Global) {
     let default = match global.verbose {
         _ if global.quiet => "error",
         0 => "warn",
-        1 => "info,walytis_core=debug,walytis_identities=debug,walytis_offchain=debug,walytis_ipfs=debug,walytis=debug",
+        1 => {
+            "info,walytis_core=debug,walytis_identities=debug,walytis_offchain=debug,walytis_mutability=debug,walytis_ipfs=debug,walytis=debug"
+        }
         _ => {
-            "debug,walytis_core=trace,walytis_identities=trace,walytis_offchain=trace,walytis_ipfs=trace,walytis=trace"
+            "debug,walytis_core=trace,walytis_identities=trace,walytis_offchain=trace,walytis_mutability=trace,walytis_ipfs=trace,walytis=trace"
         }
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("WALYTIS_LOG")

@@ -1,10 +1,10 @@
 //! `walytis offchain …`.
 
-use super::args::Offchain;
+use super::args::{NamesLedger as _, Offchain};
 use super::chain::refuse_json_without_file;
 use super::client::{ApiRequest, Client, StreamEvent};
 use super::log::{log, subscribers, unsubscribe};
-use super::{input, output::Output};
+use super::{changes, input, output::Output};
 use crate::failure::{Failure, Kind};
 use crate::view;
 
@@ -27,12 +27,14 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
         Offchain::Unsubscribe { identity, name, layer } => {
             unsubscribe(client, &["identities", &identity, "private", &layer], &name, output).await?;
         }
-        Offchain::Cat { identity, block, output: file, range, layer } => {
+        Offchain::Cat { identity, block, output: file, range, at, layer } => {
             refuse_json_without_file(output, file.is_some())?;
-            let request = ApiRequest::get(&["identities", &identity, "private", &layer, "blocks", &block, "content"]);
-            let request = request.range(range.as_deref())?;
+            let route = changes::content_route(&["identities", &identity, "private", &layer], &block, at.as_deref());
+            let request = ApiRequest::get(&route).range(range.as_deref())?;
             output.content(client.send(request).await?, file.as_deref()).await?;
         }
+        Offchain::Delete { ledger, block } => changes::delete(&ledger.route(), &block, client, output).await?,
+        Offchain::Change(change) => changes::run(change, client, output).await?,
         Offchain::Status { identity, block, follow: true, layer } => {
             follow(&identity, &layer, block, client, output).await?;
         }

@@ -92,10 +92,7 @@ impl Output {
         let line = match event {
             _ if self.json => serde_json::to_string(event).unwrap_or_default(),
             view::LogEvent::Block(block) => block_line(block),
-            view::LogEvent::Notice(view::Notice::Retracted { id, .. }) => format!("{id}  does not count any more"),
-            view::LogEvent::Notice(view::Notice::Lagged { missed, resume, .. }) => {
-                format!("missed {missed} blocks; --from-position {resume} shows them")
-            }
+            view::LogEvent::Notice(notice) => notice_line(notice),
         };
         print_line(&line)
     }
@@ -255,6 +252,27 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Kind::Failed, format!("cannot write {}: {error}", path.display()), "check the path and free space")
 }
 
+fn notice_line(notice: &view::Notice) -> String {
+    let changed = |what: &str, changed: &view::BlockChanged| {
+        format!("{}  {what} by {}, now {} B", changed.id, changed.version, changed.block.size)
+    };
+    match notice {
+        view::Notice::Edited(change) => changed("edited", change),
+        view::Notice::Restored(change) => changed("restored", change),
+        view::Notice::Deleted(change) => format!("{}  deleted by {}", change.id, change.version),
+        view::Notice::Conflicted(change) => {
+            format!("{}  has versions beside each other since {}; the next edit merges them", change.id, change.version)
+        }
+        view::Notice::Retracted { id, version: None, .. } => format!("{id}  does not count any more"),
+        view::Notice::Retracted { id, version: Some(version), .. } => {
+            format!("{id}  its version {version} does not count any more")
+        }
+        view::Notice::Lagged { missed, resume, .. } => {
+            format!("missed {missed} blocks; --from-position {resume} shows them")
+        }
+    }
+}
+
 fn block_line(block: &view::Block) -> String {
     let mut line = format!("{}  {}  {:>8} B", block.id, block.created_at, block.size);
     if let Some(author) = &block.author {
@@ -266,6 +284,13 @@ fn block_line(block: &view::Block) -> String {
         line.push_str(state);
         if let Some(reason) = &block.reason {
             line.push_str(&format!(" ({reason})"));
+        }
+    }
+    if let Some(change) = &block.change {
+        let what = if change.deleted { "deleted" } else { "changed" };
+        line.push_str(&format!("  {what}, {} versions", change.versions));
+        if change.conflicts > 0 {
+            line.push_str(&format!(", {} beside each other", change.conflicts + 1));
         }
     }
     if !block.topics.is_empty() {

@@ -33,6 +33,8 @@ pub struct LogQuery {
     pub all: bool,
     /// Also blocks that overlays added for themselves.
     pub overlays: bool,
+    /// Also deleted blocks.
+    pub deleted: bool,
     /// Go on as blocks arrive.
     pub follow: bool,
     /// Followed logs: only what is new.
@@ -66,6 +68,7 @@ impl LogQuery {
         add("arrival", flag(self.arrival));
         add("all", flag(self.all));
         add("overlays", flag(self.overlays));
+        add("deleted", flag(self.deleted));
         add("follow", flag(self.follow));
         add("new", flag(self.new));
         add("from_position", self.from_position.map(|from| from.to_string()));
@@ -95,6 +98,7 @@ impl LogQuery {
                 "arrival" => query.arrival = value.parse().map_err(|_| bad())?,
                 "all" => query.all = value.parse().map_err(|_| bad())?,
                 "overlays" => query.overlays = value.parse().map_err(|_| bad())?,
+                "deleted" => query.deleted = value.parse().map_err(|_| bad())?,
                 "follow" => query.follow = value.parse().map_err(|_| bad())?,
                 "new" => query.new = value.parse().map_err(|_| bad())?,
                 "from_position" => query.from_position = Some(value.parse().map_err(|_| bad())?),
@@ -130,10 +134,21 @@ pub enum LogEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Notice {
-    /// A block that was shown no longer counts.
+    /// A block got another content.
+    Edited(BlockChanged),
+    /// A block was deleted.
+    Deleted(BlockChanged),
+    /// An earlier version of a block is shown again.
+    Restored(BlockChanged),
+    /// Versions of a block stand beside each other that do not know of one another.
+    Conflicted(BlockChanged),
+    /// A block that was shown no longer counts, or a version of it.
     Retracted {
         /// The block.
         id: String,
+        /// The version, if it is not the whole block.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
         /// Place of this event.
         position: u64,
     },
@@ -146,6 +161,34 @@ pub enum Notice {
         /// Place of the last one left out.
         position: u64,
     },
+}
+
+impl Notice {
+    /// Returns the place of this event.
+    pub const fn position(&self) -> u64 {
+        match self {
+            Self::Edited(changed) | Self::Deleted(changed) | Self::Restored(changed) | Self::Conflicted(changed) => {
+                changed.position
+            }
+            Self::Retracted { position, .. } | Self::Lagged { position, .. } => *position,
+        }
+    }
+}
+
+/// What a followed log tells of a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockChanged {
+    /// The block.
+    pub id: String,
+    /// The version that changed it.
+    pub version: String,
+    /// Place of this event.
+    pub position: u64,
+    /// For durable subscribers: how often it was handed out, this time included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The block as it stands now, which may be later than this event.
+    pub block: Box<Block>,
 }
 
 /// One durable subscriber.
@@ -196,6 +239,7 @@ mod tests {
             arrival: true,
             all: true,
             overlays: true,
+            deleted: true,
             follow: true,
             new: true,
             from_position: Some(4),
@@ -209,7 +253,7 @@ mod tests {
 
     #[test]
     fn notices_and_blocks_are_told_apart() {
-        let notice = LogEvent::Notice(Notice::Retracted { id: "b".into(), position: 3 });
+        let notice = LogEvent::Notice(Notice::Retracted { id: "b".into(), version: None, position: 3 });
         let text = serde_json::to_string(&notice).unwrap();
         assert_eq!(text, r#"{"event":"retracted","id":"b","position":3}"#);
         assert_eq!(serde_json::from_str::<LogEvent>(&text).unwrap(), notice);

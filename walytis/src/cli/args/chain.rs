@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Filter;
+use super::{ChainLedger, Change, Filter};
 
 /// `walytis chain …`.
 #[derive(Debug, Subcommand)]
@@ -28,12 +28,18 @@ pub enum Chain {
         #[arg(value_name = "C")]
         chain: String,
     },
-    /// Remove a chain's data from this node
+    /// Remove a chain's data from this node; with a block: delete that block for everybody, keeping its history
     Delete {
         /// Name, id or unambiguous prefix
         #[arg(value_name = "C")]
         chain: String,
+        /// Id or unambiguous prefix
+        #[arg(value_name = "BLOCK")]
+        block: Option<String>,
     },
+    /// What becomes of blocks.
+    #[command(flatten)]
+    Change(Change<ChainLedger>),
     /// Make an invitation
     Invite {
         /// Name, id or unambiguous prefix
@@ -122,6 +128,9 @@ pub enum Chain {
         /// Write to this file instead of standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// As it was at this version of it, or when this other block was written
+        #[arg(long, value_name = "VERSION|BLOCK")]
+        at: Option<String>,
         /// Only these bytes, the last one included: A-B, A- (to the end) or -N (the last N)
         #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
         range: Option<String>,

@@ -44,7 +44,10 @@ pub struct Filter {
     /// Also blocks that overlays added for themselves, e.g. notes about shared invitations
     #[arg(long)]
     pub overlays: bool,
-    /// Go on as blocks arrive, until interrupted
+    /// Also blocks that were deleted
+    #[arg(long, conflicts_with = "follow")]
+    pub deleted: bool,
+    /// Go on as blocks arrive and are changed, until interrupted
     #[arg(long, conflicts_with_all = ["reverse", "limit"])]
     pub follow: bool,
     /// With --follow: as a durable subscriber, which gets every block at least once and goes on where it was left

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::Filter;
+use super::{Change, Filter, PrivateLedger};
 
 /// `walytis offchain …`.
 #[derive(Debug, Subcommand)]
@@ -65,6 +65,9 @@ pub enum Offchain {
         /// Write to this file instead of standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// As it was at this version of it, or when this other block was written
+        #[arg(long, value_name = "VERSION|BLOCK")]
+        at: Option<String>,
         /// Only these bytes, the last one included: A-B, A- (to the end) or -N (the last N)
         #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
         range: Option<String>,
@@ -72,6 +75,17 @@ pub enum Offchain {
         #[arg(long, default_value = "main")]
         layer: String,
     },
+    /// Delete a private block; its history stays
+    Delete {
+        /// Where
+        #[command(flatten)]
+        ledger: PrivateLedger,
+        /// Id or unambiguous prefix
+        block: String,
+    },
+    /// What becomes of blocks.
+    #[command(flatten)]
+    Change(Change<PrivateLedger>),
     /// Show what is here of private contents
     Status {
         /// Name, DID or unambiguous prefix

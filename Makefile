@@ -28,7 +28,7 @@ demo: setup
 	@$(ENV) release="$${CARGO_TARGET_DIR:-$$PWD/target}/release" && scripts/demo.sh "$$release/walytis" "$$release/outsider"
 
 bench: setup
-	@$(ENV) cargo bench --locked -p test-harness --features ipfs,offchain,rocksdb --bench end_to_end --bench growth -- $(BENCH)
+	@$(ENV) cargo bench --locked -p test-harness --features ipfs,offchain,rocksdb --bench end_to_end --bench growth --bench mutable -- $(BENCH)
 
 sim: setup
 	@$(ENV) cargo run --release --locked -q -p test-harness --bin scenario -- $(SCENARIO) \

@@ -178,7 +178,7 @@ pub trait Ledger: LedgerRead {
         Err(LedgerError::Unsupported { what: "naming its author" })
     }
 
-    /// Destroys the contents of blocks, where the ledger can.
+    /// Destroys the contents of blocks, where the ledger can; where others have a say, proposes it to them and returns.
     ///
     /// # Errors
     /// [`LedgerError::Unsupported`] by default.

@@ -35,6 +35,20 @@ pub enum LedgerEvent {
         /// Position of the event in the stream.
         cursor: Cursor,
     },
+    /// It was proposed that everybody forgets contents of this ledger.
+    ForgetProposed {
+        /// The block of the proposal.
+        proposal: BlockId,
+        /// Position of the event in the stream.
+        cursor: Cursor,
+    },
+    /// The content of a block was destroyed here on purpose; the block stays. Who keeps a copy of it drops it.
+    Forgotten {
+        /// The block.
+        id: BlockId,
+        /// Position of the event in the stream.
+        cursor: Cursor,
+    },
     /// A live subscriber was too slow.
     Lagged {
         /// Events that were left out.
@@ -51,7 +65,10 @@ impl LedgerEvent {
     pub const fn cursor(&self) -> Cursor {
         match self {
             Self::Block(info) => info.cursor,
-            Self::Retracted { cursor, .. } | Self::Lagged { cursor, .. } => *cursor,
+            Self::Retracted { cursor, .. }
+            | Self::ForgetProposed { cursor, .. }
+            | Self::Forgotten { cursor, .. }
+            | Self::Lagged { cursor, .. } => *cursor,
         }
     }
 }

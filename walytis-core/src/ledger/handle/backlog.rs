@@ -20,8 +20,21 @@ pub(super) struct Held {
     pub(super) block: BlockId,
     /// The block's generation; 0 if that is not known.
     pub(super) generation: u64,
-    /// Whether the event takes the block back.
-    pub(super) retracted: bool,
+    /// What happened to it.
+    pub(super) kind: Kind,
+}
+
+/// What an event that is held says of its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It counts.
+    Block,
+    /// It does not any more.
+    Retracted,
+    /// It proposes to forget others.
+    Proposed,
+    /// Its content is gone.
+    Forgotten,
 }
 
 #[derive(Debug)]
@@ -141,7 +154,7 @@ mod tests {
     const MAX: Duration = Duration::from_secs(60);
 
     fn held(at: u64) -> Held {
-        Held { at, block: BlockId::of_file(&at.to_be_bytes()), generation: at, retracted: false }
+        Held { at, block: BlockId::of_file(&at.to_be_bytes()), generation: at, kind: Kind::Block }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::backlog::{Backlog, Held};
+use super::backlog::{Backlog, Held, Kind};
 use super::lineage::Free;
 use super::{Delivery, Failing, Handler, HandlerOptions};
 use crate::ledger::{Cursor, LedgerError, LedgerEvent, LedgerRead, Query, Subscription};
@@ -120,12 +120,16 @@ impl<L: LedgerRead> Driver<L> {
     /// Tries an event that was held, as it stands now.
     async fn again(&mut self, held: Held, handler: &mut impl Handler) -> Result<Turn, LedgerError> {
         let cursor = Cursor(held.at);
-        let event = if held.retracted {
-            Some(LedgerEvent::Retracted { id: held.block, cursor })
-        } else {
-            let info = self.ledger.get(&held.block).await?;
-            // A later event has taken its place, and comes by itself.
-            info.filter(|info| info.cursor == cursor).map(LedgerEvent::Block)
+        let id = held.block;
+        let event = match held.kind {
+            Kind::Retracted => Some(LedgerEvent::Retracted { id, cursor }),
+            Kind::Proposed => Some(LedgerEvent::ForgetProposed { proposal: id, cursor }),
+            Kind::Forgotten => Some(LedgerEvent::Forgotten { id, cursor }),
+            Kind::Block => {
+                let info = self.ledger.get(&id).await?;
+                // A later event has taken its place, and comes by itself.
+                info.filter(|info| info.cursor == cursor).map(LedgerEvent::Block)
+            }
         };
         match event {
             Some(event) => self.attempt(held, event, handler).await?,
@@ -169,9 +173,12 @@ impl<L: LedgerRead> Driver<L> {
 
 fn held_of(event: &LedgerEvent) -> Option<Held> {
     let at = event.cursor().0;
-    match event {
-        LedgerEvent::Block(info) => Some(Held { at, block: info.id, generation: info.generation, retracted: false }),
-        LedgerEvent::Retracted { id, .. } => Some(Held { at, block: *id, generation: 0, retracted: true }),
-        LedgerEvent::Lagged { .. } => None,
-    }
+    let (block, generation, kind) = match event {
+        LedgerEvent::Block(info) => (info.id, info.generation, Kind::Block),
+        LedgerEvent::Retracted { id, .. } => (*id, 0, Kind::Retracted),
+        LedgerEvent::ForgetProposed { proposal, .. } => (*proposal, 0, Kind::Proposed),
+        LedgerEvent::Forgotten { id, .. } => (*id, 0, Kind::Forgotten),
+        LedgerEvent::Lagged { .. } => return None,
+    };
+    Some(Held { at, block, generation, kind })
 }

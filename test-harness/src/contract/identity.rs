@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use walytis_core::id::{BlockId, PeerId};
-use walytis_identities::id::{ControllerId, DeviceId, OpId};
+use walytis_identities::id::{ControllerId, DeviceId, OpId, Role};
 use walytis_identities::identity::{EpochUse, Identity, IdentityError, Judgement, RecordRef};
 
 /// A group under test: its founder and one member, both up to date whenever a call returns.
@@ -63,6 +63,22 @@ async fn both_see_one_identity(fixture: &dyn IdentityFixture) {
     assert!(!member.peers().await.contains(&fixture.member_peer()), "one's own node is no peer");
 }
 
+/// Who controlled it at some heads does not change with what follows.
+async fn controllers_are_those_of_the_heads(fixture: &dyn IdentityFixture, heads: &[OpId]) {
+    let (founder, member) = (fixture.founder(), fixture.member());
+    let then = founder.controllers_at(Some(heads)).await.expect("known heads");
+    let now = founder.controllers_at(None).await.expect("now");
+    assert!(then.is_sorted_by(|a, b| a.0 < b.0));
+    let role = |of: &[(ControllerId, Role)], who: &dyn Identity| {
+        let found = of.iter().find(|(controller, _)| *controller == who.controller());
+        found.map(|(_, role)| *role)
+    };
+    assert_eq!((role(&then, &*founder), role(&now, &*founder)), (Some(Role::Admin), Some(Role::Admin)));
+    assert!(role(&then, &*member).is_some(), "it was a controller then");
+    assert_eq!(role(&now, &*member), None, "the removed are none now");
+    assert_eq!(founder.controllers_at(Some(&[OpId([0xee; 32])])).await, None);
+}
+
 async fn keys_differ_by_epoch_and_use(fixture: &dyn IdentityFixture) {
     let (founder, member) = (fixture.founder(), fixture.member());
     let mut changes = founder.changes();
@@ -111,6 +127,7 @@ async fn a_removal_ends_every_right(fixture: &dyn IdentityFixture) {
     fixture.remove_member(kept.block).await;
     assert_eq!(founder.judge(&kept).await, Judgement::Valid);
     assert_ne!(founder.judge(&late).await, Judgement::Valid, "backdated");
+    controllers_are_those_of_the_heads(fixture, &kept.auth_heads).await;
     let epoch = founder.sending_epoch().await.expect("an epoch");
     assert_ne!(epoch, before, "the removed would read on");
     assert!(member.sending_epoch().await.is_err());

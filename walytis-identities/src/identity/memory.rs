@@ -233,6 +233,23 @@ impl Identity for MemoryIdentity {
         })
     }
 
+    async fn controllers_at(&self, heads: Option<&[OpId]>) -> Option<Vec<(ControllerId, Role)>> {
+        self.with(|ops| {
+            let known = match heads {
+                None => Some(ops.len()),
+                Some(heads) => {
+                    let places = heads.iter().map(|head| ops.iter().position(|op| op.id == *head));
+                    places.collect::<Option<Vec<_>>>()?.into_iter().max().map(|last| last + 1)
+                }
+            };
+            let past = known.and_then(|known| ops.get(..known))?;
+            let mut controllers: Vec<_> =
+                members(past).0.iter().map(|member| (ControllerId::Device(member.device), member.role)).collect();
+            controllers.sort_unstable_by_key(|(controller, _)| *controller);
+            Some(controllers)
+        })
+    }
+
     async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool {
         self.with(|ops| {
             ops.iter().any(|op| op.id == *epoch) && members(ops).0.iter().any(|member| member.peer == *peer)

@@ -15,7 +15,7 @@ use walytis_core::id::{BlockId, PeerId};
 use walytis_core::key::{PublicKey, Signer};
 use walytis_core::secret::Secret;
 
-use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 
 /// What an epoch's key is derived for. Closed: no two uses share a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,6 +129,10 @@ pub trait Identity: Send + Sync + fmt::Debug {
 
     /// Judges a content record under the authority ops known now.
     async fn judge(&self, record: &RecordRef) -> Judgement;
+
+    /// Returns the controllers, with their roles, as these authority heads have them (as everything known now has them, if
+    /// none are given), ascending; nothing while some of the heads are not here.
+    async fn controllers_at(&self, heads: Option<&[OpId]>) -> Option<Vec<(ControllerId, Role)>>;
 
     /// Says whether the node with this authenticated peer id may now hold ciphertext of this epoch.
     async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool;

@@ -145,6 +145,15 @@ impl Identity for IdentityHandle {
         }
     }
 
+    async fn controllers_at(&self, heads: Option<&[OpId]>) -> Option<Vec<(ControllerId, Role)>> {
+        let mut known = self.shared.known();
+        let state = match heads {
+            None => known.graph.state(),
+            Some(heads) => known.graph.state_at(heads).ok()?,
+        };
+        Some(state.controllers.values().map(|controller| (controller.id, controller.role)).collect())
+    }
+
     async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool {
         let Some(device) = self.shared.device_of(peer) else { return false };
         let mut known = self.shared.known();

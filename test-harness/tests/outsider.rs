@@ -87,6 +87,7 @@ impl Member {
     async fn ledger(&self, did: &Did) -> PrivateLedger {
         let handle = self.identities.identity(did).unwrap();
         let parts = PrivateParts {
+            clock: Arc::new(SystemClock),
             chain: handle.chain().clone(),
             identity: Arc::new(handle),
             layer: LAYER.into(),

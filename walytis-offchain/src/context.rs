@@ -35,6 +35,8 @@ pub(crate) enum Label {
     IndexKey,
     /// Authority heads under which records were judged.
     JudgedHeads,
+    /// Key and associated data of the reason of a proposal to forget.
+    ForgetReason,
 }
 
 impl Label {
@@ -52,6 +54,7 @@ impl Label {
             Self::TopicIndex => b"walytis/offchain/topic-index/v1",
             Self::IndexKey => b"walytis/offchain/index-key/v1",
             Self::JudgedHeads => b"walytis/offchain/judged-heads/v1",
+            Self::ForgetReason => b"walytis/offchain/forget-reason/v1",
         }
     }
 }

@@ -44,6 +44,7 @@
 //!     store,
 //!     blobs,
 //!     exchange: None, // an OffchainExchange, started once per node, moves contents between peers
+//!     clock: Arc::new(SystemClock),
 //!     entropy,
 //! })
 //! .await?;
@@ -62,9 +63,13 @@
 pub mod context;
 pub mod envelope;
 mod exchange;
+mod forget;
 mod ledger;
 pub mod padding;
 pub mod record;
 
 pub use exchange::{ExchangeConfig, ExchangeStatus, OFFCHAIN, OffchainExchange};
-pub use ledger::{BlockStatus, ContentState, LAYER_MAX, PrivateLedger, PrivateParts, Progress};
+pub use forget::{Consent, FORGET_BLOCKS_MAX, ForgetRule, REASON_MAX};
+pub use ledger::{
+    BlockStatus, ContentState, LAYER_MAX, PrivateLedger, PrivateParts, Progress, Proposal, ProposalState,
+};

@@ -17,6 +17,7 @@ use walytis_identities::id::EpochId;
 
 use crate::context::{Context, Label};
 use crate::envelope::EnvelopeId;
+use crate::forget::{Consent, ForgetRule};
 use crate::padding::size_class;
 
 const VERSION: u8 = 0x01;
@@ -42,6 +43,8 @@ pub struct Record {
     pub size_class: u64,
     /// Random; makes the context of every record its own.
     pub nonce: [u8; 32],
+    /// Under which rule the content is forgotten.
+    pub forget: ForgetRule,
     /// The sealed [`PrivateHeader`].
     pub sealed_header: Vec<u8>,
 }
@@ -65,6 +68,8 @@ struct RecordV1<'a> {
     envelope: [u8; 32],
     size_class: u64,
     nonce: [u8; 32],
+    consent: Consent,
+    expires_at_ms: Option<i64>,
     #[serde(borrow)]
     sealed_header: &'a [u8],
 }
@@ -88,6 +93,8 @@ impl Record {
             envelope: self.envelope.0,
             size_class: self.size_class,
             nonce: self.nonce,
+            consent: self.forget.consent,
+            expires_at_ms: self.forget.expires_at_ms,
             sealed_header: &self.sealed_header,
         };
         [self.claim.encode(), versioned(&wire)].concat()
@@ -104,16 +111,17 @@ impl Record {
             envelope: EnvelopeId(wire.envelope),
             size_class: wire.size_class,
             nonce: wire.nonce,
+            forget: ForgetRule { consent: wire.consent, expires_at_ms: wire.expires_at_ms },
             sealed_header: wire.sealed_header.to_vec(),
         };
-        (fits && record.encode() == bytes).then_some(record)
+        (fits && record.forget.is_sound() && record.encode() == bytes).then_some(record)
     }
 
     /// Opens the private header; nothing if the key, the context or any byte is another, or if it contradicts the
     /// record.
     pub fn open_header(&self, key: &Secret<32>, context: &Context) -> Option<PrivateHeader> {
         let (nonce, ciphertext) = self.sealed_header.split_first_chunk::<NONCE>()?;
-        let aad = header_associated(context, &self.envelope, self.size_class);
+        let aad = header_associated(context, &self.envelope, self.size_class, &self.forget);
         let cipher = XChaCha20Poly1305::new(key.expose().into());
         let payload = Payload { msg: ciphertext, aad: &aad };
         let plain = zeroize::Zeroizing::new(cipher.decrypt(&XNonce::from(*nonce), payload).ok()?);
@@ -122,15 +130,22 @@ impl Record {
 }
 
 impl PrivateHeader {
-    /// Seals it under the header key of an epoch, bound to the context and the envelope.
+    /// Seals it under the header key of an epoch, bound to the context, the envelope and the rule.
     ///
     /// # Panics
     /// Never: what the cipher refuses is beyond every bound here.
-    pub fn seal(&self, key: &Secret<32>, context: &Context, envelope: &EnvelopeId, entropy: &dyn Entropy) -> Vec<u8> {
+    pub fn seal(
+        &self,
+        key: &Secret<32>,
+        context: &Context,
+        envelope: &EnvelopeId,
+        rule: &ForgetRule,
+        entropy: &dyn Entropy,
+    ) -> Vec<u8> {
         let mut nonce = [0; NONCE];
         entropy.fill(&mut nonce);
         let plain = zeroize::Zeroizing::new(self.encode());
-        let aad = header_associated(context, envelope, size_class(self.len));
+        let aad = header_associated(context, envelope, size_class(self.len), rule);
         #[expect(clippy::expect_used, reason = "the cipher fails only beyond 256 GiB")]
         let sealed = XChaCha20Poly1305::new(key.expose().into())
             .encrypt(&XNonce::from(nonce), Payload { msg: &plain, aad: &aad })
@@ -168,8 +183,9 @@ impl PrivateHeader {
     }
 }
 
-fn header_associated(context: &Context, envelope: &EnvelopeId, class: u64) -> Vec<u8> {
-    [&context.associated(Label::Header)[..], &envelope.0, &class.to_le_bytes()].concat()
+fn header_associated(context: &Context, envelope: &EnvelopeId, class: u64, rule: &ForgetRule) -> Vec<u8> {
+    let rule = versioned(&(rule.consent, rule.expires_at_ms));
+    [&context.associated(Label::Header)[..], &envelope.0, &class.to_le_bytes(), &rule].concat()
 }
 
 /// Version byte and postcard.

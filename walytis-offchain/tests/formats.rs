@@ -14,6 +14,7 @@ use walytis_offchain::context::Context;
 use walytis_offchain::envelope::{CHUNK, Manifest, Opener, Sealer};
 use walytis_offchain::padding::size_class;
 use walytis_offchain::record::{PrivateHeader, Record};
+use walytis_offchain::{Consent, ForgetRule};
 
 const WRAP: Secret<32> = Secret::new([1; 32]);
 const HEADER: Secret<32> = Secret::new([2; 32]);
@@ -79,13 +80,15 @@ fn record(manifest: &Manifest) -> Record {
         content_type: Some("text/plain".to_owned()),
         fields: b"fields".to_vec(),
     };
-    let sealed_header = header.seal(&HEADER, &place.context(), &manifest.id(), &SeededEntropy::new(2));
+    let forget = ForgetRule { consent: Consent::Some(2), expires_at_ms: Some(1_700_000_000_000) };
+    let sealed_header = header.seal(&HEADER, &place.context(), &manifest.id(), &forget, &SeededEntropy::new(2));
     Record {
         claim: place.claim,
         epoch: place.epoch,
         envelope: manifest.id(),
         size_class: size_class(300),
         nonce: place.nonce,
+        forget,
         sealed_header,
     }
 }

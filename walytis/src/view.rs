@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use changes::{Change, Erased, Policy, Restore, Version};
 pub use identity::{Controller, CreateIdentity, Identity, IdentityDetail, OpDone, Opened, Text, Verified};
 pub use log::{Acknowledge, BlockChanged, LogEvent, LogQuery, Notice, Page, Subscriber};
-pub use private::{ContentProgress, ContentStatus};
+pub use private::{ContentProgress, ContentStatus, Forget, ForgetRule, Forgetting, Proposal};
 pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};
 pub use vault::{PassphraseChange, UnlockProof, Vault, VaultCode};
 

@@ -45,6 +45,7 @@ impl Private {
     async fn ledger(&self, stack: &Stack, did: &Did) -> PrivateLedger {
         let handle = self.identities.identity(did).unwrap();
         let parts = PrivateParts {
+            clock: Arc::clone(&stack.clock),
             chain: handle.chain().clone(),
             identity: Arc::new(handle),
             layer: "main".into(),

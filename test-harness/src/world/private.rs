@@ -112,6 +112,7 @@ impl PrivateNode {
             store: self.base.store(),
             blobs: self.base.blobs(),
             exchange: Some(self.exchange.clone()),
+            clock: self.base.clock().clone(),
             entropy: self.base.entropy(),
         };
         let ledger = PrivateLedger::open(parts).await?;

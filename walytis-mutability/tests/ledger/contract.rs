@@ -234,6 +234,7 @@ impl OnPrivate {
     async fn open(&self) -> Arc<dyn AnyLedger> {
         let layer = self.made.lock().unwrap().to_string();
         let private = PrivateLedger::open(PrivateParts {
+            clock: Arc::new(ManualClock::new(1_000)),
             identity: Arc::new(self.identity.clone()),
             chain: self.node.chain("group").unwrap(),
             layer: layer.clone(),

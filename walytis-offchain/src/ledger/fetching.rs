@@ -233,6 +233,11 @@ impl Inner {
             }
             self.store_packed(&packed).await?;
             return match table.begin(&packed).await {
+                // Forgotten just now: what was written behind the forgetting goes again.
+                Ok(_) if table.is_dropped(id).await? => {
+                    self.bury_again(id).await?;
+                    Ok(Outcome::Late)
+                }
                 Ok(have) => Ok(Outcome::Manifest(have)),
                 Err(BlobStoreError::Full { reason }) => Ok(Outcome::NoRoom(reason)),
                 Err(error) => Err(error.into()),
@@ -246,7 +251,9 @@ impl Inner {
             Ok(()) => Ok(Outcome::Chunk),
             Err(BlobStoreError::Missing) => {
                 debug!(ledger = ?self, "a chunk came for an envelope that is not begun");
-                table.begin(&packed).await?;
+                if !table.is_dropped(id).await? {
+                    table.begin(&packed).await?;
+                }
                 Ok(Outcome::Late)
             }
             Err(error) => Err(error.into()),

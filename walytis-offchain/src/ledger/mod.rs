@@ -11,7 +11,7 @@
 
 mod content_state;
 mod fetching;
-mod forgotten;
+mod forget;
 mod progress;
 mod query;
 mod read;
@@ -36,7 +36,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use walytis_core::chain::{Chain, LookupError};
-use walytis_core::clock::Entropy;
+use walytis_core::clock::{Clock, Entropy};
 use walytis_core::graph::GraphNode;
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::subscriber::Subscribers;
@@ -49,6 +49,7 @@ use walytis_core::topic::Topic;
 use walytis_identities::identity::{Identity, IdentityError};
 
 pub use content_state::ContentState;
+pub use forget::{Proposal, ProposalState};
 pub use progress::Progress;
 pub use status::BlockStatus;
 
@@ -56,6 +57,7 @@ use crate::context::LedgerTag;
 use crate::envelope::EnvelopeId;
 use crate::exchange::frame_v1::Packed;
 use crate::exchange::{Event, OffchainExchange, Port};
+use crate::forget::ForgetRule;
 use table::{Standing, Table};
 
 /// Name of the overlay in topics.
@@ -86,6 +88,8 @@ pub struct PrivateParts {
     pub blobs: Arc<dyn BlobStore>,
     /// The node's exchange; nothing: contents stay here.
     pub exchange: Option<OffchainExchange>,
+    /// Tells when contents expire.
+    pub clock: Arc<dyn Clock>,
     /// For keys and nonces.
     pub entropy: Arc<dyn Entropy>,
 }
@@ -102,13 +106,16 @@ pub(crate) struct Inner {
     chain: Chain,
     layer: String,
     topic: Topic,
+    /// Of records about forgetting.
+    forget_topic: Topic,
     table: Table,
     subscribers: Subscribers,
     exchange: Option<OffchainExchange>,
+    clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     state: watch::Sender<State>,
     pushes: mpsc::Sender<(EnvelopeId, Packed)>,
-    commands: mpsc::Sender<forgotten::Command>,
+    commands: mpsc::Sender<forget::Command>,
     /// Blocks whose contents came nearer, or went.
     moves: broadcast::Sender<BlockId>,
     /// Envelopes that no connected peer has.
@@ -147,11 +154,12 @@ impl PrivateLedger {
     /// # Errors
     /// [`LedgerError`]; [`LedgerError::Refused`] for a bad layer name or if the ledger is open already.
     pub async fn open(parts: PrivateParts) -> Result<Self, LedgerError> {
-        let PrivateParts { identity, chain, layer, store, blobs, exchange, entropy } = parts;
+        let PrivateParts { identity, chain, layer, store, blobs, exchange, clock, entropy } = parts;
         if layer.is_empty() || layer.len() > LAYER_MAX {
             return Err(LedgerError::Refused { reason: format!("a layer's name has 1 to {LAYER_MAX} bytes") });
         }
         let topic = Topic::overlay(OVERLAY, &layer)?;
+        let forget_topic = Topic::overlay(crate::forget::OVERLAY, &layer)?;
         let tag = LedgerTag::new(&chain.id(), &layer);
         let table = Table::new(store, blobs, chain.id(), tag);
         let subscribers = Subscribers::new(Arc::clone(&table.store), table.key(b'n', &[]));
@@ -164,9 +172,11 @@ impl PrivateLedger {
             chain,
             layer,
             topic,
+            forget_topic,
             table,
             subscribers,
             exchange,
+            clock,
             entropy,
             state,
             pushes,
@@ -214,17 +224,6 @@ impl PrivateLedger {
         let statuses =
             blocks.filter_map(|info| std::future::ready(info.map(|info| BlockStatus::of(&info)).transpose()));
         Ok(statuses.boxed())
-    }
-
-    /// Drops the content of a block on this device for ever: envelope, key and place in the index of topics, whether it is
-    /// here, on its way or with nobody. It is not fetched again, not served, and taken from nobody; other devices keep
-    /// theirs, and the block itself stays. Harmless when repeated.
-    ///
-    /// # Errors
-    /// [`LedgerError::UnknownBlock`], [`LedgerError`].
-    pub async fn forget_local(&self, id: &BlockId) -> Result<(), LedgerError> {
-        self.0.check_open()?;
-        self.0.drop_content(*id).await
     }
 
     /// Returns the block of this ledger whose id begins with `text`: a whole id, its first characters, or the first of
@@ -353,7 +352,7 @@ impl Ledger for PrivateLedger {
     }
 
     async fn add_many(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
-        seal::add(&self.0, blocks).await
+        seal::add(&self.0, blocks, ForgetRule::default()).await
     }
 
     async fn add_overlay(&self, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
@@ -362,6 +361,11 @@ impl Ledger for PrivateLedger {
 
     async fn author(&self) -> Result<Author, LedgerError> {
         Ok(Author(self.0.identity.controller().to_string().into()))
+    }
+
+    /// Proposes it to the other controllers, by [`Self::propose_forget`]; passes over what all have forgotten already.
+    async fn forget(&self, ids: &[BlockId]) -> Result<(), LedgerError> {
+        forget::propose_all(self, ids).await
     }
 }
 
@@ -399,6 +403,7 @@ impl LedgerControl for PrivateLedger {
         for id in table.ids(table.all(b'm')).await? {
             table.blobs.delete(table.object(&EnvelopeId(*id.digest()))).await?;
         }
+        self.0.remove_remains().await?;
         for nonce in table.ids(table.all(b's')).await? {
             table.remove_orphan(nonce.digest()).await?;
         }

@@ -23,6 +23,7 @@ use super::{Inner, State, of_identity};
 use crate::context::Context;
 use crate::envelope::{CHUNK, EnvelopeId, PADDED_MAX, SealedChunk, Sealer, TAG};
 use crate::exchange::frame_v1::{Body, Message, Packed};
+use crate::forget::ForgetRule;
 use crate::padding::size_class;
 use crate::record::{PrivateHeader, Record};
 
@@ -34,6 +35,7 @@ pub(super) const INLINE_MAX: usize = 48 * 1024;
 struct Keys {
     claim: Claim,
     epoch: EpochId,
+    rule: ForgetRule,
     wrap: Secret<32>,
     header: Secret<32>,
 }
@@ -46,21 +48,29 @@ struct Sealed {
 /// Chunks of one content that are read or sealed but not written. Chosen: both cores are busy; bounds memory.
 const SEALING: usize = 6;
 
-pub(super) async fn add(inner: &Arc<Inner>, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+pub(super) async fn add(
+    inner: &Arc<Inner>,
+    blocks: Vec<NewBlock>,
+    rule: ForgetRule,
+) -> Result<Vec<BlockInfo>, LedgerError> {
     if blocks.iter().flat_map(|block| &block.topics).any(Topic::is_reserved) {
         return Err(LedgerError::Topic(TopicError::Reserved));
     }
-    add_overlay(inner, blocks).await
+    add_all(inner, blocks, rule).await
 }
 
 /// As [`add`], with reserved topics allowed.
 pub(super) async fn add_overlay(inner: &Arc<Inner>, blocks: Vec<NewBlock>) -> Result<Vec<BlockInfo>, LedgerError> {
+    add_all(inner, blocks, ForgetRule::default()).await
+}
+
+async fn add_all(inner: &Arc<Inner>, blocks: Vec<NewBlock>, rule: ForgetRule) -> Result<Vec<BlockInfo>, LedgerError> {
     blocks.iter().try_for_each(|block| check_topics(&block.topics))?;
     inner.check_open()?;
     if blocks.is_empty() {
         return Ok(Vec::new());
     }
-    let keys = keys(inner).await?;
+    let keys = keys(inner, rule).await?;
     let mut nonces = Vec::new();
     match seal_all(inner, &keys, blocks, &mut nonces).await {
         // Whatever goes wrong from here on, the records may be on the chain: only the next opening can tell which
@@ -85,12 +95,13 @@ fn check_topics(topics: &[Topic]) -> Result<(), LedgerError> {
     Ok(())
 }
 
-async fn keys(inner: &Inner) -> Result<Keys, LedgerError> {
+async fn keys(inner: &Inner, rule: ForgetRule) -> Result<Keys, LedgerError> {
     let identity = &inner.identity;
     let epoch = identity.sending_epoch().await.map_err(of_identity)?;
     Ok(Keys {
         claim: Claim { author: identity.controller(), auth_heads: identity.auth_heads().await },
         epoch,
+        rule,
         wrap: identity.derive(&epoch, EpochUse::ContentWrap).await.map_err(of_identity)?,
         header: identity.derive(&epoch, EpochUse::RecordHeader).await.map_err(of_identity)?,
     })
@@ -148,7 +159,8 @@ async fn seal(inner: &Inner, keys: &Keys, nonce: [u8; 32], block: NewBlock) -> R
         envelope,
         size_class: size_class(source.len),
         nonce,
-        sealed_header: header.seal(&keys.header, &context, &envelope, &*inner.entropy),
+        forget: keys.rule,
+        sealed_header: header.seal(&keys.header, &context, &envelope, &keys.rule, &*inner.entropy),
     };
     Ok(Sealed { record, packed })
 }
@@ -229,7 +241,7 @@ async fn push(inner: &Inner, sealed: &[Sealed]) {
 
 /// Waits until the task has taken in what stands on the chain up to a position; not for a store that fails and fails
 /// again: the record then stands on the chain, and is shown once the store works.
-async fn wait_for(inner: &Inner, position: u64) -> Result<(), LedgerError> {
+pub(super) async fn wait_for(inner: &Inner, position: u64) -> Result<(), LedgerError> {
     let mut state = inner.state.subscribe();
     let ended = |state: &State| state.meta.position >= position || state.damaged.is_some() || state.failing.is_some();
     let reached = tokio::select! {

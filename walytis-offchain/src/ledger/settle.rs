@@ -9,7 +9,7 @@ use walytis_identities::id::EpochId;
 use walytis_identities::identity::{EpochUse, IdentityError, Judgement, RecordRef};
 
 use super::content_state::{Facts, Here, Phase};
-use super::table::{LocalRecord, Meta, Standing};
+use super::table::{EventKind, LocalRecord, Meta, Standing};
 use super::{Inner, of_identity};
 use crate::context::Context;
 use crate::envelope::Opener;
@@ -84,6 +84,12 @@ impl Inner {
         let header = self.look(placed, &mut local).await?;
         if let Some(header) = header.filter(|_| local.standing == Standing::Valid && local.indexed.is_none()) {
             local.indexed = self.index(&id, &local, &header, &mut batch).await?;
+        }
+        if let Some(at_ms) = placed.record.forget.expires_at_ms
+            && local.standing == Standing::Valid
+            && local.phase != Phase::Forgotten
+        {
+            self.table.put_expiry(&mut batch, at_ms, &id);
         }
         self.tell(&id, &mut local, meta, &mut batch);
         let changed = old.as_ref() != Some(&local);
@@ -166,11 +172,11 @@ impl Inner {
         if readable && !local.shown {
             meta.sequence += 1;
             (local.shown, local.cursor) = (true, meta.sequence);
-            self.table.put_event(batch, meta.sequence, false, id);
+            self.table.put_event(batch, meta.sequence, EventKind::Block, id);
         } else if retracted && local.shown {
             meta.sequence += 1;
             local.shown = false;
-            self.table.put_event(batch, meta.sequence, true, id);
+            self.table.put_event(batch, meta.sequence, EventKind::Retracted, id);
         }
     }
 }

@@ -12,7 +12,7 @@ use walytis_core::ledger::{Ack, Cursor, LedgerError, LedgerEvent, SubscribeFrom,
 use walytis_core::limits::LIVE_LAG_MAX;
 use walytis_core::store::Direction;
 
-use super::table::{Standing, behind};
+use super::table::{EventKind, Standing, behind};
 use super::{Inner, State};
 
 /// Events read at once.
@@ -50,7 +50,7 @@ struct Follower {
     role: Role,
     /// Last event that was read into `page`.
     position: u64,
-    page: VecDeque<(u64, bool, BlockId)>,
+    page: VecDeque<(u64, EventKind, BlockId)>,
 }
 
 impl fmt::Debug for Follower {
@@ -76,9 +76,13 @@ impl Follower {
     }
 
     /// Returns the event as it stands now, or nothing if a later one has taken its place.
-    async fn event(&self, sequence: u64, retracted: bool, id: BlockId) -> Result<Option<LedgerEvent>, LedgerError> {
-        if retracted {
-            return Ok(Some(LedgerEvent::Retracted { id, cursor: Cursor(sequence) }));
+    async fn event(&self, sequence: u64, kind: EventKind, id: BlockId) -> Result<Option<LedgerEvent>, LedgerError> {
+        let cursor = Cursor(sequence);
+        match kind {
+            EventKind::Retracted => return Ok(Some(LedgerEvent::Retracted { id, cursor })),
+            EventKind::Proposed => return Ok(Some(LedgerEvent::ForgetProposed { proposal: id, cursor })),
+            EventKind::Forgotten => return Ok(Some(LedgerEvent::Forgotten { id, cursor })),
+            EventKind::Block => {}
         }
         match self.inner.table.record(&id).await? {
             Some(local) if local.cursor == sequence && local.standing == Standing::Valid => {
@@ -90,12 +94,12 @@ impl Follower {
 
     /// Returns the next event that is read already. One whose place a later event has taken counts as acknowledged.
     async fn pop(&mut self) -> Result<Option<LedgerEvent>, LedgerError> {
-        while let Some((sequence, retracted, id)) = self.page.front().copied() {
+        while let Some((sequence, kind, id)) = self.page.front().copied() {
             if matches!(&self.role, Role::Durable(seat) if seat.is_acked(sequence)) {
                 self.page.pop_front();
                 continue;
             }
-            let event = self.event(sequence, retracted, id).await?;
+            let event = self.event(sequence, kind, id).await?;
             if let Role::Durable(seat) = &self.role {
                 seat.deliver(sequence);
                 if event.is_none() {

@@ -72,6 +72,8 @@ impl Task {
             Some(Stage::Waiting(from)) => {
                 if let Some(next) = self.settle_page(self.inner.table.all(b'u'), from).await? {
                     self.sweep.stages.push(Stage::Waiting(Some(next)));
+                } else {
+                    self.decide_all().await?;
                 }
             }
             Some(Stage::Locked(from)) => {
@@ -96,6 +98,7 @@ impl Task {
                     let mut batch = Batch::new();
                     self.inner.table.put_meta(&mut batch, &self.meta);
                     self.inner.table.store.commit(batch, Durability::Buffered).await?;
+                    self.decide_all().await?;
                 }
             },
         }

@@ -14,9 +14,10 @@
 //!   'u' block id                     records that wait for authority
 //!   'm' envelope id                  manifest, with the chunk if the envelope is small
 //!   'v' envelope id, block id        records whose envelope is here and may be served: epoch
-//!   'd' envelope id                  envelopes dropped for ever; 0x01 while their bytes are still here
+//!   'd' envelope id                  envelopes dropped for ever
 //!   's' record nonce                 own envelopes whose records are not on the chain yet: envelope id
 //!   'n' name                         what a durable subscriber acknowledged
+//!   'F' 'R' 'x' 'Q' 'U' 'O' 'o' 'D'  what is forgotten or to be: see forget/rows.rs
 //! ```
 //!
 //! The chunks of a large envelope are one object of the blob store, named by ledger and envelope.
@@ -54,6 +55,32 @@ pub(crate) enum Standing {
     Void,
     /// Header or envelope do not open under its own context: claimed from somewhere else, or malformed.
     Foreign,
+}
+
+/// What an event says of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum EventKind {
+    /// Its content can be read.
+    Block = 0,
+    /// It does not count any more.
+    Retracted = 1,
+    /// It proposes to forget others.
+    Proposed = 2,
+    /// Its content was destroyed.
+    Forgotten = 3,
+}
+
+impl EventKind {
+    const fn of(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Block),
+            1 => Some(Self::Retracted),
+            2 => Some(Self::Proposed),
+            3 => Some(Self::Forgotten),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes of a stored object's chunk.
@@ -102,7 +129,12 @@ impl LocalRecord {
     fn is_unread(&self) -> bool {
         match self.standing {
             Standing::Waiting => true,
-            Standing::Valid => matches!(self.phase, Phase::Wanted | Phase::Locked),
+            Standing::Valid => match self.phase {
+                Phase::Available => false,
+                // Never told of as a block, it is found in arrival order by this.
+                Phase::Forgotten => self.cursor == 0,
+                Phase::Wanted | Phase::Locked => true,
+            },
             Standing::Void | Standing::Foreign => false,
         }
     }
@@ -226,25 +258,25 @@ impl Table {
         meta.recount(old, new);
     }
 
-    pub(crate) fn put_event(&self, batch: &mut Batch, sequence: u64, retracted: bool, id: &BlockId) {
-        let value = [&[u8::from(retracted)][..], id.digest()].concat();
+    pub(crate) fn put_event(&self, batch: &mut Batch, sequence: u64, kind: EventKind, id: &BlockId) {
+        let value = [&[kind as u8][..], id.digest()].concat();
         batch.put(self.key(b'e', &[&sequence.to_be_bytes()]), value);
     }
 
-    /// Events behind a sequence: (sequence, retracted, block).
+    /// Events behind a sequence: (sequence, what, block).
     pub(crate) async fn events(
         &self,
         range: KeyRange,
         direction: Direction,
         limit: usize,
-    ) -> Result<Vec<(u64, bool, BlockId)>, StoreError> {
+    ) -> Result<Vec<(u64, EventKind, BlockId)>, StoreError> {
         let page = self.store.scan(range, direction, limit).await?;
         page.iter()
             .map(|(key, value)| {
                 let sequence = key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes));
                 let id = value.last_chunk().map(|bytes| BlockId::from_digest(*bytes));
-                let retracted = value.first().map(|flag| *flag == 1);
-                let event = sequence.zip(id).zip(retracted).map(|((sequence, id), flag)| (sequence, flag, id));
+                let kind = value.first().copied().and_then(EventKind::of);
+                let event = sequence.zip(id).zip(kind).map(|((sequence, id), kind)| (sequence, kind, id));
                 event.ok_or_else(|| StoreError::corrupt(key, "it does not decode"))
             })
             .collect()
@@ -369,31 +401,6 @@ impl Table {
     /// Says whether an envelope was dropped for ever.
     pub(crate) async fn is_dropped(&self, id: &EnvelopeId) -> Result<bool, StoreError> {
         Ok(self.store.get(&self.key(b'd', &[&id.0])).await?.is_some())
-    }
-
-    /// Removes the chunks of an envelope that is dropped, and notes that they are gone.
-    pub(crate) async fn remove_dropped(&self, id: &EnvelopeId) -> Result<(), RemovalError> {
-        self.blobs.delete(self.object(id)).await?;
-        let mut batch = Batch::new();
-        batch.put(self.key(b'd', &[&id.0]), Bytes::new());
-        Ok(self.store.commit(batch, Durability::Flushed).await?)
-    }
-
-    /// Removes the chunks of all envelopes that are dropped and whose bytes a crash has left.
-    pub(crate) async fn remove_all_dropped(&self) -> Result<(), RemovalError> {
-        let mut range = self.all(b'd');
-        loop {
-            let page = self.store.scan(range.clone(), Direction::Forward, 1_024).await?;
-            for (key, value) in &page {
-                if let Some(id) = key.last_chunk().filter(|_| !value.is_empty()) {
-                    self.remove_dropped(&EnvelopeId(*id)).await?;
-                }
-            }
-            match page.last() {
-                Some((key, _)) if page.len() == 1_024 => range.start = behind(key),
-                _ => return Ok(()),
-            }
-        }
     }
 
     pub(crate) fn topic_key(&self, hash: &[u8; TOPIC_HASH], rest: &[&[u8]]) -> Vec<u8> {

@@ -12,10 +12,11 @@ use walytis_core::ledger::{Cursor, LedgerError, LedgerEvent, LedgerRead as _, Su
 use walytis_core::store::{Batch, Durability, StoreError};
 
 use super::Inner;
+use super::content_state::Phase;
 use super::fetching::Fetching;
-use super::forgotten::Command;
+use super::forget::{Command, reported};
 use super::sweep::Sweep;
-use super::table::Meta;
+use super::table::{Meta, Standing};
 use crate::envelope::EnvelopeId;
 use crate::exchange::Event;
 use crate::exchange::frame_v1::Packed;
@@ -24,6 +25,8 @@ use crate::exchange::frame_v1::Packed;
 const EARLY_MAX: usize = 64;
 /// Blocks of others on the chain after which the position is written down.
 const POSITION_EVERY: u64 = 256;
+/// Longest time without looking whether a content has expired. Chosen: a clock that jumped is noticed within it.
+const EXPIRY_EVERY: std::time::Duration = std::time::Duration::from_secs(600);
 /// How long a ledger rests after its store failed.
 const REST: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -31,7 +34,7 @@ pub(super) struct Task {
     pub(super) inner: Arc<Inner>,
     pub(super) meta: Meta,
     /// Position that stands in the store.
-    saved: u64,
+    pub(super) saved: u64,
     pub(super) fetching: Fetching,
     pub(super) sweep: Sweep,
     pub(super) rng: ChaCha20Rng,
@@ -44,6 +47,8 @@ pub(super) struct Task {
     changes: watch::Receiver<u64>,
     /// Whether judging again has its turn before what peers send.
     sweeps_now: bool,
+    /// When the next content expires, in milliseconds of the wall clock.
+    pub(super) next_expiry: Option<i64>,
 }
 
 /// What reaches the task from outside.
@@ -82,6 +87,7 @@ impl Task {
             commands,
             changes,
             sweeps_now: false,
+            next_expiry: None,
         })
     }
 
@@ -106,7 +112,7 @@ impl Task {
         for nonce in table.ids(table.all(b's')).await? {
             table.remove_orphan(nonce.digest()).await?;
         }
-        Ok(table.remove_all_dropped().await?)
+        self.inner.remove_remains().await
     }
 
     pub(super) async fn run(mut self) {
@@ -183,7 +189,7 @@ impl Task {
     async fn turn(&mut self) -> Result<bool, LedgerError> {
         self.refill().await?;
         self.send_requests().await;
-        let timeout = self.fetching.poll_timeout();
+        let timeout = [self.fetching.poll_timeout(), self.expiry_timeout()].into_iter().flatten().min();
         let inner = Arc::clone(&self.inner);
         // Judging again and what peers send take turns: neither holds up the other.
         self.sweeps_now = !self.sweeps_now;
@@ -204,7 +210,11 @@ impl Task {
             Some(stored) = self.fetching.storing.join_next(), if storing => self.handle_stored(stored).await?,
             () = std::future::ready(()), if sweep_now => self.sweep_on().await?,
             Some((id, packed)) = self.pushed.recv() => self.handle_pushed(id, packed).await?,
-            () = sleep_until(timeout.unwrap_or_else(Instant::now)), if timeout.is_some() => {}
+            () = sleep_until(timeout.unwrap_or_else(Instant::now)), if timeout.is_some() => {
+                if self.next_expiry.is_some_and(|at| at <= inner.clock.now_ms()) {
+                    self.expire().await?;
+                }
+            }
             Some(event) = self.inbox.recv(), if room => self.handle_event(event),
             () = std::future::ready(()), if sweep => self.sweep_on().await?,
         }
@@ -216,6 +226,9 @@ impl Task {
         self.meta.position = info.cursor.0;
         if info.topics == std::slice::from_ref(&self.inner.topic) {
             self.settle(&info.id, true).await?;
+            self.decide_naming(&info.id).await?;
+        } else if info.topics == std::slice::from_ref(&self.inner.forget_topic) {
+            self.handle_forget(&info.id).await?;
         } else if self.meta.position >= self.saved + POSITION_EVERY {
             let mut batch = Batch::new();
             self.inner.table.put_meta(&mut batch, &self.meta);
@@ -261,31 +274,42 @@ impl Task {
         } else if self.inner.table.wanting(&envelope, 1).await?.is_empty() {
             self.fetching.machine.drop_want(&envelope);
         }
+        if let Some(at) = placed.record.forget.expires_at_ms
+            && settled.local.standing == Standing::Valid
+            && settled.local.phase != Phase::Forgotten
+        {
+            self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
+        }
         Ok(())
     }
 
     async fn handle_command(&mut self, command: Command) -> Result<(), LedgerError> {
-        let Command::Drop { block, reply } = command;
-        let done = self.inner.carry_out_drop(&block, &mut self.meta).await;
-        let done = match done {
-            Ok(envelope) => {
-                self.fetching.machine.drop_want(&envelope);
-                self.early.remove(&envelope);
-                self.early_order.retain(|early| *early != envelope);
-                self.inner.moved(block);
-                self.publish();
-                Ok(())
+        let Command::ForgetLocal { id, reply } = command;
+        let done = self.forget_local(&id).await;
+        // Whoever asked may have stopped waiting.
+        match done {
+            Ok(known) => drop(reply.send(Ok(known))),
+            Err(error) => {
+                drop(reply.send(Err(reported(&error))));
+                return Err(error);
             }
-            // The counters in memory are ahead of the store.
-            Err(error @ (LedgerError::Store(_) | LedgerError::Blob(_))) => {
-                self.meta = self.inner.table.meta().await.unwrap_or(self.meta);
-                Err(error)
-            }
-            Err(error) => Err(error),
-        };
-        // Whoever asked may be gone.
-        let _gone = reply.send(done).is_err();
+        }
         Ok(())
+    }
+
+    /// A content is gone: nothing of it is wanted or kept for later.
+    pub(super) fn drop_want(&mut self, id: &BlockId, envelope: &EnvelopeId) {
+        self.fetching.machine.drop_want(envelope);
+        self.early.remove(envelope);
+        self.early_order.retain(|early| early != envelope);
+        self.inner.moved(*id);
+    }
+
+    /// When to look for expired contents next; the wall clock may jump, so now and then in any case.
+    fn expiry_timeout(&self) -> Option<Instant> {
+        let left = self.next_expiry?.saturating_sub(self.inner.clock.now_ms());
+        let left = std::time::Duration::from_millis(u64::try_from(left).unwrap_or_default());
+        Some(Instant::now() + left.min(EXPIRY_EVERY))
     }
 
     async fn handle_pushed(&mut self, id: EnvelopeId, packed: Packed) -> Result<(), LedgerError> {

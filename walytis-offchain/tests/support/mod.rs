@@ -39,6 +39,7 @@ pub struct Disk {
     pub store: Arc<MemoryStore>,
     pub blobs: Arc<MemoryBlobs>,
     pub secrets: Arc<MemorySecrets>,
+    pub clock: Arc<ManualClock>,
 }
 
 pub struct Peer {
@@ -59,6 +60,7 @@ impl World {
             store: Arc::new(MemoryStore::new()),
             blobs: Arc::new(MemoryBlobs::new()),
             secrets: Arc::new(MemorySecrets::new()),
+            clock: self.clock.clone(),
         };
         self.start(disk).await
     }
@@ -135,6 +137,7 @@ impl Peer {
             store: self.disk.store.clone(),
             blobs: self.disk.blobs.clone(),
             exchange: Some(self.exchange.clone()),
+            clock: self.disk.clock.clone(),
             entropy: Arc::new(SeededEntropy::new(u64::from(self.disk.seed) + 1_000)),
         }
     }

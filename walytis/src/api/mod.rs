@@ -6,6 +6,7 @@
 mod chains;
 mod changes;
 mod content;
+mod forget;
 mod guard;
 mod identities;
 mod node;
@@ -53,7 +54,8 @@ pub fn router(app: Arc<App>, guard: Guard) -> Router {
                 .merge(transfer::routes())
                 .merge(identities::routes())
                 .merge(resolve::routes())
-                .merge(offchain::routes()),
+                .merge(offchain::routes())
+                .merge(forget::routes()),
         )
         .fallback(problem::no_route)
         .layer(DefaultBodyLimit::max(JSON_BODY_MAX))

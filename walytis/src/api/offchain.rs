@@ -75,7 +75,9 @@ async fn add(
     Query(pairs): Query<Vec<(String, String)>>,
     body: Body,
 ) -> Result<Json<view::Block>, Failure> {
-    shared.app.private_add(&identity, &layer, topics_of(&pairs), shared.uploads.content(body)).await.map(Json)
+    let rule = rule_of(&pairs)?;
+    let content = shared.uploads.content(body);
+    shared.app.private_add_under(&identity, &layer, topics_of(&pairs), &rule, content).await.map(Json)
 }
 
 async fn content(
@@ -106,6 +108,14 @@ async fn progress(
 ) -> Result<Response, Failure> {
     let block = pairs.iter().find(|(name, _)| name == "block").map(|(_, value)| value.as_str());
     shared.app.private_progress(&identity, &layer, block).await.map(stream::items)
+}
+
+/// Returns the rule about forgetting in an URL query.
+fn rule_of(pairs: &[(String, String)]) -> Result<view::ForgetRule, Failure> {
+    let value = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let expires_s = value("expires_s").map(|text| text.parse());
+    let expires_s = expires_s.transpose().map_err(|error| Failure::usage(error, "expires_s is a number of seconds"))?;
+    Ok(view::ForgetRule { forget_by: value("forget_by"), expires_s })
 }
 
 /// Returns the topics in an URL query.

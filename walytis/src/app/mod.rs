@@ -8,6 +8,7 @@ mod convert;
 pub(crate) mod doctor;
 mod entropy;
 mod errors;
+mod forget;
 mod group;
 mod identities;
 mod log;

@@ -11,11 +11,9 @@ use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use walytis_core::clock::Entropy;
+use walytis_core::clock::{Clock, Entropy};
 use walytis_core::id::BlockId;
-use walytis_core::ledger::{
-    BlockInfo, Content, Ledger as _, LedgerControl as _, LedgerEvent, LedgerRead as _, NewBlock, Query, SubscribeFrom,
-};
+use walytis_core::ledger::{BlockInfo, LedgerControl as _, LedgerEvent, LedgerRead as _, Query, SubscribeFrom};
 use walytis_core::store::keys::Space;
 use walytis_core::store::{Batch, BlobStore, Direction, Durability, KeyRange, KvStore};
 use walytis_identities::id::Did;
@@ -51,6 +49,7 @@ pub(super) struct LedgerParts {
     pub(super) exchange: OffchainExchange,
     pub(super) store: Arc<dyn KvStore>,
     pub(super) blobs: Arc<dyn BlobStore>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
 }
 
@@ -149,6 +148,7 @@ impl Ledgers {
             exchange: Some(self.parts.exchange.clone()),
             store: Arc::clone(&self.parts.store),
             blobs: Arc::clone(&self.parts.blobs),
+            clock: Arc::clone(&self.parts.clock),
             entropy: Arc::clone(&self.parts.entropy),
         })
         .await?;
@@ -217,23 +217,6 @@ impl App {
         let did = self.identities.find(identity)?;
         let handle = self.identities.identity(&did)?;
         Ok((self.ledgers.ledger(&handle, did, layer).await?, handle))
-    }
-
-    /// Adds private content.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn private_add(
-        &self,
-        identity: &str,
-        layer: &str,
-        topics: Vec<String>,
-        content: Content,
-    ) -> Result<view::Block, Failure> {
-        let topics = convert::topics(&topics)?;
-        let (ledger, _) = self.private(identity, layer).await?;
-        let info = ledger.add(NewBlock { content, topics }).await?;
-        Ok(convert::private_block(&info))
     }
 
     /// Lists private blocks.

@@ -6,6 +6,7 @@ mod chain;
 mod changes;
 mod client;
 mod doctor;
+mod forget;
 mod identity;
 mod input;
 mod log;

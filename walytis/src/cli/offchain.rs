@@ -10,9 +10,11 @@ use crate::view;
 
 pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> Result<(), Failure> {
     match command {
-        Offchain::Add { identity, file, topic, layer } => {
+        Offchain::Add { identity, file, topic, forget_by, expires, layer } => {
+            let expires = expires.map(|time| ("expires_s".to_owned(), time.as_secs().to_string()));
+            let pairs = topic.into_iter().map(|topic| ("topic".to_owned(), topic));
             let request = ApiRequest::post(&["identities", &identity, "private", &layer, "blocks"])
-                .query(topic.into_iter().map(|topic| ("topic".to_owned(), topic)))
+                .query(pairs.chain([("forget_by".to_owned(), forget_by)]).chain(expires))
                 .body(input::body_with_bar(file.as_deref(), output).await?);
             let added = client.call(request).await;
             output.progress_done();
@@ -46,6 +48,7 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
                 output.value(&content, || content_line(&content));
             }
         }
+        command => super::forget::run(command, client, output).await?,
     }
     Ok(())
 }

@@ -267,6 +267,10 @@ fn notice_line(notice: &view::Notice) -> String {
         view::Notice::Retracted { id, version: Some(version), .. } => {
             format!("{id}  its version {version} does not count any more")
         }
+        view::Notice::ForgetProposed { proposal, .. } => {
+            format!("{proposal}  proposes to forget; see walytis offchain proposals")
+        }
+        view::Notice::Forgotten { id, .. } => format!("{id}  is forgotten"),
         view::Notice::Lagged { missed, resume, .. } => {
             format!("missed {missed} blocks; --from-position {resume} shows them")
         }

@@ -152,6 +152,20 @@ pub enum Notice {
         /// Place of this event.
         position: u64,
     },
+    /// It was proposed that everybody forgets contents.
+    ForgetProposed {
+        /// The proposal.
+        proposal: String,
+        /// Place of this event.
+        position: u64,
+    },
+    /// The content of a block was destroyed here on purpose.
+    Forgotten {
+        /// The block.
+        id: String,
+        /// Place of this event.
+        position: u64,
+    },
     /// This reader was too slow for a log of what is new.
     Lagged {
         /// Events that were left out.
@@ -170,7 +184,10 @@ impl Notice {
             Self::Edited(changed) | Self::Deleted(changed) | Self::Restored(changed) | Self::Conflicted(changed) => {
                 changed.position
             }
-            Self::Retracted { position, .. } | Self::Lagged { position, .. } => *position,
+            Self::Retracted { position, .. }
+            | Self::ForgetProposed { position, .. }
+            | Self::Forgotten { position, .. }
+            | Self::Lagged { position, .. } => *position,
         }
     }
 }

@@ -26,3 +26,63 @@ pub struct ContentStatus {
     /// Bytes in all, as far as known.
     pub bytes_total: u64,
 }
+
+/// Under which rule a content is forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetRule {
+    /// Who must consent: `all` (also if not given), `author`, `admins` or a number.
+    pub forget_by: Option<String>,
+    /// After how many seconds every device destroys it.
+    pub expires_s: Option<u64>,
+}
+
+/// What is to be forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Forget {
+    /// On this device only.
+    pub local: bool,
+    /// Why; seen by members only.
+    pub reason: String,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Forgetting {
+    /// Proposed to all.
+    Proposed {
+        /// The proposal.
+        proposal: String,
+    },
+    /// Gone here.
+    Local {
+        /// Block.
+        id: String,
+        /// `forgotten`.
+        state: String,
+    },
+}
+
+/// A proposal to forget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Its block.
+    pub id: String,
+    /// What is to be forgotten.
+    pub blocks: Vec<String>,
+    /// Who proposes.
+    pub by: String,
+    /// Why, if it can be read here.
+    pub reason: Option<String>,
+    /// Controllers that consented.
+    pub consents: Vec<String>,
+    /// Controllers that refuse.
+    pub refusals: Vec<String>,
+    /// Controllers that have said nothing.
+    pub silent: Vec<String>,
+    /// Controllers of the devices that are done, once for each device.
+    pub done: Vec<String>,
+    /// `open`, `refused`, `forgotten` or `void`.
+    pub state: String,
+}

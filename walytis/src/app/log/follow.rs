@@ -121,6 +121,12 @@ impl Following {
             LedgerEvent::Retracted { id, .. } => {
                 view::LogEvent::Notice(view::Notice::Retracted { id: id.to_string(), version: None, position })
             }
+            LedgerEvent::ForgetProposed { proposal, .. } => {
+                view::LogEvent::Notice(view::Notice::ForgetProposed { proposal: proposal.to_string(), position })
+            }
+            LedgerEvent::Forgotten { id, .. } => {
+                view::LogEvent::Notice(view::Notice::Forgotten { id: id.to_string(), position })
+            }
             LedgerEvent::Lagged { missed, resume, .. } => {
                 view::LogEvent::Notice(view::Notice::Lagged { missed, resume: resume.0, position })
             }

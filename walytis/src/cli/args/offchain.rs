@@ -19,6 +19,60 @@ pub enum Offchain {
         /// Topic, may be repeated; seen by members only
         #[arg(long)]
         topic: Vec<String>,
+        /// Who must consent before it is forgotten: all, author, admins or a number of controllers
+        #[arg(long, value_name = "WHO", default_value = "all")]
+        forget_by: String,
+        /// Every device destroys it after this time, e.g. 7d
+        #[arg(long, value_name = "TIME")]
+        expires: Option<humantime::Duration>,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// Destroy the content of a block: propose it to all controllers, or only here
+    Forget {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Id or unambiguous prefix
+        block: String,
+        /// On this device only; it is never fetched again
+        #[arg(long)]
+        local: bool,
+        /// Why; seen by members only
+        #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "local")]
+        reason: String,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// List what was proposed to be forgotten
+    Proposals {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// Consent to a proposal to forget, for good
+    Consent {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Id or unambiguous prefix
+        proposal: String,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
+    /// Refuse a proposal to forget; consent withdraws that
+    Refuse {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Id or unambiguous prefix
+        proposal: String,
         /// Which private ledger of the identity
         #[arg(long, default_value = "main")]
         layer: String,

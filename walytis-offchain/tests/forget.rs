@@ -51,7 +51,7 @@ async fn assert_bare(peer: &Peer, chain: ChainId) {
     assert_eq!(peer.disk.blobs.list(BlobSpace::Envelope, chain).await.unwrap(), []);
     let all = KeyRange { start: vec![0x20], end: Some(vec![0x21]) };
     let rows = peer.disk.store.scan(all, Direction::Forward, usize::MAX).await.unwrap();
-    let left: Vec<_> = rows.iter().filter(|(key, _)| [b'm', b'v', b't', b'd', b'D'].contains(&key[33])).collect();
+    let left: Vec<_> = rows.iter().filter(|(key, _)| [b'm', b'v', b't', b'R', b'D'].contains(&key[33])).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 

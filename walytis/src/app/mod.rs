@@ -157,6 +157,7 @@ impl App {
             exchange: exchange.clone(),
             store: Arc::clone(store),
             blobs: Arc::clone(blobs),
+            clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
         });
         ledgers.open_all(&identities).await;

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::blob::BlobFetch;
 use super::content::BlobFetcher;
 use super::fresh::Fresh;
-use super::repair::{self, RepairProgress, RepairReport};
 use super::schema::{Keys, Tag, id_at_end};
 use super::table::{Table, behind};
 use super::task::{self, Command, RepairJob};
@@ -199,7 +198,7 @@ pub(super) struct Inner {
     pub(super) intake: Semaphore,
     pub(super) stop: CancellationToken,
     commands: mpsc::Sender<Command>,
-    repairs: mpsc::Sender<RepairJob>,
+    pub(super) repairs: mpsc::Sender<RepairJob>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -445,31 +444,6 @@ impl ChainCore {
         self.inner.commands.send(command).await.map_err(|_| LedgerError::Closed)
     }
 
-    /// Checks everything that is stored of the chain and makes it whole again as far as that is possible: from its own
-    /// blocks, and with what connected peers still have. The chain is read-only meanwhile, and afterwards if it is not
-    /// whole. Cancel-safe: dropped, it goes on in the chain's task.
-    ///
-    /// # Errors
-    /// [`LedgerError`]; the repair can be repeated.
-    pub async fn repair(&self, progress: watch::Sender<RepairProgress>) -> Result<RepairReport, LedgerError> {
-        if self.is_closed() {
-            return Err(LedgerError::Closed);
-        }
-        let (reply, answer) = oneshot::channel();
-        let job = RepairJob { progress, reply };
-        self.inner.repairs.send(job).await.map_err(|_| LedgerError::Closed)?;
-        answer.await.map_err(|_| LedgerError::Closed)?
-    }
-
-    /// Repairs what can be repaired of a chain that cannot be opened, from its own blocks; then it opens, read-only, and
-    /// [`Self::repair`] does the rest. Nobody may have the chain open.
-    ///
-    /// # Errors
-    /// [`LedgerError`]; the repair can be repeated.
-    pub async fn repair_rows(parts: &ChainParts) -> Result<RepairReport, LedgerError> {
-        repair_closed(parts, &watch::Sender::default(), &CancellationToken::new()).await
-    }
-
     /// Finishes what was begun, flushes, ends the task. Idempotent.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
@@ -491,30 +465,6 @@ impl ChainCore {
         content::remove_all(&*self.inner.blobs, self.inner.id).await?;
         self.inner.table.clear().await
     }
-}
-
-/// Repairs what can be repaired of a chain that is not open, without peers; its mark stays, so that it opens read-only.
-pub(crate) async fn repair_closed(
-    parts: &ChainParts,
-    progress: &watch::Sender<RepairProgress>,
-    stop: &CancellationToken,
-) -> Result<RepairReport, LedgerError> {
-    let table = Table::new(parts.id, Arc::clone(&parts.store));
-    table.load_mark().await?;
-    if !table.damage.is_set() {
-        table.mark("it could not be opened".to_owned());
-    }
-    table.keep_mark().await;
-    let work = repair::Parts {
-        chain: parts.id,
-        table: &table,
-        blobs: &*parts.blobs,
-        fetcher: None,
-        entropy: &parts.entropy,
-        progress,
-        stop,
-    };
-    Ok(repair::run(work).await?.0)
 }
 
 /// Removes the blobs of a chain that is not open, and returns the batch that removes the rest.

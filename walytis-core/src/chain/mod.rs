@@ -51,10 +51,11 @@ pub use reader::ContentStream;
 pub use repair::{REPORT_NAMES_MAX, RepairProgress, RepairReport};
 
 pub(crate) use author::AuthorSlot;
-pub(crate) use core::{remove_chain, repair_closed};
+pub(crate) use core::remove_chain;
 pub(crate) use fresh::News;
 pub(crate) use handle::ChainOwner;
 pub(crate) use inspect::inspect;
 pub(crate) use intake::digest as leaf_digest;
+pub(crate) use repair::repair_closed;
 pub(crate) use rows::OrderedBlock;
 pub(crate) use write::{genesis_batch, sign};

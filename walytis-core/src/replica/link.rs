@@ -9,8 +9,9 @@
 //!   chain{ch, …}    ◄──────────►  chain{ch, …}
 //! ```
 
+mod opening;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,6 @@ use tracing::debug;
 
 use super::blobs::{BlobRequest, BlobServeTask};
 use super::budget::Budget;
-use super::catch_up::backoff;
 use super::codec_v1::{Channel, Frame, Message};
 use super::driver::{ChainEntry, Shared, sleep_until};
 use super::halves::{read_frames, start, write_frames};
@@ -32,17 +32,13 @@ use super::keys::{Ends, Side, same_tag, session_tag};
 use super::line::{Line, LinkCommand, SessionId, Wire};
 use super::post::{Post, Posted};
 use super::serve::{ServeInput, ServeTask, Told};
-use crate::access::Access;
 use crate::fault::Fault;
 use crate::id::{ChainId, PeerId};
 use crate::net::Stream;
+use opening::{Attempt, Judged};
 
 /// How long opening, the preface and the answer to an open may take. Chosen: a slow relay's round trips.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long the exchange before a session may take.
-const PREPARE_WITHIN: Duration = Duration::from_secs(20);
-/// A changed right is acted upon at most this often per chain and peer.
-const ATTEMPT_APART: Duration = Duration::from_secs(1);
 /// How long a peer that broke a rule stays banned. Chosen: long enough to make abuse dull, short enough to heal.
 const BAN: Duration = Duration::from_secs(600);
 /// Small frames that wait for the writer; a peer that lets more pile up is cut off.
@@ -55,15 +51,6 @@ const READ_QUEUE: usize = 4;
 const COMMAND_QUEUE: usize = 256;
 /// Requests that wait to be served on one channel; a peer that lets more pile up is cut off.
 const SERVE_QUEUE: usize = 256;
-/// Opens that name no chain of ours, a minute on one stream; more are a flood. Chosen: what a thousand chains try in
-/// the first minute of a session.
-const UNKNOWN_OPENS_MAX: u32 = 6_000;
-const UNKNOWN_OPENS_PER: Duration = Duration::from_secs(60);
-/// Failures behind which an open is tried again eight times less often: the other side opens by itself as soon as it
-/// has the chain, and so does this one when rights change.
-const RARELY_AFTER: u32 = 7;
-/// Channels that may wait for judgement of the peer's right at once.
-const JUDGING_MAX: usize = 256;
 
 /// Runs the stream to one peer until it ends; opens it first if it is not given. Says whether it worked at all.
 pub(super) async fn run(
@@ -91,14 +78,6 @@ pub(super) async fn run(
     true
 }
 
-/// A judgement that was waited for.
-enum Judged {
-    /// Whether this side may open a channel for a chain.
-    Open { chain: ChainId, granted: bool },
-    /// Whether the other side's open is accepted.
-    Answer { chain: ChainId, channel: Channel, granted: bool },
-}
-
 struct Open {
     session: SessionId,
     entry: ChainEntry,
@@ -113,17 +92,6 @@ impl Open {
     fn ask(&self, request: BlobRequest) -> Result<(), &'static str> {
         self.serve_blobs.try_send(request).map_err(|_| "a flood of requests")
     }
-}
-
-#[derive(Default)]
-struct Attempt {
-    judging: bool,
-    /// Our open, and until when its answer is waited for.
-    asked: Option<(Channel, Instant)>,
-    failures: u32,
-    tried_at: Option<Instant>,
-    retry_at: Option<Instant>,
-    epoch: u64,
 }
 
 struct Link {
@@ -234,60 +202,6 @@ impl Link {
         self.shared.network.ban(&self.peer, BAN);
     }
 
-    /// Returns when some chain wants to be opened again.
-    fn next_attempt(&self) -> Option<Instant> {
-        let waits =
-            self.attempts.iter().filter(|(chain, attempt)| !attempt.judging && !self.by_chain.contains_key(chain));
-        waits.filter_map(|(_, attempt)| attempt.asked.map(|(_, until)| until).or(attempt.retry_at)).min()
-    }
-
-    /// Opens a channel for every attached chain that has none and is due.
-    fn open_missing(&mut self, wire: &Wire) {
-        let now = Instant::now();
-        let entries: Vec<_> = self.shared.chains().values().cloned().collect();
-        for entry in entries {
-            let chain = entry.core.id();
-            if self.by_chain.contains_key(&chain) {
-                continue;
-            }
-            let epoch = entry.epoch.load(Ordering::Relaxed);
-            // When a stream begins, its opener opens the channels and the other side fills in what was left out. A
-            // chain that comes later is opened at once by whoever got it: it may just have been joined.
-            let first = if self.opener || self.begun { now } else { now + ATTEMPT_APART };
-            let fresh = || Attempt { retry_at: Some(first), epoch, ..Attempt::default() };
-            let attempt = self.attempts.entry(chain).or_insert_with(fresh);
-            if attempt.judging {
-                continue;
-            }
-            if let Some((channel, until)) = attempt.asked {
-                if until > now {
-                    continue;
-                }
-                attempt.asked = None;
-                wire.say(&Frame::Close { channel });
-                Self::failed(attempt, now, &mut self.rng);
-                continue;
-            }
-            if attempt.epoch != epoch {
-                attempt.epoch = epoch;
-                attempt.retry_at = Some(attempt.tried_at.map_or(now, |at| at + ATTEMPT_APART));
-            }
-            if attempt.retry_at.is_some_and(|at| at > now) {
-                continue;
-            }
-            attempt.judging = true;
-            attempt.tried_at = Some(now);
-            self.judging.spawn(prepare(Arc::clone(&self.shared), entry, self.peer.clone()));
-        }
-        self.begun = true;
-    }
-
-    fn failed(attempt: &mut Attempt, now: Instant, rng: &mut ChaCha20Rng) {
-        let wait = backoff(attempt.failures + 1, rng);
-        attempt.retry_at = Some(now + if attempt.failures > RARELY_AFTER { wait * 8 } else { wait });
-        attempt.failures = attempt.failures.saturating_add(1);
-    }
-
     fn drop_detached(&mut self, wire: &Wire) {
         let gone: Vec<_> = {
             let chains = self.shared.chains();
@@ -303,36 +217,6 @@ impl Link {
 
     fn tag(&self, entry: &ChainEntry, channel: Channel, side: Side) -> [u8; 32] {
         session_tag(&entry.core.access().session_secret(), &entry.core.id(), &self.ends, channel, side)
-    }
-
-    fn handle_judged(&mut self, judged: Judged, wire: &Wire) {
-        match judged {
-            Judged::Open { chain, granted } => {
-                let now = Instant::now();
-                let Some(attempt) = self.attempts.get_mut(&chain) else { return };
-                attempt.judging = false;
-                if self.by_chain.contains_key(&chain) {
-                    return;
-                }
-                let Some(entry) = self.shared.entry(&chain).filter(|_| granted) else {
-                    Self::failed(attempt, now, &mut self.rng);
-                    return;
-                };
-                let channel = self.next_channel;
-                self.next_channel = self.next_channel.wrapping_add(2);
-                attempt.asked = Some((channel, now + ANSWER_WITHIN));
-                let tag = self.tag(&entry, channel, Side::Opener);
-                wire.say(&Frame::Open { channel, tag });
-            }
-            Judged::Answer { chain, channel, granted } => match self.shared.entry(&chain).filter(|_| granted) {
-                Some(entry) => {
-                    let tag = self.tag(&entry, channel, Side::Answerer);
-                    wire.say(&Frame::Accept { channel, tag });
-                    self.establish(channel, entry, wire);
-                }
-                None => wire.say(&Frame::Refuse { channel }),
-            },
-        }
     }
 
     fn handle_frame(&mut self, frame: Frame, wire: &Wire) -> Result<(), &'static str> {
@@ -367,52 +251,6 @@ impl Link {
             }
             Frame::Chain { channel, message } => self.handle_message(channel, message, wire),
         }
-    }
-
-    fn handle_open(&mut self, channel: Channel, tag: [u8; 32], wire: &Wire) -> Result<(), &'static str> {
-        // Even numbers are the opener's.
-        if channel.is_multiple_of(2) == self.opener || self.channels.contains_key(&channel) {
-            return Err("a channel number of the wrong side");
-        }
-        if self.judging.len() >= JUDGING_MAX {
-            wire.say(&Frame::Refuse { channel });
-            return Ok(());
-        }
-        let entries: Vec<_> = self.shared.chains().values().cloned().collect();
-        let found = entries.into_iter().find(|entry| same_tag(&tag, &self.tag(entry, channel, Side::Opener)));
-        let Some(entry) = found else {
-            wire.say(&Frame::Refuse { channel });
-            return self.count_unknown_open();
-        };
-        let chain = entry.core.id();
-        let asked = self.attempts.get_mut(&chain).and_then(|attempt| attempt.asked.as_mut());
-        if let Some((ours, _)) = asked {
-            // Both opened at once: the stream opener's channel counts.
-            if self.opener {
-                wire.say(&Frame::Refuse { channel });
-                return Ok(());
-            }
-            let ours = *ours;
-            wire.say(&Frame::Close { channel: ours });
-            if let Some(attempt) = self.attempts.get_mut(&chain) {
-                attempt.asked = None;
-            }
-        }
-        let peer = self.peer.clone();
-        self.judging.spawn(async move {
-            let granted = entry.core.access().may_sync(&peer).await == Access::Granted;
-            Judged::Answer { chain, channel, granted }
-        });
-        Ok(())
-    }
-
-    fn count_unknown_open(&mut self) -> Result<(), &'static str> {
-        let (count, since) = &mut self.unknown_opens;
-        if since.elapsed() > UNKNOWN_OPENS_PER {
-            (*count, *since) = (0, Instant::now());
-        }
-        *count += 1;
-        if *count > UNKNOWN_OPENS_MAX { Err("a flood of opens") } else { Ok(()) }
     }
 
     fn establish(&mut self, channel: Channel, entry: ChainEntry, wire: &Wire) {
@@ -495,16 +333,4 @@ impl Link {
         };
         open.serve.try_send(request).map_err(|_| "a flood of requests")
     }
-}
-
-async fn prepare(shared: Arc<Shared>, entry: ChainEntry, peer: PeerId) -> Judged {
-    let chain = entry.core.id();
-    let access = entry.core.access();
-    // The semaphore is never closed; if it were, the session would just not be opened.
-    let Ok(_permit) = shared.preparing.acquire().await else { return Judged::Open { chain, granted: false } };
-    let granted = match timeout(PREPARE_WITHIN, access.prepare(&peer)).await {
-        Ok(Ok(())) => access.may_sync(&peer).await == Access::Granted,
-        Ok(Err(_)) | Err(_) => false,
-    };
-    Judged::Open { chain, granted }
 }

@@ -18,6 +18,7 @@ mod blobs;
 mod files;
 mod order;
 mod rows;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::clock::Entropy;
 use crate::id::{BlockId, ChainId};
 use crate::ledger::LedgerError;
 use crate::store::{Batch, BlobStore, Direction, Durability, KeyRange, StoreError};
+pub(crate) use start::repair_closed;
 
 /// Lost blocks and contents that a report names. Chosen: enough to see what they have in common.
 pub const REPORT_NAMES_MAX: usize = 32;

@@ -5,6 +5,8 @@
 mod support;
 
 use support::{Node, text};
+use walytis::core::join::Invitation;
+use walytis::core::secret::Secret;
 
 fn invite(node: &Node, more: &[&str]) -> String {
     let args: Vec<&str> = ["chain", "invite", "notes"].into_iter().chain(more.iter().copied()).collect();
@@ -34,6 +36,19 @@ fn a_join_tells_its_progress_and_each_failure_says_what_it_is() {
     for broken in [&token[..token.len() - 3], "hello", "walytis2abc", "", &typo] {
         let (kind, message, hint) = b.error(2, &["chain", "join", broken]);
         assert!(kind == "usage" && !message.is_empty() && !hint.is_empty(), "{broken}: {kind}: {message}");
+    }
+    // A false chain id, or another key: well-formed, and refused by the member, which does not say why.
+    let other = text(&a.value(&["chain", "create", "other"]), "id");
+    let good: Invitation = token.parse().unwrap();
+    let forged = [
+        Invitation { chain: other.parse().unwrap(), ..good.clone() },
+        Invitation { seed: Secret::new([7; 32]), ..good },
+    ];
+    let d = Node::started();
+    for forged in forged {
+        let (kind, message, _) = d.error(4, &["chain", "join", &forged.to_text(), "--name", "notes"]);
+        assert!(kind == "refused" && !message.is_empty(), "{kind}: {message}");
+        assert!(d.lines(&["chain", "list"]).is_empty(), "something is left of it");
     }
     let (kind, message, _) = a.error(2, &["chain", "invite", "notes", "--uses", "1001"]);
     assert!(kind == "usage" && message.contains("1000"), "{message}");

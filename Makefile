@@ -2,7 +2,7 @@
 # make test   sets everything up and runs all tests
 # make build  builds the release program and prints its path last
 # make planted [AREA=sync]  plants each known bug in a scratch copy and fails if its test does not notice
-# make sim [SCENARIO=churn] [SEEDS=1000 | SEED=7]  runs scenario files in virtual time, each under many seeds
+# make sim [SCENARIO=churn] [SEEDS=1000 | SEED=7]  runs scenario files in virtual time, each under many seeds (200)
 # make chaos  runs every test that takes long, one after the other
 # make bench  measures and prints the figures of docs/performance.md
 SHELL := /bin/bash
@@ -32,7 +32,7 @@ bench: setup
 
 sim: setup
 	@$(ENV) cargo run --release --locked -q -p test-harness --bin scenario -- $(SCENARIO) \
-	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SEED),--seed $(SEED))
+	  $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
 
 chaos: setup
 	@$(ENV) scripts/chaos.sh

@@ -13,13 +13,18 @@ run() {
 }
 
 run -p test-harness --features offchain --test crash_points
+# What catching up costs over a chain as long as the marks say; in a debug build that takes minutes.
+WALYTIS_WIRE_BLOCKS=100000 run --release -p test-harness --test wire
 # Tests of other areas name themselves: `#[ignore = "chaos: …"]` and a name that begins with `chaos_`.
-for crate in walytis-core walytis-ipfs walytis-offchain walytis-identities walytis; do
+for crate in walytis-core walytis-ipfs walytis-offchain walytis-identities walytis-mutability walytis; do
   run -p "$crate" --tests chaos_ -- --ignored --test-threads=1
 done
 
 # Thousands of schedules of the exchange of private content.
 WALYTIS_SEEDS=3000 run --release -p walytis-offchain --lib exchange::machine
+# An export, read by other people's tools.
+cargo build --locked -p walytis && scripts/car-tools.sh "${CARGO_TARGET_DIR:-$PWD/target}/debug/walytis" ||
+  failed+=("(build), scripts/car-tools.sh")
 
 # 5 GiB between two processes, release build; skipped with a message where the disk is too small.
 scripts/large-blob.sh || failed+=("--release -p walytis --test blobs")

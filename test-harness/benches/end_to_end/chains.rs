@@ -65,12 +65,12 @@ async fn fill(chain: &Chain, blocks: u32) -> f64 {
 }
 
 /// Returns the chain of `from`, joined by `to`.
-async fn joined(from: &Stack, to: &Stack, chain: &Chain) -> walytis_core::join::Joined {
+pub(crate) async fn joined(from: &Stack, to: &Stack, chain: &Chain) -> walytis_core::join::Joined {
     let made = from.node.invite(&chain.id(), InviteOptions::default()).await.unwrap();
     let own = from.network.local_peer();
     let members = from.network.addresses().into_iter().map(|address| (own.clone(), address)).collect();
     let token = Invitation { chain: chain.id(), seed: made.seed, expires_at_ms: None, members };
-    join(&to.node, &to.network, &*to.entropy, &token, "bench").await.unwrap()
+    join(&to.node, &to.network, &*to.entropy, &token, &format!("joined-{}", chain.id().short())).await.unwrap()
 }
 
 pub(crate) async fn join_over_libp2p(blocks: u32) {

@@ -13,10 +13,11 @@
 
 mod bounds;
 mod chains;
+mod idle;
 mod private;
 mod stack;
 
-const NAMES: [&str; 5] = ["add", "add_many", "join", "announce", "private"];
+const NAMES: [&str; 6] = ["add", "add_many", "join", "announce", "private", "idle"];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -44,6 +45,9 @@ fn main() {
         }
         if runs("private") {
             private::add_to_readable().await;
+        }
+        if runs("idle") {
+            idle::idle().await;
         }
     });
 }

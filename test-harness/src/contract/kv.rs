@@ -41,6 +41,7 @@ pub async fn kv_contract(fixture: &dyn KvFixture) {
     a_batch_is_seen_whole_or_not_at_all(&fixture.store().await).await;
     commits_made_at_once_all_arrive(&*fixture.store().await).await;
     commits_of_one_task_apply_in_the_order_of_the_calls(&*fixture.store().await).await;
+    an_export_is_everything_as_of_one_moment(&fixture.store().await).await;
     size_grows_with_what_is_stored(&*fixture.store().await).await;
     a_closed_store_refuses_everything(&*fixture.store().await).await;
 }
@@ -277,6 +278,38 @@ async fn commits_of_one_task_apply_in_the_order_of_the_calls(store: &dyn KvStore
     assert_eq!(get(store, b"last").await.as_deref(), Some(&99u32.to_be_bytes()[..]));
 }
 
+/// Nothing that is committed after the first piece was handed over shows, however slowly the pieces are taken.
+async fn an_export_is_everything_as_of_one_moment(store: &Arc<dyn KvStore>) {
+    let key = |number: u32| [&[LOWEST][..], &number.to_be_bytes()].concat();
+    let mut batch = Batch::new();
+    for number in 0..3_000 {
+        batch.put(key(number), b"before".to_vec());
+    }
+    commit(&**store, batch).await;
+    let (to, mut pieces) = tokio::sync::mpsc::channel(1);
+    let exported = Arc::clone(store);
+    let exporting = tokio::spawn(async move { exported.export(to).await });
+    let mut entries = pieces.recv().await.expect("a piece");
+    let mut batch = Batch::new();
+    for number in 0..4_000 {
+        batch.put(key(number), b"after".to_vec());
+    }
+    batch.delete(key(2_999));
+    commit(&**store, batch).await;
+    while let Some(piece) = pieces.recv().await {
+        entries.extend(piece);
+    }
+    exporting.await.expect("no panic").expect("export");
+    entries.retain(|(key, _)| key.first().is_some_and(|first| *first >= LOWEST));
+    assert!(entries.is_sorted_by(|one, next| one.0 < next.0));
+    assert_eq!(entries.len(), 3_000);
+    assert!(entries.iter().all(|(_, value)| value.as_ref() == b"before"));
+    // Whoever does not want the rest says so by going.
+    let (to, pieces) = tokio::sync::mpsc::channel(1);
+    drop(pieces);
+    store.export(to).await.expect("nobody takes it");
+}
+
 async fn size_grows_with_what_is_stored(store: &dyn KvStore) {
     let before = store.size_bytes().await.expect("size");
     let noise: Vec<u8> = (0..200_000u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
@@ -295,6 +328,8 @@ async fn a_closed_store_refuses_everything(store: &dyn KvStore) {
     assert!(matches!(store.get(b"a").await, Err(StoreError::Closed)));
     assert!(matches!(store.get_many(&[b"a".to_vec()]).await, Err(StoreError::Closed)));
     assert!(matches!(store.scan(everything(), Direction::Forward, 1).await, Err(StoreError::Closed)));
+    let (to, _pieces) = tokio::sync::mpsc::channel(1);
+    assert!(matches!(store.export(to).await, Err(StoreError::Closed)));
     assert!(matches!(store.scan(range(b"b", b"a"), Direction::Forward, 1).await, Err(StoreError::Closed)));
     assert!(matches!(store.size_bytes().await, Err(StoreError::Closed)));
 }

@@ -5,8 +5,12 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use crate::fault::Fault;
+
+/// Entries of one piece of [`KvStore::export`]. Chosen: some hundred kilobytes.
+pub(super) const EXPORT_PIECE: usize = 256;
 
 /// A store failed.
 #[derive(Clone, Debug, Error)]
@@ -239,6 +243,25 @@ pub trait KvStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError`].
     async fn size_bytes(&self) -> Result<u64, StoreError>;
+
+    /// Hands over every entry in order, piece by piece, as of one moment between call and first piece: what is committed
+    /// meanwhile does not show. Ends early, without an error, when nobody takes the pieces any more. Closing waits for it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was handed over is then not all.
+    async fn export(&self, to: mpsc::Sender<Vec<(Bytes, Bytes)>>) -> Result<(), StoreError> {
+        let everything = KeyRange { start: Vec::new(), end: None };
+        let mut piece = Vec::new();
+        for entry in self.scan(everything, Direction::Forward, usize::MAX).await? {
+            piece.push(entry);
+            if piece.len() >= EXPORT_PIECE && to.send(std::mem::take(&mut piece)).await.is_err() {
+                return Ok(());
+            }
+        }
+        // Whoever took the pieces may be gone.
+        let _gone = to.send(piece).await;
+        Ok(())
+    }
 
     /// Gives the space of removed keys of `range` back, and destroys what they held, as far as the store can. Takes as long
     /// as rewriting the range; other calls go on meanwhile. May do nothing.

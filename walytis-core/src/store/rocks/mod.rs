@@ -27,7 +27,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rocksdb::{BottommostLevelCompaction, CompactOptions, DB, ErrorKind, IteratorMode, ReadOptions, ReadTier};
+use tokio::sync::mpsc;
 
+use super::kv::EXPORT_PIECE;
 use super::schema::open_schema;
 use super::{Batch, Direction, Durability, KeyRange, KvStore, StoreError};
 use guard::Guard;
@@ -204,6 +206,24 @@ impl KvStore for RocksStore {
         blocking(move || {
             shared.with_db(|_| Ok(()))?;
             open::folder_bytes(&shared.directory)
+        })
+        .await
+    }
+
+    async fn export(&self, to: mpsc::Sender<Vec<(Bytes, Bytes)>>) -> Result<(), StoreError> {
+        self.read(move |db| {
+            let mut piece = Vec::new();
+            // An iterator sees the moment at which it was made.
+            for entry in db.iterator(IteratorMode::Start) {
+                let (key, value) = entry?;
+                piece.push((Bytes::from(key), Bytes::from(value)));
+                if piece.len() >= EXPORT_PIECE && to.blocking_send(std::mem::take(&mut piece)).is_err() {
+                    return Ok(());
+                }
+            }
+            // Whoever took the pieces may be gone.
+            let _gone = to.blocking_send(piece);
+            Ok(())
         })
         .await
     }

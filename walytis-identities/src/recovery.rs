@@ -9,11 +9,12 @@
 use thiserror::Error;
 use walytis_core::clock::Entropy;
 use walytis_core::fault::Fault;
+use walytis_core::id::{ChainId, PeerId};
 use walytis_core::secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
-    DecodedKeys, DeviceKeys, DevicePublic, FixedBytes, Label, SignatureInvalid, derive, digest, random,
+    DecodedKeys, DeviceKeys, DevicePublic, FixedBytes, HybridSignature, Label, SignatureInvalid, derive, digest, random,
 };
 use crate::op::{OpCore, Recover, RecoveryPublic};
 
@@ -95,6 +96,17 @@ impl RecoveryKey {
         recovery_digest(&self.public())
     }
 
+    /// Proves to `server` that `asker` holds this key of the identity with this chain; of no use to anybody else.
+    pub(crate) fn prove(
+        &self,
+        chain: &ChainId,
+        asker: &PeerId,
+        server: &PeerId,
+        entropy: &dyn Entropy,
+    ) -> HybridSignature {
+        self.0.sign_hybrid(Label::RecoveryProof, &proof_message(chain, asker, server), entropy)
+    }
+
     /// Puts the recovery key and its signature into a `Recover`; everything else but the slots must stand already.
     pub(crate) fn sign(&self, core: &mut OpCore, entropy: &dyn Entropy) {
         if let Some(op) = core.op.recover_mut() {
@@ -107,6 +119,27 @@ impl RecoveryKey {
     }
 }
 
+/// Checks the proof of a recovery key. Whether it is the right key, its digest says.
+pub(crate) fn verify_proof(
+    key: &RecoveryPublic,
+    chain: &ChainId,
+    asker: &PeerId,
+    server: &PeerId,
+    proof: &HybridSignature,
+) -> Result<(), SignatureInvalid> {
+    decoded(key)?.verify(Label::RecoveryProof, &proof_message(chain, asker, server), proof)
+}
+
+fn proof_message(chain: &ChainId, asker: &PeerId, server: &PeerId) -> Vec<u8> {
+    crate::crypto::to_bytes(&(chain, asker, server))
+}
+
+fn decoded(key: &RecoveryPublic) -> Result<DecodedKeys, SignatureInvalid> {
+    let (ed25519, ml_dsa) = key.clone();
+    let receiving = FixedBytes::new([0; crate::crypto::X_WING_PUBLIC]);
+    DecodedKeys::decode(&DevicePublic { ed25519, ml_dsa, receiving })
+}
+
 /// Returns the digest of a recovery key.
 pub(crate) fn recovery_digest(key: &RecoveryPublic) -> [u8; 32] {
     digest(Label::RecoveryDigest, &[&key.0, key.1.as_bytes()])
@@ -114,10 +147,7 @@ pub(crate) fn recovery_digest(key: &RecoveryPublic) -> [u8; 32] {
 
 /// Checks the recovery key's signature of a `Recover`. Whether it is the right key, its digest says.
 pub(crate) fn verify_recovery(core: &OpCore, op: &Recover) -> Result<(), SignatureInvalid> {
-    let (ed25519, ml_dsa) = op.recovery_key.clone();
-    let receiving = FixedBytes::new([0; crate::crypto::X_WING_PUBLIC]);
-    let keys = DecodedKeys::decode(&DevicePublic { ed25519, ml_dsa, receiving })?;
-    keys.verify(Label::Recovery, &core.recovery_message(), &op.recovery_signature)
+    decoded(&op.recovery_key)?.verify(Label::Recovery, &core.recovery_message(), &op.recovery_signature)
 }
 
 #[cfg(test)]

@@ -62,8 +62,13 @@ impl DevicePublic {
 
     /// Says whether the receiving key can be sealed to.
     pub fn receiving_is_valid(&self) -> bool {
-        Provider::x_wing_is_public(self.receiving.as_bytes())
+        receiving_is_valid(&self.receiving)
     }
+}
+
+/// Says whether a receiving key can be sealed to.
+pub fn receiving_is_valid(key: &ReceivingPublic) -> bool {
+    Provider::x_wing_is_public(key.as_bytes())
 }
 
 /// An X-Wing key pair.
@@ -177,6 +182,13 @@ impl DeviceKeys {
     /// Returns the receiving key pair.
     pub const fn receiving(&self) -> &ReceivingKey {
         &self.receiving
+    }
+
+    /// Returns the same device with another receiving key in force; signing keys and id stay.
+    #[must_use]
+    pub fn with_receiving(&self, receiving: ReceivingKey) -> Self {
+        let public = DevicePublic { receiving: receiving.public().clone(), ..self.public.clone() };
+        Self { public, receiving, ..self.clone() }
     }
 
     /// Signs with both keys. Ed25519 over label ‖ message; ML-DSA-65, hedged, over message with context = label.

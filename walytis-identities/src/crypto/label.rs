@@ -26,6 +26,8 @@ pub enum Label {
     InvitationKey,
     /// Slot of an epoch.
     EpochSlot,
+    /// Epoch secrets sealed once more, on request.
+    EpochReseal,
     /// Commitment to an epoch secret.
     CommitEpoch,
     /// Commitment to a history key.
@@ -78,17 +80,25 @@ pub enum Label {
     VaultPassphrase,
     /// Wrapping key from a vault's recovery code.
     VaultRecoveryCode,
+    /// Proof of a recovery key to a controller's node.
+    RecoveryProof,
     /// Sealed data key of a vault.
     VaultWrap,
     /// Sealed name of a record.
     VaultName,
     /// Sealed secret of a record.
     VaultSecret,
+    /// Key of a backup, from what Argon2id returned.
+    BackupKey,
+    /// Commitment to the key of a backup.
+    BackupCheck,
+    /// Sealed frame of a backup.
+    BackupFrame,
 }
 
 impl Label {
     /// Every label.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 44] = [
         Self::DeviceId,
         Self::ReceivingKeyId,
         Self::Op,
@@ -99,6 +109,7 @@ impl Label {
         Self::ReceivingChallenge,
         Self::InvitationKey,
         Self::EpochSlot,
+        Self::EpochReseal,
         Self::CommitEpoch,
         Self::CommitHistory,
         Self::CommitTransport,
@@ -125,9 +136,13 @@ impl Label {
         Self::VaultKeyFile,
         Self::VaultPassphrase,
         Self::VaultRecoveryCode,
+        Self::RecoveryProof,
         Self::VaultWrap,
         Self::VaultName,
         Self::VaultSecret,
+        Self::BackupKey,
+        Self::BackupCheck,
+        Self::BackupFrame,
     ];
 
     /// Returns the text, ASCII, at most 64 bytes.
@@ -143,6 +158,7 @@ impl Label {
             Self::ReceivingChallenge => "walytis/identities/receiving-challenge/v1",
             Self::InvitationKey => "walytis/identities/invitation-key/v1",
             Self::EpochSlot => "walytis/identities/epoch/slot/v1",
+            Self::EpochReseal => "walytis/identities/epoch/reseal/v1",
             Self::CommitEpoch => "walytis/identities/epoch/commit-epoch/v1",
             Self::CommitHistory => "walytis/identities/epoch/commit-history/v1",
             Self::CommitTransport => "walytis/identities/epoch/commit-transport/v1",
@@ -169,9 +185,13 @@ impl Label {
             Self::VaultKeyFile => "walytis/identities/vault/key-file/v1",
             Self::VaultPassphrase => "walytis/identities/vault/passphrase/v1",
             Self::VaultRecoveryCode => "walytis/identities/vault/recovery-code/v1",
+            Self::RecoveryProof => "walytis/identities/recovery-proof/v1",
             Self::VaultWrap => "walytis/identities/vault/wrap/v1",
             Self::VaultName => "walytis/identities/vault/name/v1",
             Self::VaultSecret => "walytis/identities/vault/secret/v1",
+            Self::BackupKey => "walytis/identities/backup/key/v1",
+            Self::BackupCheck => "walytis/identities/backup/check/v1",
+            Self::BackupFrame => "walytis/identities/backup/frame/v1",
         }
     }
 

@@ -15,7 +15,7 @@ pub mod provider;
 
 pub use bytes::FixedBytes;
 pub(crate) use device::random;
-pub use device::{DeviceKeys, DeviceKeysError, DevicePublic, KeyId, ReceivingKey, ReceivingPublic};
+pub use device::{DeviceKeys, DeviceKeysError, DevicePublic, KeyId, ReceivingKey, ReceivingPublic, receiving_is_valid};
 pub use envelope::{OpenError, hpke_open, hpke_seal};
 pub use hybrid::{DecodedKeys, HybridSignature, SignatureInvalid, verify_ed25519};
 pub use kdf::{derive, digest};

@@ -12,6 +12,7 @@
 
 mod deal;
 mod open;
+mod reseal;
 
 use serde::{Deserialize, Serialize};
 use walytis_core::secret::{Secret, SecretBytes};
@@ -19,6 +20,7 @@ use zeroize::Zeroize as _;
 
 pub use deal::{DealError, Predecessor, Recipient, deal_slots, prepare};
 pub use open::{HistoryError, SlotError};
+pub use reseal::{open_resealed, reseal};
 
 use crate::crypto::{Label, ReceivingKey, derive, digest};
 use crate::id::EpochId;

@@ -17,7 +17,7 @@ use crate::claim::Claim;
 use crate::crypto::{Label, derive};
 use crate::epoch::EpochView;
 use crate::id::EpochId;
-use crate::op::{OP_TOPIC, OpCore, SignedOp};
+use crate::op::{OP_TOPIC, SignedOp};
 use crate::state::{IdentityState, WriteRight};
 
 /// Epochs whose gossip is listened to. From the design: the newest and the two before.
@@ -83,7 +83,7 @@ impl Gate {
         {
             let mut known = self.0.known();
             if known.graph.op(&op.id()).is_some() {
-                return known.wrote(op.core(), &creator);
+                return known.wrote(&op, &creator);
             }
         }
         // The op first; the block is judged again when it is in. A full queue loses nothing: the exchange brings it.
@@ -101,10 +101,13 @@ impl Gate {
 }
 
 impl Known {
-    /// Says whether `creator` is the block key of the op's author, as the op's own past knows it.
-    fn wrote(&mut self, core: &OpCore, creator: &PublicKey) -> bool {
-        let Ok(state) = self.graph.state_at(&core.auth_parents) else { return false };
-        state.device(&core.device).is_some_and(|author| author.block_key() == *creator)
+    /// Says whether `creator` is the block key of the op's author, as the op's own past knows it, or as the op leaves it: a
+    /// renewal of keys may be put into its block by the new ones, a recovery by a device that it brings in.
+    fn wrote(&mut self, op: &SignedOp, creator: &PublicKey) -> bool {
+        let core = op.core();
+        let signs = |state: &IdentityState| state.device(&core.device).is_some_and(|it| it.block_key() == *creator);
+        let before = self.graph.state_at(&core.auth_parents).is_ok_and(|state| signs(&state));
+        before || self.graph.state_at(&[op.id()]).is_ok_and(|state| signs(&state))
     }
 
     fn gossip_key(&self, id: &EpochId) -> Option<GossipKey> {

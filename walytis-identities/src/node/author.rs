@@ -1,13 +1,17 @@
 //! Making ops of one's own.
 
+use std::sync::Arc;
+
 use walytis_core::id::BlockId;
 use walytis_core::secret::Secret;
 
 use super::error::{IdentitiesError, IdentitiesResult};
+use super::recover::staying;
 use super::shared::{Known, Shared};
 use crate::id::{ControllerId, OpId, Role};
 use crate::op::{CUT_HEADS_MAX, ChainCut, KEPT_MAX};
-use crate::state::{BuildError, Builder, Built, IdentityState};
+use crate::recovery::RecoveryKey;
+use crate::state::{BuildError, Builder, Built, IdentityState, RecoveryPlan};
 use crate::token::JoinRequest;
 
 /// An op that is wanted.
@@ -23,6 +27,14 @@ pub(super) enum Draft {
     Leave,
     /// A new epoch.
     Rekey,
+    /// Changes a role.
+    SetRole { controller: ControllerId, role: Role },
+    /// Replaces the services of the document.
+    Document { services: Vec<(String, String, String)> },
+    /// Ends the identity.
+    Deactivate,
+    /// Starts over: with those who are to stay, and the digest of the next recovery key.
+    Recover { key: Arc<RecoveryKey>, keep: Vec<ControllerId>, next: [u8; 32] },
     /// Admits a joiner.
     Honour { request: Box<JoinRequest> },
 }
@@ -41,8 +53,10 @@ pub(super) fn build(shared: &Shared, draft: Draft, heads: &[BlockId]) -> Identit
     let mut known = shared.known();
     let state = known.graph.state();
     check(shared, &state, &draft)?;
+    let receiving = known.receiving_keys();
     let Known { graph, ring, .. } = &mut *known;
-    let builder = Builder::new(graph, &keys, ring, &*shared.tools.entropy);
+    let builder = Builder::new(graph, &keys, ring, &*shared.tools.entropy).with_receiving_keys(receiving);
+    let cut = ChainCut { chain: shared.did.chain(), heads: heads.iter().copied().take(CUT_HEADS_MAX).collect() };
     let built = match draft {
         Draft::Invite { role, uses, expires_at_ms } => {
             let invitation = builder.invite(role, uses, expires_at_ms).map_err(refused)?;
@@ -50,10 +64,16 @@ pub(super) fn build(shared: &Shared, draft: Draft, heads: &[BlockId]) -> Identit
         }
         Draft::RevokeInvite { invite } => builder.revoke_invite(invite),
         Draft::Remove { targets } => {
-            let cut =
-                ChainCut { chain: shared.did.chain(), heads: heads.iter().copied().take(CUT_HEADS_MAX).collect() };
             let kept = kept_invitations(&state, &targets);
             builder.remove(targets, vec![cut], kept)
+        }
+        Draft::SetRole { controller, role } => builder.set_role(controller, role, vec![cut]),
+        Draft::Document { services } => builder.document(services),
+        Draft::Deactivate => builder.deactivate(vec![cut]),
+        Draft::Recover { key, keep, next } => {
+            let staying = staying(&state, &key, &keep)?;
+            let plan = RecoveryPlan { staying, cut: vec![cut], kept: Vec::new(), next_recovery: Some(next) };
+            builder.recover(&key, plan)
         }
         Draft::Leave => builder.leave(),
         Draft::Rekey => builder.rekey(),
@@ -65,6 +85,13 @@ pub(super) fn build(shared: &Shared, draft: Draft, heads: &[BlockId]) -> Identit
 /// Refuses with a reason that a person understands what the rules would refuse anyway.
 fn check(shared: &Shared, state: &IdentityState, draft: &Draft) -> IdentitiesResult<()> {
     let me = shared.controller();
+    // Whoever has the recovery code needs no role; whether it is the right one is seen when it is used.
+    if matches!(draft, Draft::Recover { .. }) {
+        return Ok(());
+    }
+    if state.deactivated.is_some() {
+        return Err(IdentitiesError::refused(DEACTIVATED));
+    }
     let Some(role) = state.role(&me) else {
         return Err(IdentitiesError::refused("this device is no controller of the identity any more"));
     };
@@ -92,16 +119,39 @@ fn check(shared: &Shared, state: &IdentityState, draft: &Draft) -> IdentitiesRes
                 None => Ok(()),
             }
         }
-        Draft::Leave => {
-            let others = state.controllers.values().any(|other| other.id != me && other.role == Role::Admin);
-            if role != Role::Admin || others {
-                return Ok(());
-            }
-            Err(IdentitiesError::refused("the last admin cannot leave"))
-        }
+        Draft::Leave if role == Role::Admin => others_govern(state, &me, "the last admin cannot leave"),
+        Draft::Leave | Draft::Recover { .. } => Ok(()),
+        Draft::SetRole { controller, role: new } => check_role(state, (&me, role), controller, *new),
+        Draft::Document { .. } => admin("changing the document"),
+        Draft::Deactivate => admin("ending the identity"),
         Draft::Rekey | Draft::Honour { .. } if role.writes() => Ok(()),
         Draft::Rekey | Draft::Honour { .. } => Err(IdentitiesError::refused("this needs the role member or admin")),
     }
+}
+
+/// Why nothing is done any more.
+pub(super) const DEACTIVATED: &str = "the identity is deactivated: only walytis identity recover brings it back";
+
+fn check_role(
+    state: &IdentityState,
+    (me, mine): (&ControllerId, Role),
+    controller: &ControllerId,
+    new: Role,
+) -> IdentitiesResult<()> {
+    let before = state.role(controller).ok_or(IdentitiesError::NoController { controller: *controller })?;
+    if before == new {
+        return Err(IdentitiesError::refused(format!("the controller has the role {new} already")));
+    }
+    // Everybody may take less.
+    if mine != Role::Admin && !(controller == me && before.lesser(new) == new) {
+        return Err(IdentitiesError::refused(format!("changing roles needs the role admin, this device is {mine}")));
+    }
+    if before == Role::Admin { others_govern(state, controller, "the last admin stays admin") } else { Ok(()) }
+}
+
+fn others_govern(state: &IdentityState, but: &ControllerId, otherwise: &str) -> IdentitiesResult<()> {
+    let others = state.controllers.values().any(|other| other.id != *but && other.role == Role::Admin);
+    if others { Ok(()) } else { Err(IdentitiesError::refused(otherwise)) }
 }
 
 /// Invitations that outlive a removal: those that the removed neither made nor used, so that nobody who is removed can

@@ -11,6 +11,7 @@ use super::error::IdentitiesResult;
 use super::records::IdentityRecord;
 use super::shared::{Known, Shared};
 use crate::card::{CARD_ADDRESSES_MAX, CardBody, CardPrivate, DeviceCard, peer_proof_message};
+use crate::crypto::receiving_is_valid;
 use crate::id::{DeviceId, EpochId};
 
 /// The newest card of each device.
@@ -68,6 +69,10 @@ impl Known {
             return None;
         }
         let body = card.body();
+        // Sealing to it would fail, and with it every new epoch.
+        if !receiving_is_valid(&body.receiving) {
+            return None;
+        }
         let message = peer_proof_message(&body.chain, &device, &body.peer);
         if !network.verify_peer(&body.peer, &message, &body.peer_proof) {
             return None;
@@ -95,7 +100,10 @@ pub(super) fn renew(shared: &Shared, record: &IdentityRecord) -> IdentitiesResul
         let body = card.body();
         let epoch = body.private.as_ref().map(|(epoch, _)| *epoch);
         let same = known.cards.private(&shared.me, &card_keys).as_ref() == Some(&private);
-        body.peer == peer && epoch == newest && (same || newest.is_none())
+        body.peer == peer
+            && body.receiving == *keys.receiving().public()
+            && epoch == newest
+            && (same || newest.is_none())
     });
     if current {
         return Ok(None);

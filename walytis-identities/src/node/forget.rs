@@ -70,6 +70,7 @@ impl Identities {
             tools.secrets.delete(&name).await?;
         }
         tools.secrets.delete(&ring::device_name(did)).await?;
+        tools.secrets.delete(&ring::receiving_name(did)).await?;
         let mut batch = Batch::new();
         batch.delete(records::forgetting(&chain));
         Ok(tools.store.commit(batch, Durability::Flushed).await?)

@@ -105,9 +105,14 @@ impl Identity for IdentityHandle {
         let mut known = self.shared.known();
         let state = known.graph.state();
         let refused = |reason: &str| IdentityError::Refused { reason: reason.to_owned() };
+        if state.deactivated.is_some() {
+            return Err(refused(super::author::DEACTIVATED));
+        }
         match state.role(&self.shared.controller()) {
             None => return Err(refused("this device is no controller of the identity any more")),
-            Some(role) if !role.writes() => return Err(refused("the role reader does not write")),
+            Some(role) if !role.writes() => {
+                return Err(refused(&format!("this device is {role} of the identity, and that role does not write")));
+            }
             Some(_) => {}
         }
         let epoch = state.sending_epoch.ok_or(IdentityError::NoSendingEpoch)?;
@@ -157,13 +162,10 @@ impl Identity for IdentityHandle {
     async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool {
         let Some(device) = self.shared.device_of(peer) else { return false };
         let mut known = self.shared.known();
-        if known.graph.op(epoch).is_none_or(|op| op.core().op.epoch().is_none()) {
+        let Some(controller) = known.graph.state().controller_of(&device).map(|controller| controller.id) else {
             return false;
-        }
-        let state = known.graph.state();
-        let Some(controller) = state.controller_of(&device) else { return false };
-        let dealt = state.epochs.get(epoch).is_some_and(|epoch| epoch.recipients.contains(&controller.id));
-        controller.role.reads() && (controller.history || dealt)
+        };
+        known.graph.share_of(&controller, epoch).epoch
     }
 
     async fn peers(&self) -> Vec<PeerId> {

@@ -8,6 +8,8 @@
 //!  Identities ── accepts ─► /walytis/authority/1      ops and cards, before every session and on every change
 //!      │                    /walytis/identity/join/1  joiners with an invitation
 //!      │                    /walytis/resolve/1        whoever resolves a DID
+//!      │                    /walytis/recovery/1       whoever proves the recovery key, about what was written
+//!      │                    /walytis/reseal/1         controllers that miss an epoch's secrets
 //!      └── per identity: Shared ◄─ task ─► chain (blocks with ops)
 //! ```
 //!
@@ -15,18 +17,24 @@
 //! of device cards. No other block, no content.
 
 mod access;
+mod age;
 mod author;
 mod cards;
+mod epochs;
 mod error;
 mod exchange;
 mod forget;
 mod frame;
+mod govern;
 mod handle;
 mod host;
 mod join;
+mod keyring;
 mod limiter;
 mod open;
 mod records;
+mod recover;
+mod reseal;
 mod resolve;
 mod ring;
 mod runtime;
@@ -34,11 +42,14 @@ mod serve;
 mod shared;
 mod speak;
 mod task;
+mod upkeep;
 mod wire_v1;
 
 pub use crate::recovery::RecoveryCode;
+pub use epochs::EpochStatus;
 pub use error::{IdentitiesError, IdentitiesResult, JoinError};
 pub use handle::IdentityHandle;
+pub use recover::{RecoverHere, Recovered};
 pub use resolve::{AnswerFault, Resolved};
 pub use runtime::{
     ControllerInfo, Created, Identities, IdentitiesConfig, IdentitiesParts, IdentityInfo, InviteOptions, NewInvite,

@@ -12,9 +12,10 @@ use walytis_core::store::{Batch, Durability, KvStore, StoreError};
 use walytis_core::topic::Topic;
 
 use super::access::Gate;
+use super::age::Age;
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::handle::IdentityHandle;
-use super::records::{self, IdentityRecord};
+use super::records::{self, IdentityRecord, InForceRecord};
 use super::runtime::{Created, Entry, Identities, IdentitiesParts, Inner};
 use super::shared::{Shared, Tools};
 use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
@@ -28,7 +29,7 @@ use crate::state::{AuthorityGraph, Builder, CreateOptions};
 use crate::token::IdentityToken;
 
 /// An identity that is stored and does not run yet.
-struct Stored {
+pub(super) struct Stored {
     record: IdentityRecord,
     graph: AuthorityGraph,
     genesis: Block,
@@ -62,13 +63,26 @@ impl Identities {
     /// # Errors
     /// [`IdentitiesError`]; then nothing is left behind.
     pub async fn create(&self, name: &str, device_name: &str) -> IdentitiesResult<Created> {
+        self.create_with(name, device_name, HistoryPolicy::default()).await
+    }
+
+    /// As [`Self::create`], with what newcomers shall be able to read of the time before them. That stands for ever.
+    ///
+    /// # Errors
+    /// [`IdentitiesError`]; then nothing is left behind.
+    pub async fn create_with(
+        &self,
+        name: &str,
+        device_name: &str,
+        history: HistoryPolicy,
+    ) -> IdentitiesResult<Created> {
         check_device_name(device_name)?;
         let _turn = self.inner.turn().await?;
         self.check_name(name)?;
         let tools = &self.inner.tools;
         let keys = DeviceKeys::generate(&*tools.entropy);
         let recovery = RecoveryCode::generate(&*tools.entropy);
-        let options = CreateOptions { history: HistoryPolicy::All, recovery: Some(recovery.key().digest()) };
+        let options = CreateOptions { history, recovery: Some(recovery.key().digest()) };
         let built = Builder::create(&keys, &options, &*tools.entropy)
             .map_err(|error| IdentitiesError::refused(error.to_string()))?;
         let topic = Topic::overlay("identity", "");
@@ -86,7 +100,7 @@ impl Identities {
         }
         tools.secrets.put(&ring::device_name(&did), keys.encode()).await?;
         let record = new_record(keys.id(), name, device_name);
-        let stored = self.store(record, graph, genesis).await?;
+        let stored = self.store(record, graph, genesis, Batch::new()).await?;
         self.start(stored).await?;
         info!(?did, "identity created");
         Ok(Created { did, recovery })
@@ -114,7 +128,7 @@ impl Identities {
         self.check_name(&name)?;
         let joined = join::join(&self.inner.tools, &token, device_name).await?;
         let record = new_record(joined.keys.id(), &name, device_name);
-        let stored = self.store(record, joined.graph, joined.genesis).await?;
+        let stored = self.store(record, joined.graph, joined.genesis, Batch::new()).await?;
         let shared = self.start(stored).await?.handle.shared;
         info!(?did, "joined an identity");
         // The card lets the other side recognise this device; without it the next session brings it.
@@ -124,13 +138,19 @@ impl Identities {
         Ok(did)
     }
 
-    fn check_name(&self, name: &str) -> IdentitiesResult<()> {
+    pub(super) fn check_name(&self, name: &str) -> IdentitiesResult<()> {
         let taken = self.inner.node.chains(walytis_core::node::Listing::All).iter().any(|entry| entry.name == name);
         if taken { Err(NodeError::NameTaken { name: name.to_owned() }.into()) } else { Ok(()) }
     }
 
-    /// Stores record, genesis and ops in one commit; ends a join.
-    async fn store(&self, record: IdentityRecord, graph: AuthorityGraph, genesis: Block) -> IdentitiesResult<Stored> {
+    /// Stores record, genesis, ops and `more` in one commit; ends a join.
+    pub(super) async fn store(
+        &self,
+        record: IdentityRecord,
+        graph: AuthorityGraph,
+        genesis: Block,
+        more: Batch,
+    ) -> IdentitiesResult<Stored> {
         let chain = graph.chain();
         let mut batch = Batch::new();
         batch.put(records::identity(&chain), records::encode(&record));
@@ -143,6 +163,7 @@ impl Identities {
             next_op += 1;
         }
         batch.delete(records::join(&chain));
+        batch.append(more);
         self.inner.tools.store.commit(batch, Durability::Flushed).await?;
         Ok(Stored { record, graph, genesis, next_op })
     }
@@ -154,7 +175,7 @@ impl Identities {
     }
 
     /// Opens the chain and starts the task of a stored identity.
-    async fn start(&self, stored: Stored) -> IdentitiesResult<Entry> {
+    pub(super) async fn start(&self, stored: Stored) -> IdentitiesResult<Entry> {
         let Stored { record, graph, genesis, next_op } = stored;
         let did = graph.did();
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -162,6 +183,7 @@ impl Identities {
         let shared = Arc::new(Shared::new(graph, genesis.file().clone(), record.device, tools, commands));
         shared.known().next_op = next_op;
         load_cards(&shared).await?;
+        load_marks(&shared).await?;
         match ring::load(&shared).await {
             Ok(()) | Err(IdentitiesError::Locked) => {}
             Err(error) => return Err(error),
@@ -229,11 +251,23 @@ async fn load_cards(shared: &Shared) -> IdentitiesResult<()> {
     Ok(())
 }
 
-fn new_record(device: DeviceId, name: &str, device_name: &str) -> IdentityRecord {
+/// Loads what is noted beside ops and cards.
+async fn load_marks(shared: &Shared) -> IdentitiesResult<()> {
+    let (store, chain) = (&shared.tools.store, shared.did.chain());
+    let key = records::in_force(&chain);
+    let in_force = store.get(&key).await?.map(|value| records::decode::<InForceRecord>(&key, &value)).transpose()?;
+    let older_copy = store.get(&records::older_copy(&chain)).await?.is_some();
+    let mut known = shared.known();
+    known.in_force = in_force.map(|record| (record.epoch, Age::since(record.since_ms, &*shared.tools.clock)));
+    known.older_copy = older_copy;
+    Ok(())
+}
+
+pub(super) fn new_record(device: DeviceId, name: &str, device_name: &str) -> IdentityRecord {
     IdentityRecord { device, name: name.to_owned(), device_name: device_name.to_owned(), card_counter: 0 }
 }
 
-fn check_device_name(name: &str) -> IdentitiesResult<()> {
+pub(super) fn check_device_name(name: &str) -> IdentitiesResult<()> {
     let reason = if name.is_empty() {
         "it is empty"
     } else if name.len() > CARD_NAME_MAX {

@@ -8,6 +8,8 @@
 //! | 0x03, chain | genesis block file |
 //! | 0x04, chain, op id | empty: own op that stands in no block yet |
 //! | 0x05, chain | a join under way: version, device name |
+//! | 0x08, chain | the epoch in force: its id, since when it has been known here |
+//! | 0x09, chain | empty: others hold newer things of this device than are here |
 //! | 0x06, chain | empty: a deletion under way; of the rest only the chain and secrets may be left |
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ use walytis_core::id::{BlockId, ChainId};
 use walytis_core::store::keys::Space;
 use walytis_core::store::{Batch, Direction, KeyRange, KvStore, StoreError};
 
-use crate::id::{DeviceId, OpId};
+use crate::id::{DeviceId, EpochId, OpId};
 
 const VERSION: u8 = 0x01;
 const IDENTITY: u8 = 0x00;
@@ -25,6 +27,8 @@ const GENESIS: u8 = 0x03;
 const UNPUBLISHED: u8 = 0x04;
 const JOIN: u8 = 0x05;
 const FORGETTING: u8 = 0x06;
+const IN_FORCE: u8 = 0x08;
+const OLDER_COPY: u8 = 0x09;
 
 /// Values read at once.
 const PAGE: usize = 256;
@@ -44,6 +48,14 @@ pub(super) struct IdentityRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct JoinRecord {
     pub(super) device_name: String,
+}
+
+/// The epoch that is written under, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InForceRecord {
+    pub(super) epoch: EpochId,
+    /// Since when, in milliseconds since the Unix epoch by the own clock.
+    pub(super) since_ms: i64,
 }
 
 pub(super) fn identity(chain: &ChainId) -> Vec<u8> {
@@ -90,6 +102,14 @@ pub(super) fn forgetting(chain: &ChainId) -> Vec<u8> {
     Space::Identity.key(&[&[FORGETTING], chain.digest()])
 }
 
+pub(super) fn in_force(chain: &ChainId) -> Vec<u8> {
+    Space::Identity.key(&[&[IN_FORCE], chain.digest()])
+}
+
+pub(super) fn older_copy(chain: &ChainId) -> Vec<u8> {
+    Space::Identity.key(&[&[OLDER_COPY], chain.digest()])
+}
+
 pub(super) fn all_forgetting() -> Vec<u8> {
     Space::Identity.key(&[&[FORGETTING]])
 }
@@ -99,6 +119,7 @@ pub(super) fn forget(chain: &ChainId) -> Batch {
     let mut batch = Batch::new();
     batch.put(forgetting(chain), Vec::new());
     batch.delete(identity(chain)).delete(genesis(chain)).delete(join(chain));
+    batch.delete(in_force(chain)).delete(older_copy(chain));
     for prefix in [ops(chain), cards(chain), all_unpublished(chain)] {
         batch.delete_range(KeyRange::prefix(&prefix));
     }
@@ -175,6 +196,9 @@ mod tests {
         let join = JoinRecord { device_name: "laptop".to_owned() };
         assert_eq!(hex(&encode(&join)), "01066c6170746f70");
         assert_eq!(decode::<JoinRecord>(b"", &encode(&join)).unwrap(), join);
+        let in_force = InForceRecord { epoch: OpId([1; 32]), since_ms: 300 };
+        assert_eq!(hex(&encode(&in_force)), format!("01{ones}d804"));
+        assert_eq!(decode::<InForceRecord>(b"", &encode(&in_force)).unwrap(), in_force);
     }
 
     #[test]
@@ -189,6 +213,8 @@ mod tests {
             (unpublished(&chain, &OpId([3; 32])), format!("1004{cc}{}", "03".repeat(32))),
             (join(&chain), format!("1005{cc}")),
             (forgetting(&chain), format!("1006{cc}")),
+            (in_force(&chain), format!("1008{cc}")),
+            (older_copy(&chain), format!("1009{cc}")),
         ];
         for (key, expected) in keys {
             assert_eq!(hex(&key), expected);

@@ -21,6 +21,7 @@ use super::resolve::Foreign;
 use super::shared::Tools;
 use super::task::Command;
 use crate::id::{ControllerId, Did, EpochId, OpId, Role};
+use crate::op::HistoryPolicy;
 use crate::recovery::RecoveryCode;
 use crate::state::Invitation;
 use crate::token::{IdentityToken, TOKEN_ADDRESSES_MAX, TOKEN_PEERS_MAX, TokenPeer};
@@ -30,12 +31,23 @@ use crate::token::{IdentityToken, TOKEN_ADDRESSES_MAX, TOKEN_PEERS_MAX, TokenPee
 pub struct IdentitiesConfig {
     /// How long each rank waits for the one before it to take over a duty.
     pub turn: Duration,
+    /// Age at which an epoch is renewed.
+    pub epoch_age: Duration,
+    /// Age at which a device's receiving key is renewed.
+    pub receiving_age: Duration,
+    /// How long a receiving key is kept that is in force no more.
+    pub retired_age: Duration,
 }
+
+/// One day.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 impl Default for IdentitiesConfig {
     fn default() -> Self {
         // Chosen: longer than any exchange between nodes that are connected, short for a person who waits.
-        Self { turn: Duration::from_secs(10) }
+        let turn = Duration::from_secs(10);
+        // From the design: monthly, weekly; a retired key outlives an epoch.
+        Self { turn, epoch_age: 30 * DAY, receiving_age: 7 * DAY, retired_age: 30 * DAY }
     }
 }
 
@@ -116,6 +128,11 @@ pub struct IdentityInfo {
     pub controllers: Vec<ControllerInfo>,
     /// A removal in force can be contested by the removed, who is senior; the recovery code has the final word.
     pub provisional_removal: bool,
+    /// Others hold newer things of this device than its own data folder held: the folder is an older copy (a backup that was
+    /// restored), or there are two copies of it.
+    pub older_copy: bool,
+    /// Whether the identity was ended.
+    pub deactivated: bool,
 }
 
 /// One who controls an identity.
@@ -237,6 +254,26 @@ impl Identities {
         Ok(self.entry(did)?.info())
     }
 
+    /// Returns who controls an identity, this node's or a resolved one, as far as it is known; names of others' devices are
+    /// not.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Unresolved`].
+    pub async fn controllers_of(&self, did: &Did) -> IdentitiesResult<Vec<ControllerInfo>> {
+        if let Ok(entry) = self.entry(did) {
+            return Ok(entry.info().controllers);
+        }
+        let state = self.with_graph(did, |graph| graph.state()).await?;
+        let info = |controller: &crate::state::Controller| ControllerInfo {
+            id: controller.id,
+            name: None,
+            role: controller.role,
+            peer_id: None,
+            since: controller.since,
+        };
+        Ok(state.controllers.values().map(info).collect())
+    }
+
     /// Returns the handle of an identity.
     ///
     /// # Errors
@@ -251,11 +288,13 @@ impl Identities {
     /// [`IdentitiesError::Refused`] unless this device is an admin.
     pub async fn invite(&self, did: &Did, options: InviteOptions) -> IdentitiesResult<NewInvite> {
         let InviteOptions { role, uses, expires_at_ms } = options;
-        if !matches!(role, Role::Admin | Role::Member) {
-            return Err(IdentitiesError::refused("only the roles admin and member can be given yet"));
-        }
         if uses == Some(0) {
             return Err(IdentitiesError::refused("an invitation has at least one use"));
+        }
+        let shared = self.entry(did)?.handle.shared;
+        if shared.state().history == HistoryPolicy::FromInvite {
+            // What was written before shall stay closed to whoever comes with this invitation.
+            self.author(did, Draft::Rekey).await?;
         }
         let authored = self.author(did, Draft::Invite { role, uses, expires_at_ms }).await?;
         let missing = IdentitiesError::Internal { reason: "an invitation without a seed" };
@@ -343,7 +382,7 @@ impl Identities {
         self.inner.here().get(did).cloned().ok_or_else(|| IdentitiesError::Unknown { text: did.to_string() })
     }
 
-    async fn publish(&self, did: &Did, draft: Draft) -> IdentitiesResult<OpDone> {
+    pub(super) async fn publish(&self, did: &Did, draft: Draft) -> IdentitiesResult<OpDone> {
         let authored = self.author(did, draft).await?;
         let epoch = self.entry(did)?.handle.shared.state().sending_epoch;
         Ok(OpDone { op: authored.id, epoch })
@@ -405,6 +444,8 @@ impl Entry {
             locked_epochs: state.epochs.keys().filter(|epoch| !held(epoch)).copied().collect(),
             controllers: controllers.collect(),
             provisional_removal: state.has_provisional_removal(),
+            older_copy: known.older_copy,
+            deactivated: state.deactivated.is_some(),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::error::{ExchangeError, IdentitiesResult};
 use super::limiter::Limiter;
 use super::runtime::Inner;
 use super::shared::Shared;
-use super::{exchange, host};
+use super::{exchange, host, recover, reseal};
 use crate::id::Did;
 
 /// Streams served at the same time; more are reset. Chosen: bounds memory at some hundred megabytes in the worst case.
@@ -25,6 +25,10 @@ const EXCHANGES: (u32, Duration) = (64, Duration::from_millis(500));
 /// Joins of one peer in a burst, and how long until one more: guessing an invitation is hopeless anyway, this bounds the
 /// signatures that a peer makes us check.
 const JOINS: (u32, Duration) = (8, Duration::from_secs(10));
+/// Requests for epoch secrets of one peer in a burst, and how long until one more: each costs up to 64 encapsulations.
+const RESEALS: (u32, Duration) = (8, Duration::from_secs(5));
+/// Proofs of a recovery key of one peer in a burst, and how long until one more: each costs a hybrid verification.
+const RECOVERIES: (u32, Duration) = (4, Duration::from_secs(10));
 /// How long before an unresponsive network is asked for events again.
 const EVENTS_AGAIN: Duration = Duration::from_secs(1);
 
@@ -32,15 +36,28 @@ const EVENTS_AGAIN: Duration = Duration::from_secs(1);
 pub(super) fn start(inner: &Arc<Inner>) -> IdentitiesResult<()> {
     let authority = inner.tools.network.accept(exchange::AUTHORITY)?;
     let joins = inner.tools.network.accept(host::JOIN)?;
+    let reseals = inner.tools.network.accept(reseal::RESEAL)?;
+    let recoveries = inner.tools.network.accept(recover::RECOVERY)?;
     let server = Server {
         inner: Arc::downgrade(inner),
         exchanges: Limiter::new(EXCHANGES.0, EXCHANGES.1),
         joins: Limiter::new(JOINS.0, JOINS.1),
+        reseals: Limiter::new(RESEALS.0, RESEALS.1),
+        recoveries: Limiter::new(RECOVERIES.0, RECOVERIES.1),
         tasks: JoinSet::new(),
     };
     let events = inner.tools.network.events();
-    inner.keep(tokio::spawn(server.run(authority, joins, events, inner.stop.child_token())));
+    let accepted = Accepted { authority, joins, reseals, recoveries };
+    inner.keep(tokio::spawn(server.run(accepted, events, inner.stop.child_token())));
     Ok(())
+}
+
+/// Streams that others open.
+struct Accepted {
+    authority: mpsc::Receiver<IncomingStream>,
+    joins: mpsc::Receiver<IncomingStream>,
+    reseals: mpsc::Receiver<IncomingStream>,
+    recoveries: mpsc::Receiver<IncomingStream>,
 }
 
 struct Server {
@@ -48,17 +65,13 @@ struct Server {
     inner: Weak<Inner>,
     exchanges: Limiter,
     joins: Limiter,
+    reseals: Limiter,
+    recoveries: Limiter,
     tasks: JoinSet<()>,
 }
 
 impl Server {
-    async fn run(
-        mut self,
-        mut authority: mpsc::Receiver<IncomingStream>,
-        mut joins: mpsc::Receiver<IncomingStream>,
-        mut events: mpsc::Receiver<NetworkEvent>,
-        stop: CancellationToken,
-    ) {
+    async fn run(mut self, mut accepted: Accepted, mut events: mpsc::Receiver<NetworkEvent>, stop: CancellationToken) {
         let mut events_again: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -76,8 +89,10 @@ impl Server {
                     events = inner.tools.network.events();
                 }
                 Some(_ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
-                Some(stream) = authority.recv() => self.exchange(stream),
-                Some(stream) = joins.recv() => self.join(stream),
+                Some(stream) = accepted.authority.recv() => self.exchange(stream),
+                Some(stream) = accepted.joins.recv() => self.join(stream),
+                Some(stream) = accepted.reseals.recv() => self.reseal(stream),
+                Some(stream) = accepted.recoveries.recv() => self.recovery(stream),
                 else => break,
             }
         }
@@ -120,6 +135,37 @@ impl Server {
         let inner = self.inner.clone();
         self.tasks.spawn(async move {
             log(&peer, host::serve(stream, &peer, |did| find(&inner, did)).await);
+        });
+    }
+}
+
+impl Server {
+    fn recovery(&mut self, incoming: IncomingStream) {
+        let IncomingStream { peer, stream } = incoming;
+        if self.tasks.len() >= SERVED_MAX || !self.recoveries.take(&peer, Instant::now()) {
+            debug!(?peer, "too many proofs of a recovery key");
+            return;
+        }
+        let inner = self.inner.clone();
+        self.tasks.spawn(async move {
+            let find = |did: &Did| {
+                let handle = inner.upgrade()?.here().get(did).map(|entry| entry.handle.clone())?;
+                handle.role().is_some().then_some(handle)
+            };
+            log(&peer, recover::answer(stream, &peer, find).await);
+        });
+    }
+
+    fn reseal(&mut self, incoming: IncomingStream) {
+        let IncomingStream { peer, stream } = incoming;
+        if self.tasks.len() >= SERVED_MAX || !self.reseals.take(&peer, Instant::now()) {
+            debug!(?peer, "too many requests for epoch secrets");
+            return;
+        }
+        let inner = self.inner.clone();
+        self.tasks.spawn(async move {
+            let find = |did: &Did| find(&inner, did).filter(|shared| shared.my_role().is_some());
+            log(&peer, reseal::answer(stream, &peer, find).await);
         });
     }
 }

@@ -14,13 +14,15 @@ use walytis_core::key::PublicKey;
 use walytis_core::net::Network;
 use walytis_core::store::{KvStore, SecretStore};
 
+use super::age::Age;
 use super::cards::Cards;
 use super::error::ExchangeError;
 use super::exchange::{Items, Received};
+use super::keyring::Keyring;
 use super::task::Command;
 use super::wire_v1::{CARDS_MAX, Hello};
 use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult};
-use crate::crypto::{DeviceKeys, DevicePublic};
+use crate::crypto::{DeviceKeys, DevicePublic, ReceivingPublic};
 use crate::epoch::{EpochSecrets, EpochView};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, Role};
 use crate::state::{AuthorityGraph, IdentityState};
@@ -45,9 +47,9 @@ pub(super) struct Shared {
     /// Genesis block file.
     pub(super) genesis: Bytes,
     /// Empty while the vault is locked.
-    keys: Mutex<Option<Arc<DeviceKeys>>>,
-    /// Of the own device's blocks; known while the vault is locked, too.
-    block_key: Option<PublicKey>,
+    keys: Mutex<Option<Keyring>>,
+    /// The first key of the own device's blocks; known while the vault is locked, too.
+    first_block_key: Option<PublicKey>,
     /// Whether the vault is locked; nothing if it never is.
     locked: Option<watch::Receiver<bool>>,
     known: Mutex<Known>,
@@ -63,6 +65,10 @@ pub(super) struct Known {
     pub(super) ring: BTreeMap<EpochId, EpochSecrets>,
     /// Number of the op stored next.
     pub(super) next_op: u64,
+    /// Since when each epoch that is or was written under has been known here; of the one in force now.
+    pub(super) in_force: Option<(EpochId, Age)>,
+    /// Others hold newer things of this device than its own store: the data folder is an older copy, or there are two.
+    pub(super) older_copy: bool,
 }
 
 impl fmt::Debug for Shared {
@@ -80,16 +86,23 @@ impl Shared {
         commands: mpsc::Sender<Command>,
     ) -> Self {
         let did = graph.did();
-        let block_key = graph.device_record(&me).map(DevicePublic::block_key);
+        let first_block_key = graph.device_record(&me).map(DevicePublic::block_key);
         let locked = tools.secrets.locked_changes();
-        let known = Known { graph, cards: Cards::default(), ring: BTreeMap::new(), next_op: 0 };
+        let known = Known {
+            graph,
+            cards: Cards::default(),
+            ring: BTreeMap::new(),
+            next_op: 0,
+            in_force: None,
+            older_copy: false,
+        };
         Self {
             did,
             me,
             tools,
             genesis,
             keys: Mutex::default(),
-            block_key,
+            first_block_key,
             locked,
             known: Mutex::new(known),
             changes: watch::Sender::new(0),
@@ -122,11 +135,19 @@ impl Shared {
         if self.is_locked() {
             return Err(IdentitiesError::Locked);
         }
+        self.held_keys().as_ref().map(|keys| Arc::clone(&keys.device)).ok_or(IdentitiesError::Locked)
+    }
+
+    /// Returns the device keys with all receiving keys; refused as [`Self::keys`].
+    pub(super) fn keyring(&self) -> IdentitiesResult<Keyring> {
+        if self.is_locked() {
+            return Err(IdentitiesError::Locked);
+        }
         self.held_keys().clone().ok_or(IdentitiesError::Locked)
     }
 
-    pub(super) fn set_keys(&self, keys: DeviceKeys) {
-        *self.held_keys() = Some(Arc::new(keys));
+    pub(super) fn set_keys(&self, keys: Keyring) {
+        *self.held_keys() = Some(keys);
     }
 
     /// Forgets every secret; operations under way keep what they took until they end.
@@ -151,12 +172,13 @@ impl Shared {
         self.locked.clone()
     }
 
-    /// Returns the key that the own device's blocks verify under.
-    pub(super) const fn block_key(&self) -> Option<PublicKey> {
-        self.block_key
+    /// Returns the key that the own device's blocks verify under now.
+    pub(super) fn block_key(&self) -> Option<PublicKey> {
+        let now = self.state().device(&self.me).map(|device| device.block_key());
+        now.or(self.first_block_key)
     }
 
-    fn held_keys(&self) -> MutexGuard<'_, Option<Arc<DeviceKeys>>> {
+    fn held_keys(&self) -> MutexGuard<'_, Option<Keyring>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -237,6 +259,14 @@ impl Known {
         let number = self.next_op;
         self.next_op += 1;
         number
+    }
+
+    /// Returns the receiving keys that controllers' cards carry, to seal to: newer than the first ones.
+    pub(super) fn receiving_keys(&self) -> BTreeMap<ControllerId, ReceivingPublic> {
+        let of = |device: &DeviceId| {
+            Some((ControllerId::Device(*device), self.cards.card(device)?.body().receiving.clone()))
+        };
+        self.cards.peers().filter_map(|(device, _)| of(device)).collect()
     }
 
     /// Returns the keys of cards' private parts: of every epoch whose transport secret is held, newest first.

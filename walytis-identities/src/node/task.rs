@@ -6,7 +6,7 @@
 //!  joiners ───────Honour──┘   │ timers: duties    └─► push to connected controllers
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use walytis_core::chain::{Append, Chain};
 use walytis_core::id::PeerId;
 use walytis_core::key::Signer;
@@ -27,11 +27,13 @@ use super::error::{IdentitiesError, IdentitiesResult};
 use super::host::{self, HonourRequest};
 use super::records::{self, IdentityRecord};
 use super::shared::Shared;
+use super::upkeep::Upkeep;
 use super::wire_v1::RefusalCode;
 use super::{exchange, ring};
+use crate::epoch::EpochSecrets;
 use crate::id::{DeviceId, EpochId, OpId};
 use crate::op::SignedOp;
-use crate::state::{Duty, DutyKind, Inserted};
+use crate::state::{Built, Inserted};
 
 /// Commands that wait for the task; then the sender waits.
 pub(super) const COMMANDS: usize = 64;
@@ -42,8 +44,6 @@ const PUSHES_MAX: usize = 8;
 pub(super) const OPS_AT_ONCE: usize = 4;
 /// Refused ops after which the rest of what a peer sent is not looked at: each costs two signatures to check.
 const REFUSALS_MAX: usize = 16;
-/// Rekeys on account of slots that do not open, per run of the program. Chosen: a dishonest author gets no endless loop.
-const REPAIRS_MAX: u32 = 8;
 
 /// How long until controllers that could not be reached are tried again: at first, and at most. The network itself
 /// reconnects to whomever it reached before.
@@ -62,6 +62,10 @@ pub(super) enum Command {
     Author { draft: Draft, reply: oneshot::Sender<IdentitiesResult<Authored>> },
     /// Admit a joiner that has proved its invitation.
     Honour { request: Box<HonourRequest>, reply: oneshot::Sender<Result<OpId, RefusalCode>> },
+    /// Renew the device's own keys.
+    RenewKeys { reply: oneshot::Sender<IdentitiesResult<Authored>> },
+    /// Keep secrets that another controller sealed once more.
+    Resealed { epochs: BTreeMap<EpochId, EpochSecrets> },
     /// The vault was unlocked.
     Unlocked { reply: oneshot::Sender<IdentitiesResult<()>> },
 }
@@ -72,16 +76,14 @@ pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
     pub(super) chain: Chain,
     pub(super) record: IdentityRecord,
-    pushes: JoinSet<()>,
+    pub(super) pushes: JoinSet<()>,
+    pub(super) upkeep: Upkeep,
     /// Whom something is to be told, as soon as there is room.
     to_tell: BTreeSet<PeerId>,
     dial_at: Option<Instant>,
     dial_again: Duration,
-    duty: Option<(Duty, Instant)>,
     /// When to settle again, because the store failed.
     settle_at: Option<Instant>,
-    broken: BTreeSet<EpochId>,
-    repairs: u32,
     /// Whether the vault is locked; nothing if it never is.
     locked: Option<watch::Receiver<bool>>,
 }
@@ -95,13 +97,11 @@ impl Task {
             record,
             locked,
             pushes: JoinSet::new(),
+            upkeep: Upkeep::new(),
             to_tell: BTreeSet::new(),
             dial_at: Some(Instant::now()),
             dial_again: DIAL_AGAIN.0,
-            duty: None,
             settle_at: None,
-            broken: BTreeSet::new(),
-            repairs: 0,
         }
     }
 
@@ -114,7 +114,7 @@ impl Task {
         self.tell_all(None);
         loop {
             self.start_telling();
-            let due = self.duty.as_ref().map(|(_, at)| *at);
+            let (due, look, ask) = (self.upkeep.duty_at(), self.upkeep.look_at(), self.upkeep.ask_at());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -125,6 +125,8 @@ impl Task {
                 },
                 () = sleep_until(due) => self.do_duty().await,
                 () = sleep_until(self.settle_at) => self.settle(None).await,
+                () = sleep_until(look) => self.settle(None).await,
+                () = sleep_until(ask) => self.ask_for_missing(),
                 () = sleep_until(self.dial_at) => self.dial_others(),
                 Some(_ended) = self.pushes.join_next(), if !self.pushes.is_empty() => {}
             }
@@ -175,6 +177,8 @@ impl Task {
                 };
                 let _gone = reply.send(answer);
             }
+            Command::RenewKeys { reply } => drop(reply.send(Box::pin(self.renew_keys()).await)),
+            Command::Resealed { epochs } => self.take_in_resealed(epochs).await,
             Command::Unlocked { reply } => {
                 let opened = ring::load(&self.shared).await;
                 if opened.is_ok() {
@@ -221,9 +225,18 @@ impl Task {
         entered
     }
 
+    /// Others know ops of this device that it does not know itself: its data folder is an older copy, or another copy of
+    /// it is at work.
+    fn note_older_copy(&self, batch: &mut Batch) {
+        if !std::mem::replace(&mut self.shared.known().older_copy, true) {
+            warn!(did = ?self.shared.did, "others know newer things of this device than its own data folder");
+            batch.put(records::older_copy(&self.shared.did.chain()), Vec::new());
+        }
+    }
+
     /// Returns how many ops entered, or nothing if it is refused.
     fn take_in_op(&self, op: SignedOp, batch: &mut Batch) -> Option<usize> {
-        let id = op.id();
+        let (id, own) = (op.id(), op.core().device == self.shared.me);
         let mut known = self.shared.known();
         match known.graph.insert(op) {
             Ok(Inserted::New(ids)) => {
@@ -232,6 +245,10 @@ impl Task {
                     if let Some(op) = known.graph.op(id) {
                         batch.put(records::op(&self.shared.did.chain(), number), op.encode());
                     }
+                }
+                drop(known);
+                if own {
+                    self.note_older_copy(batch);
                 }
                 Some(ids.len())
             }
@@ -244,19 +261,21 @@ impl Task {
     }
 
     fn take_in_cards(&self, cards: &[Vec<u8>], batch: &mut Batch) -> usize {
-        let mut known = self.shared.known();
         let mut entered = 0;
         for encoded in cards {
-            if let Some(device) = known.take_in_card(&*self.shared.tools.network, encoded) {
-                batch.put(records::card(&self.shared.did.chain(), &device), encoded.clone());
-                entered += 1;
+            let device = self.shared.known().take_in_card(&*self.shared.tools.network, encoded);
+            let Some(device) = device else { continue };
+            batch.put(records::card(&self.shared.did.chain(), &device), encoded.clone());
+            entered += 1;
+            if device == self.shared.me {
+                self.note_older_copy(batch);
             }
         }
         entered
     }
 
     /// Brings everything in line with the ops known now.
-    async fn settle(&mut self, _from: Option<&PeerId>) {
+    pub(super) async fn settle(&mut self, _from: Option<&PeerId>) {
         self.settle_at = None;
         if let Err(error) = self.open_epochs().await {
             warn!(did = ?self.shared.did, %error, "secrets of an epoch could not be stored");
@@ -264,21 +283,21 @@ impl Task {
             let locked = matches!(error, IdentitiesError::Locked);
             self.settle_at = (!locked).then(|| Instant::now() + STORE_AGAIN);
         }
+        if let Err(error) = self.renew_what_is_old().await {
+            warn!(did = ?self.shared.did, %error, "old keys could not be renewed");
+            let locked = matches!(error, IdentitiesError::Locked);
+            self.settle_at = self.settle_at.or_else(|| (!locked).then(|| Instant::now() + STORE_AGAIN));
+        }
         if let Err(error) = self.refresh_card().await {
             debug!(did = ?self.shared.did, %error, "the device card could not be renewed");
         }
-        self.plan_duty();
+        self.plan();
         self.shared.bump();
     }
 
     async fn open_epochs(&mut self) -> IdentitiesResult<()> {
-        let opened = ring::open_new(&self.shared, &mut self.broken);
-        for (id, secrets) in opened {
-            let name = ring::secret_name(&self.shared.did, &id);
-            self.shared.tools.secrets.put(&name, secrets.encode()).await?;
-            self.shared.hold(id, secrets);
-        }
-        Ok(())
+        let opened = ring::open_new(&self.shared, &mut self.upkeep.broken);
+        self.keep(opened).await
     }
 
     /// Makes a new card when anything that stands in it has changed.
@@ -297,54 +316,20 @@ impl Task {
         Ok(())
     }
 
-    fn plan_duty(&mut self) {
-        let state = self.shared.state();
-        let me = self.shared.controller();
-        let broken = state.sending_epoch.filter(|id| self.broken.contains(id));
-        let duty = match (broken, state.duty(&me)) {
-            (Some(about), None)
-                if self.repairs < REPAIRS_MAX && state.role(&me).is_some_and(crate::id::Role::writes) =>
-            {
-                Some(Duty { kind: DutyKind::Rekey, about, rank: 0 })
-            }
-            (_, duty) => duty,
-        };
-        // Without keys nothing can be done; unlocking plans anew.
-        let duty = duty.filter(|_| self.shared.keys().is_ok());
-        let same = |(planned, _): &(Duty, Instant)| duty.as_ref().is_some_and(|duty| duty.about == planned.about);
-        if self.duty.as_ref().is_some_and(same) {
-            return;
-        }
-        let turn = self.shared.tools.config.turn;
-        let rank = |duty: &Duty| u32::try_from(duty.rank).unwrap_or(u32::MAX);
-        self.duty = duty.map(|duty| {
-            let wait = turn.saturating_mul(rank(&duty));
-            (duty, Instant::now() + wait)
-        });
-    }
-
-    async fn do_duty(&mut self) {
-        let Some((duty, _)) = self.duty.take() else { return };
-        let broken = self.broken.contains(&duty.about);
-        self.repairs += u32::from(broken);
-        let draft = match duty.kind.clone() {
-            DutyKind::RemoveLeft(targets) => Draft::Remove { targets },
-            DutyKind::Rekey => Draft::Rekey,
-        };
-        info!(did = ?self.shared.did, about = ?duty.about, "taking over a duty");
-        if let Err(error) = self.author(draft).await {
-            warn!(did = ?self.shared.did, %error, "a duty could not be done");
-            // Again after a turn; somebody else may have done it by then.
-            let turn = self.shared.tools.config.turn.max(Duration::from_secs(1));
-            self.duty = Some((duty, Instant::now() + turn));
-        }
-    }
-
     /// Makes an op: stored (flushed) before it counts here, in a block before anybody is told that it worked.
-    async fn author(&mut self, draft: Draft) -> IdentitiesResult<Authored> {
+    pub(super) async fn author(&mut self, draft: Draft) -> IdentitiesResult<Authored> {
         let heads = self.chain.core().summary().heads;
         let (built, seed) = author::build(&self.shared, draft, &heads)?;
-        let (op, id) = (built.op.clone(), built.op.id());
+        let id = self.admit_own(&built).await?;
+        self.settle(None).await;
+        self.publish(&built.op).await?;
+        self.tell_all(None);
+        Ok(Authored { id, seed })
+    }
+
+    /// Stores an own op, flushed, and lets it count here.
+    pub(super) async fn admit_own(&self, built: &Built) -> IdentitiesResult<OpId> {
+        let (op, id) = (&built.op, built.op.id());
         let chain = self.shared.did.chain();
         if let Some(secrets) = &built.secrets {
             // Before the op: an epoch whose author lost its secrets would be of no use to it.
@@ -365,20 +350,21 @@ impl Task {
             self.shared.tools.secrets.delete(&ring::secret_name(&self.shared.did, &id)).await?;
             return Err(IdentitiesError::refused(refusal.to_string()));
         }
-        if let Some(secrets) = built.secrets {
-            self.shared.hold(id, secrets);
+        if let Some(secrets) = &built.secrets {
+            self.shared.hold(id, secrets.clone());
         }
-        self.settle(None).await;
-        self.publish(&op).await?;
-        self.tell_all(None);
-        Ok(Authored { id, seed })
+        Ok(id)
     }
 
     /// Puts an own op into a block.
     async fn publish(&self, op: &SignedOp) -> IdentitiesResult<()> {
+        self.publish_as(op, self.shared.keys()?).await
+    }
+
+    /// Puts an own op into a block that `signer` signs.
+    pub(super) async fn publish_as(&self, op: &SignedOp, signer: Arc<dyn Signer>) -> IdentitiesResult<()> {
         let topic = Topic::overlay("identity", "");
         let topic = topic.map_err(|_| IdentitiesError::Internal { reason: "the topic of authority ops" })?;
-        let signer: Arc<dyn Signer> = self.shared.keys()?;
         // Inline however many slots it has: who judges the block must read the op.
         let append = Append { content: Content::Bytes(op.encode().into()), topics: vec![topic], signer };
         self.chain.append_inline(append).await.map_err(|error| IdentitiesError::Node(error.into()))?;
@@ -401,7 +387,7 @@ impl Task {
     }
 
     /// Notes that every connected controller is to be told, but for the one that told us.
-    fn tell_all(&mut self, but: Option<&PeerId>) {
+    pub(super) fn tell_all(&mut self, but: Option<&PeerId>) {
         let connected: BTreeSet<PeerId> =
             self.shared.tools.network.peers().into_iter().map(|status| status.peer).collect();
         let known = self.shared.known();

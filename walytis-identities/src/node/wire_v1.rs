@@ -4,10 +4,12 @@
 //! Every frame is a postcard enum; decoding bounds every list, and byte strings are borrowed from the frame.
 
 use serde::{Deserialize, Serialize};
+use walytis_core::id::BlockId;
 
 use super::error::ExchangeError;
-use crate::crypto::{DevicePublic, FixedBytes};
-use crate::id::{ControllerId, DeviceId, Did, OpId};
+use crate::crypto::{DevicePublic, FixedBytes, HybridSignature, KeyId};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
+use crate::op::RecoveryPublic;
 use crate::token::JoinRequest;
 
 /// Heads named in an exchange. Chosen: as in an op.
@@ -61,6 +63,59 @@ pub(super) enum ResolveAnswer {
     /// Authority heads of the node that answers, ascending.
     Known { heads: Vec<OpId> },
     /// The node is none of a controller.
+    Unknown,
+}
+
+/// Epochs asked for at once.
+pub(super) const RESEALED_MAX: usize = 64;
+
+/// First frame of a request for epoch secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ResealAsk {
+    /// Which identity.
+    pub(super) did: Did,
+    /// Epochs whose secrets are missing: 1..=64, ascending.
+    pub(super) epochs: Vec<EpochId>,
+}
+
+/// Second frame, and the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ResealAnswer<'a> {
+    /// What the asker may hold and the node has.
+    Shares(#[serde(borrow)] Vec<Resealed<'a>>),
+    /// The node has no such identity, or the asker is no controller of it.
+    Unknown,
+}
+
+/// An epoch's secrets, sealed once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Resealed<'a> {
+    /// The epoch.
+    pub(super) epoch: EpochId,
+    /// The receiving key that it is sealed to.
+    pub(super) key: KeyId,
+    /// HPKE: encapsulated key and ciphertext.
+    #[serde(borrow)]
+    pub(super) sealed: &'a [u8],
+}
+
+/// First frame of a question about what has been written, from whoever has the recovery code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RecoveryAsk {
+    /// Which identity.
+    pub(super) did: Did,
+    /// The public recovery key, whose digest the identity's state has.
+    pub(super) key: RecoveryPublic,
+    /// Its signature over chain and both peer ids.
+    pub(super) proof: HybridSignature,
+}
+
+/// Second frame, and the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum RecoveryAnswer {
+    /// Heads of the identity's chain, at most 64.
+    Heads(Vec<BlockId>),
+    /// The node does not control it, or it is not the recovery key in force.
     Unknown,
 }
 
@@ -137,6 +192,13 @@ impl ResolveAsk {
     }
 }
 
+impl ResealAsk {
+    pub(super) fn check(self) -> Result<Self, ExchangeError> {
+        let fits = (1..=RESEALED_MAX).contains(&self.epochs.len()) && self.epochs.is_sorted_by(|one, next| one < next);
+        if fits { Ok(self) } else { Err(ExchangeError::Malformed { what: "question" }) }
+    }
+}
+
 /// First byte of every frame.
 const VERSION: u8 = 0x01;
 
@@ -197,6 +259,9 @@ mod tests {
             encode(&ResolveAsk { did, heads: vec![op] }),
             encode(&ResolveAnswer::Known { heads: vec![op] }),
             encode(&ResolveAnswer::Unknown),
+            encode(&ResealAsk { did, epochs: vec![op] }),
+            encode(&ResealAnswer::Shares(vec![Resealed { epoch: op, key: KeyId([11; 32]), sealed: b"sealed" }])),
+            encode(&ResealAnswer::Unknown),
         ]
     }
 
@@ -220,6 +285,9 @@ mod tests {
         assert_eq!(reencoded::<ResolveAsk>(&frames[10]).as_ref(), Some(&frames[10]));
         assert_eq!(reencoded::<ResolveAnswer>(&frames[11]).as_ref(), Some(&frames[11]));
         assert_eq!(reencoded::<ResolveAnswer>(&frames[12]).as_ref(), Some(&frames[12]));
+        assert_eq!(reencoded::<ResealAsk>(&frames[13]).as_ref(), Some(&frames[13]));
+        assert_eq!(reencoded::<ResealAnswer<'_>>(&frames[14]).as_ref(), Some(&frames[14]));
+        assert_eq!(reencoded::<ResealAnswer<'_>>(&frames[15]).as_ref(), Some(&frames[15]));
     }
 
     #[test]
@@ -237,6 +305,8 @@ mod tests {
             let newer = [&[0x02][..], &frame[1..]].concat();
             for bad in [&newer[..], &longer, shorter] {
                 assert!(decode::<ResolveAsk>(bad, "x").is_err() && decode::<ResolveAnswer>(bad, "x").is_err());
+                assert!(decode::<RecoveryAsk>(bad, "x").is_err() && decode::<RecoveryAnswer>(bad, "x").is_err());
+                assert!(decode::<ResealAsk>(bad, "x").is_err() && decode::<ResealAnswer<'_>>(bad, "x").is_err());
             }
         }
         for frame in frames().into_iter().take(10) {
@@ -256,5 +326,9 @@ mod tests {
         assert!(
             ask(vec![low, high]).is_ok() && ask(vec![high, low]).is_err() && ask(vec![low; HEADS_MAX + 1]).is_err()
         );
+        let reseal = |epochs: Vec<EpochId>| ResealAsk { did, epochs }.check();
+        assert!(reseal(vec![low, high]).is_ok() && reseal(vec![high, low]).is_err() && reseal(Vec::new()).is_err());
+        let many = (0..=RESEALED_MAX).map(|at| OpId([u8::try_from(at).unwrap(); 32])).collect();
+        assert!(reseal(many).is_err());
     }
 }

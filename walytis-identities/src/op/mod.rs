@@ -129,7 +129,7 @@ impl Op {
 pub enum HistoryPolicy {
     /// Nothing written before its admission.
     None,
-    /// What was written since its invitation. Evaluated as `None` for now: never more than was meant.
+    /// What was written since its invitation: each invitation begins an epoch, and those since are handed over on request.
     FromInvite,
     /// Everything: what a person expects of a second device.
     #[default]

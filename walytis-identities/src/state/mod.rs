@@ -7,6 +7,7 @@
 mod bits;
 mod build;
 mod duty;
+mod entitle;
 mod evaluate;
 mod fold;
 mod graph;
@@ -26,6 +27,7 @@ use walytis_core::key::PublicKey;
 
 pub use build::{BuildError, Builder, Built, CreateOptions, NewInvitation, RecoveryPlan};
 pub use duty::{Duty, DutyKind};
+pub use entitle::EpochShare;
 pub use graph::{AuthorityGraph, Inserted, OPS_MAX, PENDING_OPS_MAX, Refusal};
 pub use judge::{RecordVerdict, WriteRight};
 pub use subject::{ActingDevice, NestedIdentity, Subject};

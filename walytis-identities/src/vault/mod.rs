@@ -17,12 +17,14 @@
 //! protect against whoever can read the memory of the running, unlocked program.
 
 mod attempts;
+mod backup;
 mod codec_v1;
 mod key_file;
 mod recovery_code;
 mod seal;
 mod unlock;
 
+pub use backup::{BACKUP_FRAME_MAX, BACKUP_HEADER, BackupError, BackupOpener, BackupSealer};
 pub use key_file::{KeyFile, KeyFileError};
 pub use recovery_code::VaultCode;
 pub use unlock::{Argon2Settings, PASSPHRASE_MAX, Unlock, UnlockMethod};

@@ -135,7 +135,11 @@ async fn wrapping_key(vault: [u8; 32], unlock: Unlock, derivation: Derivation) -
     }
 }
 
-fn stretch(passphrase: &SecretBytes, salt: &[u8; 32], settings: Argon2Settings) -> Result<Secret<32>, VaultError> {
+pub(super) fn stretch(
+    passphrase: &SecretBytes,
+    salt: &[u8; 32],
+    settings: Argon2Settings,
+) -> Result<Secret<32>, VaultError> {
     let cost = Argon2Cost { memory_kib: settings.memory_kib, passes: settings.passes, lanes: settings.lanes };
     let mut out = Zeroizing::new([0; 32]);
     if !Provider::argon2id(passphrase.expose(), salt, cost, &mut out) {

@@ -87,7 +87,7 @@ async fn an_interrupted_deletion_is_finished_at_the_next_start() {
     // As the first commit of a deletion leaves it.
     let mut batch = Batch::new();
     let key = |kind: u8| [&[walytis_core::store::keys::Space::Identity as u8, kind][..], did.chain().digest()].concat();
-    batch.put(key(0x06), Vec::new()).delete(key(0x00)).delete(key(0x03));
+    batch.put(key(0x06), Vec::new()).delete(key(0x00)).delete(key(0x03)).delete(key(0x08));
     for kind in [0x01, 0x02, 0x04] {
         batch.delete_range(walytis_core::store::KeyRange::prefix(&key(kind)));
     }

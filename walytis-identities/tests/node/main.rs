@@ -1,6 +1,6 @@
 //! Identities between whole nodes, over a network in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod contract;
 mod epochs;
@@ -9,8 +9,13 @@ mod hostile;
 mod join;
 mod large;
 mod lock;
+mod recovery;
 mod remove;
+mod reseal;
 mod resolve;
 mod resolve_lies;
 mod rig;
+mod rights;
+mod sealed_to;
 mod speak;
+mod upkeep;

@@ -30,10 +30,12 @@ pub(crate) struct Machine {
     hub: MemoryHub,
     seed: u8,
     starts: u64,
+    config: IdentitiesConfig,
     pub(crate) store: Arc<MemoryStore>,
     blobs: Arc<MemoryBlobs>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) network: Arc<MemoryNetwork>,
+    pub(crate) replicator: Replicator,
     pub(crate) vault: Arc<KeyVault>,
     pub(crate) node: Node,
     pub(crate) identities: Identities,
@@ -45,17 +47,17 @@ pub(crate) fn vault_key(seed: u8) -> Unlock {
 
 impl Machine {
     pub(crate) async fn start(hub: &MemoryHub, seed: u8) -> Self {
-        Self::with(hub, seed, 0, Arc::default(), Arc::default(), Arc::new(ManualClock::new(1_000_000))).await
+        Self::start_with(hub, seed, IdentitiesConfig::default()).await
     }
 
-    async fn with(
-        hub: &MemoryHub,
-        seed: u8,
-        starts: u64,
-        store: Arc<MemoryStore>,
-        blobs: Arc<MemoryBlobs>,
-        clock: Arc<ManualClock>,
-    ) -> Self {
+    pub(crate) async fn start_with(hub: &MemoryHub, seed: u8, config: IdentitiesConfig) -> Self {
+        let (hub, clock) = (hub.clone(), Arc::new(ManualClock::new(1_000_000)));
+        let stopped = Stopped { hub, seed, starts: 0, config, store: Arc::default(), blobs: Arc::default(), clock };
+        Self::open(stopped).await
+    }
+
+    async fn open(stopped: Stopped) -> Self {
+        let Stopped { hub, seed, starts, config, store, blobs, clock } = stopped;
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(u64::from(seed) * 1_000 + starts));
         let network = Arc::new(hub.join(&Secret::new([seed; 32])));
         let kv: Arc<dyn KvStore> = store.clone();
@@ -74,7 +76,7 @@ impl Machine {
             store: kv.clone(),
             blobs: blobs.clone(),
             secrets: secrets.clone(),
-            replication: Some(Arc::new(replicator)),
+            replication: Some(Arc::new(replicator.clone())),
             clock: clock.clone() as Arc<dyn Clock>,
             entropy: entropy.clone(),
             config: NodeConfig::default(),
@@ -87,11 +89,11 @@ impl Machine {
             network: net,
             clock: clock.clone(),
             entropy,
-            config: IdentitiesConfig::default(),
+            config,
         })
         .await
         .unwrap();
-        Self { hub: hub.clone(), seed, starts, store, blobs, clock, network, vault, node, identities }
+        Self { hub, seed, starts, config, store, blobs, clock, network, replicator, vault, node, identities }
     }
 
     pub(crate) async fn stop(self) -> Stopped {
@@ -99,7 +101,8 @@ impl Machine {
         self.node.shutdown().await;
         self.network.shutdown().await;
         let store = Arc::new(self.store.snapshot());
-        Stopped { hub: self.hub, seed: self.seed, starts: self.starts, store, blobs: self.blobs, clock: self.clock }
+        let Self { hub, seed, starts, config, blobs, clock, .. } = self;
+        Stopped { hub, seed, starts, config, store, blobs, clock }
     }
 
     pub(crate) async fn restart(self) -> Self {
@@ -244,6 +247,7 @@ pub(crate) struct Stopped {
     hub: MemoryHub,
     seed: u8,
     starts: u64,
+    config: IdentitiesConfig,
     store: Arc<MemoryStore>,
     blobs: Arc<MemoryBlobs>,
     clock: Arc<ManualClock>,
@@ -254,8 +258,14 @@ impl Stopped {
         &self.store
     }
 
+    /// The same machine with its data as it was at another time.
+    pub(crate) fn with_store(self, store: MemoryStore) -> Self {
+        Self { store: Arc::new(store), ..self }
+    }
+
     pub(crate) async fn start(self) -> Machine {
-        Machine::with(&self.hub, self.seed, self.starts + 1, self.store, self.blobs, self.clock).await
+        let starts = self.starts + 1;
+        Machine::open(Self { starts, ..self }).await
     }
 }
 

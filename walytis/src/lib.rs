@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod app;
+mod backup;
 pub mod cli;
 pub mod daemon;
 pub mod failure;

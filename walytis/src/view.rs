@@ -10,11 +10,14 @@ mod vault;
 use serde::{Deserialize, Serialize};
 
 pub use changes::{Change, Erased, Policy, Restore, Version};
-pub use identity::{Controller, CreateIdentity, Identity, IdentityDetail, OpDone, Opened, Text, Verified};
+pub use identity::{
+    Controller, CreateIdentity, Epoch, Identity, IdentityDetail, OpDone, Opened, Recover, Recovered, Service, SetRole,
+    SetServices, Text, Verified,
+};
 pub use log::{Acknowledge, BlockChanged, LogEvent, LogQuery, Notice, Page, Subscriber};
 pub use private::{ContentProgress, ContentStatus, Forget, ForgetRule, Forgetting, Proposal};
 pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};
-pub use vault::{PassphraseChange, UnlockProof, Vault, VaultCode};
+pub use vault::{Backup, BackupRequest, PassphraseChange, UnlockProof, Vault, VaultCode};
 
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 
 use super::{MESSAGE_MAX, Shared, stream};
@@ -20,7 +20,12 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/identities/{identity}/invitations", post(invite).get(invitations))
         .route("/identities/{identity}/invitations/{invitation}", delete(revoke))
         .route("/identities/{identity}/controllers", get(controllers))
-        .route("/identities/{identity}/controllers/{controller}", delete(remove))
+        .route("/identities/{identity}/controllers/{controller}", delete(remove).put(set_role))
+        .route("/identities/{identity}/services", put(set_services))
+        .route("/identities/{identity}/deactivate", post(deactivate))
+        .route("/identities/{identity}/renew-keys", post(renew_keys))
+        .route("/identities/recover", post(recover))
+        .route("/identities/{identity}/epochs", get(epochs))
         .route("/identities/{identity}/rekey", post(rekey))
         .route("/identities/{identity}/leave", post(leave))
         .route("/identities/{identity}/sign", post(sign).layer(message))
@@ -34,7 +39,7 @@ async fn create(
     body: Result<Json<view::CreateIdentity>, JsonRejection>,
 ) -> Result<Json<view::Identity>, Failure> {
     let Json(request) = body?;
-    shared.app.identity_create(&request.name, request.device.as_deref()).await.map(Json)
+    shared.app.identity_create(&request).await.map(Json)
 }
 
 async fn list(State(shared): State<Shared>) -> Result<Json<Vec<view::Identity>>, Failure> {
@@ -86,11 +91,49 @@ async fn controllers(
     shared.app.identity_show(&identity).await.map(|detail| Json(detail.controllers))
 }
 
+async fn epochs(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<Vec<view::Epoch>>, Failure> {
+    shared.app.identity_epochs(&identity).await.map(Json)
+}
+
 async fn remove(
     State(shared): State<Shared>,
     Path((identity, controller)): Path<(String, String)>,
 ) -> Result<Json<view::OpDone>, Failure> {
     shared.app.identity_remove(&identity, &controller).await.map(Json)
+}
+
+async fn set_role(
+    State(shared): State<Shared>,
+    Path((identity, controller)): Path<(String, String)>,
+    body: Result<Json<view::SetRole>, JsonRejection>,
+) -> Result<Json<view::OpDone>, Failure> {
+    let Json(request) = body?;
+    shared.app.identity_role(&identity, &controller, &request.role).await.map(Json)
+}
+
+async fn set_services(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+    body: Result<Json<view::SetServices>, JsonRejection>,
+) -> Result<Json<view::OpDone>, Failure> {
+    let Json(request) = body?;
+    shared.app.identity_services(&identity, request.services).await.map(Json)
+}
+
+async fn deactivate(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<view::OpDone>, Failure> {
+    shared.app.identity_deactivate(&identity).await.map(Json)
+}
+
+async fn renew_keys(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<view::OpDone>, Failure> {
+    shared.app.identity_renew_keys(&identity).await.map(Json)
+}
+
+async fn recover(
+    State(shared): State<Shared>,
+    body: Result<Json<view::Recover>, JsonRejection>,
+) -> Result<Json<view::Recovered>, Failure> {
+    let Json(request) = body?;
+    shared.app.identity_recover(request).await.map(Json)
 }
 
 async fn rekey(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<view::OpDone>, Failure> {

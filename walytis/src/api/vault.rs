@@ -1,9 +1,12 @@
-//! `/v1/vault`: whether the key vault is locked, and how it opens.
+//! `/v1/vault`, `/v1/backup`: whether the key vault is locked, how it opens; everything as one sealed stream.
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use http::header;
 
 use super::Shared;
 use crate::failure::Failure;
@@ -16,6 +19,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/vault/unlock", post(unlock))
         .route("/vault/passphrase", post(passphrase))
         .route("/vault/recovery-code", post(recovery_code))
+        .route("/backup", post(backup))
 }
 
 async fn state(State(shared): State<Shared>) -> Result<Json<view::Vault>, Failure> {
@@ -48,4 +52,21 @@ async fn recovery_code(
 ) -> Result<Json<view::VaultCode>, Failure> {
     let Json(proof) = body?;
     shared.app.new_recovery_code(proof).await.map(Json)
+}
+
+async fn backup(
+    State(shared): State<Shared>,
+    body: Result<Json<view::BackupRequest>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Json(request) = body?;
+    let writing = shared.app.backup(&request).await?;
+    let bytes = futures::stream::unfold(writing, async |mut writing| {
+        let next = writing.next().await?;
+        if let Err(error) = &next {
+            // The client sees only that the body broke off.
+            tracing::warn!(%error, "a backup broke off");
+        }
+        Some((next, writing))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(bytes)).into_response())
 }

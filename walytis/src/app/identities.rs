@@ -4,8 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 use walytis_core::ledger::LedgerRead as _;
+use walytis_identities::contact::ContactCard;
 use walytis_identities::id::{ControllerId, Did, OpId, Role};
-use walytis_identities::node::{ControllerInfo, IdentityInfo, InviteOptions, OpDone};
+use walytis_identities::node::{
+    ControllerInfo, EpochStatus, IdentityInfo, InviteOptions, OpDone, RecoverHere, RecoveryCode,
+};
+use walytis_identities::op::HistoryPolicy;
 use walytis_identities::sealed::SealedMessage;
 use walytis_identities::signed::{IdentitySignature, SignerStanding};
 use walytis_identities::state::Invitation;
@@ -28,8 +32,17 @@ impl App {
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn identity_create(&self, name: &str, device: Option<&str>) -> Result<view::Identity, Failure> {
-        let created = self.identities.create(name, device.unwrap_or(&host_name())).await?;
+    pub async fn identity_create(&self, request: &view::CreateIdentity) -> Result<view::Identity, Failure> {
+        let history = match request.history.as_deref() {
+            None | Some("all") => HistoryPolicy::All,
+            Some("from_invite") => HistoryPolicy::FromInvite,
+            Some("none") => HistoryPolicy::None,
+            Some(other) => {
+                return Err(Failure::usage(format!("no history {other}"), "it is none, from_invite or all"));
+            }
+        };
+        let device = request.device.clone().unwrap_or_else(host_name);
+        let created = self.identities.create_with(&request.name, &device, history).await?;
         self.ledgers.watch(&self.identities, created.did).await?;
         let recovery_code = Some(created.recovery.text().to_owned());
         Ok(view::Identity { recovery_code, ..identity(&self.identities.show(&created.did)?) })
@@ -57,6 +70,9 @@ impl App {
             epoch: info.epoch.map(|epoch| epoch.to_string()),
             locked_epochs: info.locked_epochs.iter().map(ToString::to_string).collect(),
             controllers: info.controllers.iter().map(controller).collect(),
+            provisional_removal: info.provisional_removal,
+            older_copy: info.older_copy,
+            deactivated: info.deactivated,
             name: info.name,
         })
     }
@@ -75,11 +91,7 @@ impl App {
         }
         self.need_network()?;
         let did = self.identities.find(text)?;
-        let role = match request.role.as_deref() {
-            None | Some("member") => Role::Member,
-            Some("admin") => Role::Admin,
-            Some(other) => return Err(Failure::usage(format!("no role {other}"), "roles are member and admin")),
-        };
+        let role = request.role.as_deref().map_or(Ok(Role::Member), parse_role)?;
         let (uses, expires_at_ms) = (uses(request)?, self.expiry_ms(request)?);
         let options = InviteOptions { role, uses: Some(uses), expires_at_ms: Some(expires_at_ms) };
         let made = self.identities.invite(&did, options).await?;
@@ -154,12 +166,104 @@ impl App {
         Ok(op(self.identities.remove(&did, target).await?))
     }
 
+    /// Changes a controller's role.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn identity_role(&self, text: &str, who: &str, role: &str) -> Result<view::OpDone, Failure> {
+        let role = parse_role(role)?;
+        let did = self.identities.find(text)?;
+        let target = self.controller(&did, who)?;
+        Ok(op(self.identities.set_role(&did, target, role).await?))
+    }
+
+    /// Replaces the services of the DID document.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn identity_services(&self, text: &str, services: Vec<view::Service>) -> Result<view::OpDone, Failure> {
+        let did = self.identities.find(text)?;
+        for service in &services {
+            check_service(service)?;
+        }
+        let services = services.into_iter().map(|one| (one.id, one.kind, one.endpoint)).collect();
+        let done = self.identities.set_services(&did, services).await?;
+        Ok(view::OpDone { epoch: None, ..op(done) })
+    }
+
+    /// Ends an identity.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn identity_deactivate(&self, text: &str) -> Result<view::OpDone, Failure> {
+        let done = self.identities.deactivate(&self.identities.find(text)?).await?;
+        Ok(view::OpDone { epoch: None, ..op(done) })
+    }
+
+    /// Renews the own device's keys.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn identity_renew_keys(&self, text: &str) -> Result<view::OpDone, Failure> {
+        let done = self.identities.renew_keys(&self.identities.find(text)?).await?;
+        Ok(view::OpDone { epoch: None, ..op(done) })
+    }
+
+    /// Starts over with the recovery code; the next one in the answer is shown once and stored nowhere.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn identity_recover(&self, request: view::Recover) -> Result<view::Recovered, Failure> {
+        let code = RecoveryCode::parse(&request.code)
+            .map_err(|error| Failure::usage(error, "it was printed when the identity was created"))?;
+        let who = self.who(&request.who)?;
+        let did = who.did();
+        let keep = |info: &[ControllerInfo]| -> Result<Vec<ControllerId>, Failure> {
+            request.keep.iter().map(|text| find_controller(info, text)).collect()
+        };
+        let recovered = if self.identities.identity(&did).is_ok() {
+            let keep = keep(&self.identities.show(&did)?.controllers)?;
+            self.identities.recover(&did, &code, keep).await?
+        } else {
+            self.need_network()?;
+            let card = match who {
+                Who::Card(card) => card,
+                Who::Did(did, _) => ContactCard { did, peers: Vec::new() },
+            };
+            self.ask(&Who::Card(card.clone())).await?;
+            let keep = keep(&self.identities.controllers_of(&did).await?)?;
+            let (name, device_name) = (request.name.clone(), request.device.clone().unwrap_or_else(host_name));
+            let options = RecoverHere { keep, name, device_name, discard_content: request.discard_content };
+            let recovered = self.identities.recover_here(&card, &code, options).await?;
+            self.ledgers.watch(&self.identities, did).await?;
+            recovered
+        };
+        let info = self.identities.show(&did)?;
+        Ok(view::Recovered {
+            did: did.to_string(),
+            name: info.name.clone(),
+            role: role(&info),
+            op: recovered.op.to_string(),
+            epoch: recovered.epoch.map(|epoch| epoch.to_string()),
+            recovery_code: recovered.recovery.text().to_owned(),
+        })
+    }
+
     /// Renews the keys.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn identity_rekey(&self, text: &str) -> Result<view::OpDone, Failure> {
         Ok(op(self.identities.rekey(&self.identities.find(text)?).await?))
+    }
+
+    /// Lists the generations of an identity's keys.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    #[expect(clippy::unused_async, reason = "every operation of the node is called the same way")]
+    pub async fn identity_epochs(&self, text: &str) -> Result<Vec<view::Epoch>, Failure> {
+        Ok(self.identities.epochs(&self.identities.find(text)?)?.iter().map(epoch).collect())
     }
 
     /// Leaves an identity.
@@ -249,17 +353,60 @@ impl App {
 
     /// Finds a controller by name, id or prefix.
     fn controller(&self, did: &Did, text: &str) -> Result<ControllerId, Failure> {
-        let info = self.identities.show(did)?;
-        let exact = |one: &&ControllerInfo| one.name.as_deref() == Some(text) || one.id.to_string() == text;
-        let begins = |one: &&ControllerInfo| {
-            let id = one.id.to_string();
-            let name = one.name.as_deref().unwrap_or_default();
-            !text.is_empty()
-                && (name.starts_with(text) || id.starts_with(text) || id.trim_start_matches("dev-").starts_with(text))
-        };
-        let found: Vec<&ControllerInfo> = info.controllers.iter().filter(exact).collect();
-        let found = if found.is_empty() { info.controllers.iter().filter(begins).collect() } else { found };
-        Ok(only(&found, "controller", text)?.id)
+        find_controller(&self.identities.show(did)?.controllers, text)
+    }
+}
+
+/// Finds a controller by name, id or prefix.
+fn find_controller(controllers: &[ControllerInfo], text: &str) -> Result<ControllerId, Failure> {
+    let exact = |one: &&ControllerInfo| one.name.as_deref() == Some(text) || one.id.to_string() == text;
+    let begins = |one: &&ControllerInfo| {
+        let id = one.id.to_string();
+        let name = one.name.as_deref().unwrap_or_default();
+        !text.is_empty()
+            && (name.starts_with(text) || id.starts_with(text) || id.trim_start_matches("dev-").starts_with(text))
+    };
+    let found: Vec<&ControllerInfo> = controllers.iter().filter(exact).collect();
+    let found = if found.is_empty() { controllers.iter().filter(begins).collect() } else { found };
+    Ok(only(&found, "controller", text)?.id)
+}
+
+/// A service that the DID document could not show as such is refused before anything is published.
+fn check_service(service: &view::Service) -> Result<(), Failure> {
+    let fragment =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let url = service.endpoint.split_once(':').is_some_and(|(scheme, rest)| {
+        !rest.is_empty()
+            && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    });
+    let printable = !service.endpoint.chars().any(|c| c.is_control() || c.is_whitespace());
+    if fragment(&service.id) && fragment(&service.kind) && url && printable {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format!("not a service: {}={},{}", service.id, service.kind, service.endpoint),
+        "name and type are letters, digits, - _ and ., the endpoint is a URL without blanks",
+    ))
+}
+
+/// Reads a role.
+fn parse_role(text: &str) -> Result<Role, Failure> {
+    let all = [Role::Admin, Role::Member, Role::Reader, Role::Keeper];
+    let found = all.into_iter().find(|role| role.name() == text);
+    found.ok_or_else(|| Failure::usage(format!("no role {text}"), "roles are admin, member, reader and keeper"))
+}
+
+fn epoch(status: &EpochStatus) -> view::Epoch {
+    view::Epoch {
+        id: status.id.to_string(),
+        begun_by: status.begun_by.into(),
+        author: status.author.to_string(),
+        recipients: status.recipients.iter().map(ToString::to_string).collect(),
+        counts: status.counts,
+        in_force: status.in_force,
+        readable: status.readable,
+        age_s: status.age.map(|age| age.as_secs()),
     }
 }
 

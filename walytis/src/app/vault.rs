@@ -6,11 +6,13 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use walytis_core::clock::Entropy;
+use walytis_core::node::Listing;
 use walytis_core::secret::SecretBytes;
 use walytis_core::store::KvStore;
 use walytis_identities::vault::{Argon2Settings, KeyFile, KeyVault, Unlock, UnlockMethod, VaultCode, VaultError};
 
 use super::{App, AppConfig};
+use crate::backup::{self, Source, Writing};
 use crate::failure::{Failure, Kind, causes};
 use crate::view;
 
@@ -120,6 +122,21 @@ impl App {
             remove_key_file(&self.data_dir.join(KEY_FILE)).await?;
         }
         self.vault().await
+    }
+
+    /// Begins to write everything that this node has as one sealed stream, under a passphrase of its own.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(crate) async fn backup(&self, request: &view::BackupRequest) -> Result<Writing, Failure> {
+        let source = Source {
+            data_dir: self.data_dir.clone(),
+            store: Arc::clone(&self.store),
+            blobs: Arc::clone(&self.blobs),
+            chains: self.node.chains(Listing::All).iter().map(|entry| entry.id).collect(),
+        };
+        let passphrase = decode(&request.passphrase)?;
+        Ok(backup::begin(source, passphrase, argon2_settings(), &*self.entropy).await?)
     }
 
     /// Makes a recovery code in the place of the one before.

@@ -16,7 +16,7 @@ pub(super) use changes::{ChainLedger, Change, EditArgs, NamesLedger, PrivateLedg
 pub(super) use filter::Filter;
 pub(super) use identity::Identity;
 pub(super) use offchain::Offchain;
-pub(super) use vault::{Init, Passphrase, Unlock};
+pub(super) use vault::{Backup, Init, Passphrase, Restore, Unlock};
 
 /// A serverless, peer-to-peer database with tamper-evident history, shared identities and private content.
 #[derive(Debug, Parser)]
@@ -68,6 +68,10 @@ pub enum Command {
     /// Change how the key vault is unlocked
     #[command(subcommand)]
     Passphrase(Passphrase),
+    /// Write everything that this node has to one file, sealed under a passphrase of its own
+    Backup(Backup),
+    /// Make a data folder of a backup, or look whether one is whole
+    Restore(Restore),
     /// List connected peers, or connect to one
     Peers {
         /// What to do instead of listing.

@@ -263,6 +263,10 @@ impl ApiRequest {
     }
 
     /// Returns a `DELETE`.
+    pub(crate) fn put(segments: &[&str]) -> Self {
+        Self::new(Method::PUT, segments)
+    }
+
     pub(crate) fn delete(segments: &[&str]) -> Self {
         Self::new(Method::DELETE, segments)
     }

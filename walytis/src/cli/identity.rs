@@ -3,25 +3,29 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::io::Write as _;
+use std::time::Duration;
 
 use super::args::Identity;
 use super::chain::{invitation as show_invitation, work};
 use super::client::{ApiRequest, Client};
+use super::secret::SecretInput;
 use super::{input, output::Output, resolve};
+use crate::app::read_passphrase;
 use crate::failure::{Failure, Kind};
 use crate::view;
 
 pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> Result<u8, Failure> {
     match command {
-        Identity::Create { name, device } => {
-            let request = ApiRequest::post(&["identities"]).json(&view::CreateIdentity { name, device });
+        Identity::Create { name, device, history } => {
+            let request = view::CreateIdentity { name, device, history: Some(history) };
+            let request = ApiRequest::post(&["identities"]).json(&request);
             let identity: view::Identity = client.call(request).await?;
             show(&identity, output);
             if let Some(code) = &identity.recovery_code {
                 output.note(&format!(
                     "recovery code: {code}\nWrite it down and keep it away from this machine: it is shown once and stored nowhere. It \
-                     will have the final word over who controls this identity, should a device be stolen or the last admin be \
-                     lost. This version makes the code; a later one will accept it."
+                     has the final word over who controls this identity, should a device be stolen or the last admin be lost: \
+                     walytis identity recover."
                 ));
             }
         }
@@ -48,22 +52,98 @@ pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> 
             let controllers: Vec<view::Controller> = client.call(request).await?;
             controllers.iter().for_each(|controller| output.value(controller, || controller_line(controller)));
         }
-        Identity::Remove { identity, controller } => {
-            op(&client.call(ApiRequest::delete(&["identities", &identity, "controllers", &controller])).await?, output);
-        }
-        Identity::Rekey { identity } => {
-            op(&client.call(ApiRequest::post(&["identities", &identity, "rekey"])).await?, output);
-        }
-        Identity::Leave { identity } => {
-            op(&client.call(ApiRequest::post(&["identities", &identity, "leave"])).await?, output);
-        }
         Identity::Card { identity, qr } => resolve::card(&identity, qr, client, output).await?,
         Identity::Resolve { who, version_id, document } => {
             resolve::resolve(view::Resolve { who, version_id }, document, client, output).await?;
         }
+        command => return govern(command, client, output).await,
+    }
+    Ok(0)
+}
+
+/// The commands on who may do what, and on keys.
+async fn govern(command: Identity, client: &Client, output: &Output) -> Result<u8, Failure> {
+    match command {
+        Identity::Remove { identity, controller } => {
+            op(&client.call(ApiRequest::delete(&["identities", &identity, "controllers", &controller])).await?, output);
+        }
+        Identity::Role { identity, controller, role } => {
+            let request = ApiRequest::put(&["identities", &identity, "controllers", &controller]);
+            op(&client.call(request.json(&view::SetRole { role })).await?, output);
+        }
+        Identity::Document { identity, version_id, service, no_services } => {
+            return document(&identity, version_id, &service, no_services, client, output).await;
+        }
+        Identity::Deactivate { identity } => {
+            op(&client.call(ApiRequest::post(&["identities", &identity, "deactivate"])).await?, output);
+        }
+        Identity::RenewKeys { identity } => {
+            op(&client.call(ApiRequest::post(&["identities", &identity, "renew-keys"])).await?, output);
+        }
+        Identity::Recover { who, keep, code_file, name, device, discard_content } => {
+            let code = match code_file {
+                Some(file) => read_passphrase(&file, "--code-file").await?,
+                None => SecretInput::new().line("Recovery code: ").await?,
+            };
+            let code = String::from_utf8(code.expose().to_vec())
+                .map_err(|_| Failure::usage("this is no recovery code", "it begins with walytisrecovery1"))?;
+            let request = view::Recover { who, code, keep, name, device, discard_content };
+            recovered(&client.call(ApiRequest::post(&["identities", "recover"]).json(&request)).await?, output);
+        }
+        Identity::Rekey { identity } => {
+            op(&client.call(ApiRequest::post(&["identities", &identity, "rekey"])).await?, output);
+        }
+        Identity::Epochs { identity } => {
+            let epochs: Vec<view::Epoch> = client.call(ApiRequest::get(&["identities", &identity, "epochs"])).await?;
+            epochs.iter().for_each(|epoch| output.value(epoch, || epoch_line(epoch)));
+        }
+        Identity::Leave { identity } => {
+            op(&client.call(ApiRequest::post(&["identities", &identity, "leave"])).await?, output);
+        }
         command => return messages(command, client, output).await,
     }
     Ok(0)
+}
+
+/// Shows the DID document, or sets its services.
+async fn document(
+    identity: &str,
+    version_id: Option<String>,
+    services: &[String],
+    none: bool,
+    client: &Client,
+    output: &Output,
+) -> Result<u8, Failure> {
+    if services.is_empty() && !none {
+        let request = view::Resolve { who: identity.to_owned(), version_id };
+        resolve::resolve(request, true, client, output).await?;
+        return Ok(0);
+    }
+    let services = services.iter().map(|text| service(text)).collect::<Result<_, _>>()?;
+    let request = ApiRequest::put(&["identities", identity, "services"]).json(&view::SetServices { services });
+    op(&client.call(request).await?, output);
+    Ok(0)
+}
+
+/// Reads NAME=TYPE,URL.
+fn service(text: &str) -> Result<view::Service, Failure> {
+    let parts = text.split_once('=').and_then(|(id, rest)| rest.split_once(',').map(|(kind, url)| (id, kind, url)));
+    let (id, kind, endpoint) = parts.ok_or_else(|| {
+        Failure::usage(
+            format!("not a service: {text}"),
+            "write NAME=TYPE,URL, e.g. site=LinkedDomains,https://example.org",
+        )
+    })?;
+    Ok(view::Service { id: id.into(), kind: kind.into(), endpoint: endpoint.into() })
+}
+
+fn recovered(recovered: &view::Recovered, output: &Output) {
+    output.value(recovered, || format!("recovered {}  {}  {}", recovered.name, recovered.did, recovered.role));
+    output.note(&format!(
+        "recovery code: {}\nThe code before is worth nothing any more. Write this one down and keep it away from this machine: it is \
+         shown once and stored nowhere.",
+        recovered.recovery_code
+    ));
 }
 
 /// The commands on messages.
@@ -131,6 +211,21 @@ fn detail(identity: &view::IdentityDetail, output: &Output) {
     output.value(identity, || {
         let epoch = identity.epoch.as_deref().unwrap_or("none (writing waits for new keys)");
         let mut text = format!("{}  {}  {}\nepoch {epoch}", identity.name, identity.did, identity.role);
+        if identity.older_copy {
+            text.push_str(
+                "\nOTHERS KNOW NEWER THINGS of this device than its own data folder did: the folder is an older copy (a \
+                 restored backup), or another copy of it is in use. Use one of them only",
+            );
+        }
+        if identity.deactivated {
+            text.push_str("\nDEACTIVATED: nobody acts in its name any more, unless it is recovered");
+        }
+        if identity.provisional_removal {
+            text.push_str(
+                "\na removal is PROVISIONAL: who was removed is senior to who removed it, and can still contest it with its \
+                 keys; identity recover is the final word",
+            );
+        }
         if !identity.locked_epochs.is_empty() {
             text.push_str(&format!("\nlocked epochs {}", identity.locked_epochs.join(" ")));
         }
@@ -145,6 +240,18 @@ fn detail(identity: &view::IdentityDetail, output: &Output) {
 fn controller_line(controller: &view::Controller) -> String {
     let peer = controller.peer_id.as_deref().unwrap_or("-");
     format!("{}  {}  {}  {}  {peer}", controller.id, controller.kind, controller.role, controller.name)
+}
+
+fn epoch_line(epoch: &view::Epoch) -> String {
+    let standing = match (epoch.in_force, epoch.counts) {
+        (true, _) => "in force",
+        (false, true) => "earlier",
+        (false, false) => "not used",
+    };
+    let readable = if epoch.readable { "readable" } else { "locked" };
+    let age = epoch.age_s.map(|age| format!("  for {}", humantime::format_duration(Duration::from_secs(age))));
+    let (by, readers) = (&epoch.begun_by, epoch.recipients.len());
+    format!("{}  {standing}  {readable}  by {by}  for {readers}{}", epoch.id, age.unwrap_or_default())
 }
 
 fn op(done: &view::OpDone, output: &Output) {

@@ -1,6 +1,7 @@
 //! The command line: parses, calls the API, prints.
 
 mod args;
+mod backup;
 mod blobs;
 mod chain;
 mod changes;
@@ -92,6 +93,7 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::Daemon(args) => crate::daemon::run(config, args, output.is_json()).await.map(|()| 0),
         Command::Doctor => doctor::run(config, output).await,
         Command::Init(args) => vault::init(config, &args, output).await.map(|()| 0),
+        Command::Restore(args) => backup::restore(&config, &args, output).await.map(|()| 0),
         command => {
             let client = Client::connect(config).await?;
             let result = Box::pin(dispatch(command, &cli.global, &client, output)).await;
@@ -103,10 +105,11 @@ async fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
 
 async fn dispatch(command: Command, global: &Global, client: &Client, output: &Output) -> Result<u8, Failure> {
     match command {
-        Command::Daemon(Daemon { .. }) | Command::Init(_) | Command::Doctor => Ok(0),
+        Command::Daemon(Daemon { .. }) | Command::Init(_) | Command::Doctor | Command::Restore(_) => Ok(0),
         Command::Lock => vault::lock(client, output).await.map(|()| 0),
         Command::Unlock(args) => vault::unlock(&args, global, client, output).await.map(|()| 0),
         Command::Passphrase(command) => vault::passphrase(command, global, client, output).await.map(|()| 0),
+        Command::Backup(args) => backup::backup(args, client, output).await.map(|()| 0),
         Command::Status => {
             let status: view::Status = client.call(ApiRequest::get(&["status"])).await?;
             output.status(&status, client.is_embedded());

@@ -64,14 +64,14 @@ pub(super) async fn export(args: ExportArgs, client: &Client, output: &Output) -
 }
 
 /// A file on its way: beside its place, readable by its owner only.
-struct Part {
+pub(super) struct Part {
     path: PathBuf,
-    part: PathBuf,
-    file: tokio::fs::File,
+    pub(super) part: PathBuf,
+    pub(super) file: tokio::fs::File,
 }
 
 impl Part {
-    async fn create(path: &Path) -> Result<Self, Failure> {
+    pub(super) async fn create(path: &Path) -> Result<Self, Failure> {
         let name = path.file_name().ok_or_else(|| Failure::usage(format!("{} is no file", path.display()), ""))?;
         let part = path.with_file_name(format!(".{}.part-{}", name.to_string_lossy(), std::process::id()));
         let mut options = tokio::fs::OpenOptions::new();
@@ -90,7 +90,7 @@ impl Part {
     }
 
     /// Puts the whole file in its place, or removes what there is of it.
-    async fn finish(self, size: Result<u64, Failure>, force: bool) -> Result<u64, Failure> {
+    pub(super) async fn finish(self, size: Result<u64, Failure>, force: bool) -> Result<u64, Failure> {
         let placed = match size {
             // Somebody else may have made the file meanwhile.
             Ok(_) if !force && self.path.exists() => {
@@ -231,7 +231,7 @@ async fn source(path: &Path, read: Arc<AtomicU64>) -> Result<(Body, u64), Failur
     Ok((Body::from_stream(stream), metadata.len()))
 }
 
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Kind::Failed, format!("cannot write {}: {error}", path.display()), "check the path and free space")
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use api_file::ApiFile;
+pub(crate) use lock::create_private_dir;
 pub use lock::{DataDirLock, LockError};
 
 use crate::api::{self, Guard, Token};

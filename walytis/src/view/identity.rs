@@ -35,6 +35,113 @@ pub struct IdentityDetail {
     pub locked_epochs: Vec<String>,
     /// Controllers.
     pub controllers: Vec<Controller>,
+    /// Whether a removal in force can still be contested by the removed.
+    pub provisional_removal: bool,
+    /// Whether others hold newer things of this device than its own data folder held.
+    pub older_copy: bool,
+    /// Whether the identity was ended.
+    pub deactivated: bool,
+}
+
+/// A change of role.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetRole {
+    /// `admin`, `member`, `reader` or `keeper`.
+    pub role: String,
+}
+
+/// What the DID document names beside keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetServices {
+    /// Services, in order; they replace the ones before.
+    pub services: Vec<Service>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Name: the fragment of its id.
+    pub id: String,
+    /// Type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// URL.
+    pub endpoint: String,
+}
+
+/// A recovery.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recover {
+    /// An identity of this node, a contact card or a DID.
+    pub who: String,
+    /// The recovery code.
+    pub code: String,
+    /// Who stays.
+    #[serde(default)]
+    pub keep: Vec<String>,
+    /// Local name, for an identity that is new to this node.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Name of the new device.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Go on even if nobody can say what has been written.
+    #[serde(default)]
+    pub discard_content: bool,
+}
+
+impl std::fmt::Debug for Recover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recover({}, ***)", self.who)
+    }
+}
+
+/// `identity recover`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Recovered {
+    /// `did:walytis:…`.
+    pub did: String,
+    /// Local name.
+    pub name: String,
+    /// This device's role.
+    pub role: String,
+    /// The op that recovered it.
+    pub op: String,
+    /// Epoch that is written under now.
+    pub epoch: Option<String>,
+    /// The next recovery code, shown once and never stored by the node; the one before is worth nothing any more.
+    pub recovery_code: String,
+}
+
+impl std::fmt::Debug for Recovered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recovered({}, ***)", self.did)
+    }
+}
+
+/// One generation of an identity's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The authority op that began it.
+    pub id: String,
+    /// What that op does, e.g. `rekey`.
+    pub begun_by: String,
+    /// Who published it.
+    pub author: String,
+    /// Controllers that have a share of it.
+    pub recipients: Vec<String>,
+    /// Whether it may be written under.
+    pub counts: bool,
+    /// Whether it is written under now.
+    pub in_force: bool,
+    /// Whether what is sealed under it can be read here.
+    pub readable: bool,
+    /// Of the one in force: for how many seconds this node has known that it is.
+    pub age_s: Option<u64>,
 }
 
 /// One controller.
@@ -104,4 +211,7 @@ pub struct CreateIdentity {
     /// Name of this device.
     #[serde(default)]
     pub device: Option<String>,
+    /// What newcomers may read of the time before them: `none`, `from_invite` or `all` (the default).
+    #[serde(default)]
+    pub history: Option<String>,
 }

@@ -45,6 +45,35 @@ impl std::fmt::Debug for PassphraseChange {
     }
 }
 
+/// What a backup is sealed under.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct BackupRequest {
+    /// A passphrase of its own in base64, 1 to 1,024 bytes.
+    pub passphrase: String,
+}
+
+impl std::fmt::Debug for BackupRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BackupRequest(***)")
+    }
+}
+
+/// `backup`, `restore`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// The file.
+    pub path: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Entries of the store in it.
+    pub entries: u64,
+    /// Large contents in it.
+    pub contents: u64,
+    /// The data folder that was made; nothing where the file was written or only looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<String>,
+}
+
 /// A recovery code of the vault, shown once.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct VaultCode {

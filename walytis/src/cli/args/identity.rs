@@ -14,6 +14,9 @@ pub enum Identity {
         /// Name of this device
         #[arg(long, value_name = "NAME")]
         device: Option<String>,
+        /// What newcomers may read of the time before them; stands for ever
+        #[arg(long, default_value = "all", value_parser = ["none", "from_invite", "all"])]
+        history: String,
     },
     /// List identities
     List,
@@ -29,7 +32,7 @@ pub enum Identity {
         #[arg(value_name = "ID")]
         identity: String,
         /// What the newcomer may do
-        #[arg(long, default_value = "member", value_parser = ["member", "admin"])]
+        #[arg(long, default_value = "member", value_parser = ["admin", "member", "reader", "keeper"])]
         role: String,
         /// How often it can be used
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -70,8 +73,74 @@ pub enum Identity {
         #[arg(value_name = "CTRL")]
         controller: String,
     },
-    /// Renew the keys
+    /// Change what a controller may do
+    Role {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Name, id or unambiguous prefix of the controller
+        #[arg(value_name = "CTRL")]
+        controller: String,
+        /// admin, member, reader or keeper
+        #[arg(value_parser = ["admin", "member", "reader", "keeper"])]
+        role: String,
+    },
+    /// Show the identity's DID document, or set what services it names
+    Document {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// As of this version, as resolve prints it
+        #[arg(long, value_name = "VERSION", conflicts_with_all = ["service", "no_services"])]
+        version_id: Option<String>,
+        /// Set the services to these, may be repeated: NAME=TYPE,URL
+        #[arg(long, value_name = "SERVICE")]
+        service: Vec<String>,
+        /// Set the services to none
+        #[arg(long, conflicts_with = "service")]
+        no_services: bool,
+    },
+    /// End the identity: nobody acts in its name any more, unless it is recovered
+    Deactivate {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
+    /// Start over with the recovery code, whoever controls the identity now; prints the next code once
+    Recover {
+        /// An identity of this node, or a contact card or DID of one that this node shall control from now on
+        #[arg(value_name = "ID|CARD")]
+        who: String,
+        /// Who stays beside this device, with its role; everybody else is removed
+        #[arg(long, value_name = "CTRL")]
+        keep: Vec<String>,
+        /// File with the recovery code (its first line); without it it is asked for
+        #[arg(long, value_name = "FILE")]
+        code_file: Option<PathBuf>,
+        /// Local name, for an identity that is new to this node
+        #[arg(long)]
+        name: Option<String>,
+        /// Name of the new device
+        #[arg(long, value_name = "NAME")]
+        device: Option<String>,
+        /// Go on even if no controller can be reached that could say what has been written: all of it is void then
+        #[arg(long)]
+        discard_content: bool,
+    },
+    /// Renew this device's own signing and receiving keys
+    RenewKeys {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
+    /// Renew the keys that content is encrypted with
     Rekey {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
+    /// List the generations of the identity's keys, older ones first
+    Epochs {
         /// Name, DID or unambiguous prefix
         #[arg(value_name = "ID")]
         identity: String,

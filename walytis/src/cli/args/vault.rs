@@ -20,6 +20,32 @@ pub struct Unlock {
     pub recovery_code: bool,
 }
 
+/// `walytis backup`.
+#[derive(Clone, Debug, Args)]
+pub struct Backup {
+    /// Where to write it
+    pub file: PathBuf,
+    /// File with the backup's own passphrase (its first line); without it it is asked for
+    #[arg(long, value_name = "FILE")]
+    pub backup_passphrase_file: Option<PathBuf>,
+    /// Write over an existing file
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `walytis restore`.
+#[derive(Clone, Debug, Args)]
+pub struct Restore {
+    /// The backup
+    pub file: PathBuf,
+    /// File with the backup's own passphrase (its first line); without it it is asked for
+    #[arg(long, value_name = "FILE")]
+    pub backup_passphrase_file: Option<PathBuf>,
+    /// Only read it from end to end; write nothing
+    #[arg(long)]
+    pub check: bool,
+}
+
 /// `walytis passphrase …`.
 #[derive(Debug, Subcommand)]
 pub enum Passphrase {

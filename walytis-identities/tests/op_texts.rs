@@ -11,7 +11,7 @@ use walytis_identities::card::{CardBody, CardError, CardPrivate, DeviceCard, Pub
 use walytis_identities::crypto::{DecodedKeys, DevicePublic, OpenError};
 use walytis_identities::epoch::EpochView;
 use walytis_identities::id::{Did, OpId};
-use walytis_identities::op::{Op, OpCore, OpError, SignedOp};
+use walytis_identities::op::{ControllerRecord, Op, OpCore, OpError, SignedOp};
 use walytis_identities::sealed::{SealError, SealedMessage, Sender, epoch_to_seal};
 use walytis_identities::signed::{IdentitySignature, SignerStanding, VerifyError};
 use walytis_identities::state::AuthorityGraph;
@@ -274,7 +274,9 @@ fn forged_admission_without_possession_is_refused() {
     assert!(a.graph().insert(op).is_err());
     // The keys of one device with the receiving key of another.
     let mut request = victim.request(&a, None);
-    request.device = DevicePublic { receiving: b.keys.public().receiving.clone(), ..request.device };
+    let ControllerRecord::Device(device) = request.newcomer.clone() else { panic!("a device's request") };
+    let device = DevicePublic { receiving: b.keys.public().receiving.clone(), ..device };
+    request.newcomer = ControllerRecord::Device(device);
     let op = a.build(|builder| builder.admit(request, walytis_identities::id::Role::Member).unwrap()).op;
     assert!(a.graph().insert(op).is_err());
 }

@@ -81,13 +81,13 @@ impl Gate {
         let Ok(op) = SignedOp::decode(content) else { return false };
         let creator = block.header().creator;
         {
-            let mut known = self.0.known();
+            let known = self.0.known();
             if known.graph.op(&op.id()).is_some() {
                 return known.wrote(&op, &creator);
             }
         }
         // The op first; the block is judged again when it is in. A full queue loses nothing: the exchange brings it.
-        let learn = Command::Learn { ops: vec![op], cards: Vec::new(), from: None, reply: None };
+        let learn = Command::Learn { genesis: Vec::new(), ops: vec![op], cards: Vec::new(), from: None, reply: None };
         drop(self.0.commands.try_send(learn));
         false
     }
@@ -101,13 +101,10 @@ impl Gate {
 }
 
 impl Known {
-    /// Says whether `creator` is the block key of the op's author, as the op's own past knows it, or as the op leaves it: a
-    /// renewal of keys may be put into its block by the new ones, a recovery by a device that it brings in.
-    fn wrote(&mut self, op: &SignedOp, creator: &PublicKey) -> bool {
-        let core = op.core();
-        let signs = |state: &IdentityState| state.device(&core.device).is_some_and(|it| it.block_key() == *creator);
-        let before = self.graph.state_at(&core.auth_parents).is_ok_and(|state| signs(&state));
-        before || self.graph.state_at(&[op.id()]).is_ok_and(|state| signs(&state))
+    /// Says whether `creator` is a block key of the device that signed the op: its first one, or one that it renewed; a
+    /// renewal may be put into its block by the new keys, a recovery by a device that it brings in.
+    fn wrote(&self, op: &SignedOp, creator: &PublicKey) -> bool {
+        self.graph.signs_blocks(&op.core().device, creator)
     }
 
     fn gossip_key(&self, id: &EpochId) -> Option<GossipKey> {

@@ -24,6 +24,7 @@ use walytis_core::net::{Protocol, Stream};
 
 use super::error::ExchangeError;
 use super::frame::{self, FRAME_MAX};
+use super::nested::GENESIS_MAX;
 use super::shared::Shared;
 use super::wire_v1::{self, CARDS_MAX, Hello, Item, OPS_BYTES_MAX, OPS_MAX};
 use crate::op::SignedOp;
@@ -47,9 +48,9 @@ enum Greeting {
 /// What one side sent.
 #[derive(Debug, Default)]
 pub(super) struct Received {
-    /// The genesis block file, unchecked.
-    pub(super) genesis: Option<Bytes>,
-    /// Ops, parents first if the peer is honest.
+    /// Genesis block files, of the identity and of those below, unchecked.
+    pub(super) genesis: Vec<Bytes>,
+    /// Ops, parents first if the peer is honest; each followed by those of identities below that it names.
     pub(super) ops: Vec<SignedOp>,
     /// Encoded cards.
     pub(super) cards: Vec<Vec<u8>>,
@@ -131,7 +132,7 @@ pub(super) struct Items {
 impl Items {
     /// Takes as much as fits one exchange: genesis, ops (parents first), cards.
     pub(super) fn new<'a>(
-        genesis: Option<&[u8]>,
+        genesis: &[Bytes],
         ops: impl Iterator<Item = &'a SignedOp>,
         cards: impl Iterator<Item = Vec<u8>>,
     ) -> Self {
@@ -141,12 +142,12 @@ impl Items {
     /// As [`Self::new`], with ops of at most so many bytes.
     pub(super) fn within<'a>(
         bytes_max: usize,
-        genesis: Option<&[u8]>,
+        genesis: &[Bytes],
         ops: impl Iterator<Item = &'a SignedOp>,
         cards: impl Iterator<Item = Vec<u8>>,
     ) -> Self {
         let mut items = Self { frames: Vec::new(), more: false };
-        items.frames.extend(genesis.map(|file| wire_v1::encode(&Item::Genesis(file))));
+        items.frames.extend(genesis.iter().map(|file| wire_v1::encode(&Item::Genesis(file))));
         let mut bytes = 0;
         for (count, op) in ops.enumerate() {
             let op = op.encode();
@@ -181,10 +182,12 @@ pub(super) async fn receive_items<R: AsyncRead + Unpin + Send>(reader: &mut R) -
     loop {
         let item = frame::receive(reader, FRAME_MAX).await?;
         match wire_v1::decode::<Item<'_>>(&item, "item")? {
-            Item::Genesis(file) if received.genesis.is_none() => {
-                received.genesis = Some(Bytes::copy_from_slice(file));
+            Item::Genesis(file)
+                if received.genesis.len() < GENESIS_MAX && !received.genesis.iter().any(|one| one == file) =>
+            {
+                received.genesis.push(Bytes::copy_from_slice(file));
             }
-            Item::Genesis(_) => return Err(malformed("a second genesis block")),
+            Item::Genesis(_) => return Err(malformed("a genesis block too many")),
             Item::Op(op) => {
                 bytes += op.len();
                 if received.ops.len() >= OPS_MAX || bytes > OPS_BYTES_MAX {

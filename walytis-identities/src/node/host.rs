@@ -21,7 +21,8 @@ use super::shared::Shared;
 use super::task::Command;
 use super::wire_v1::{self, Hello, JoinAnswer, JoinChallenge, JoinHello, JoinProof, RefusalCode};
 use crate::crypto::FixedBytes;
-use crate::id::{ControllerId, Did, OpId, Role};
+use crate::id::{Did, OpId, Role};
+use crate::op::ControllerRecord;
 use crate::state::Invitation;
 use crate::token::{Challenge, JoinRequest, SessionTranscript};
 
@@ -51,7 +52,7 @@ pub(super) enum Verdict {
 /// Judges a joiner; called by the task, so that two joiners never share the last use.
 pub(super) fn judge(shared: &Shared, request: &HonourRequest) -> Verdict {
     let state = shared.state();
-    let newcomer = ControllerId::Device(request.request.device.device_id());
+    let newcomer = request.request.newcomer.id();
     let Some(invitation) = state.invitations.get(&request.invite) else {
         return Verdict::Refuse(RefusalCode::NotRecognised);
     };
@@ -150,7 +151,7 @@ async fn challenge(
     let proof: JoinProof = wire_v1::decode(&proof, "join proof")?;
     transcript.verify(&invitation.key, &proof.session).map_err(|_| malformed("session proof"))?;
     let names_it = proof.request.invitation.as_ref().is_some_and(|portable| portable.invite == hello.invite);
-    let same_keys = proof.request.device == hello.device;
+    let same_keys = proof.request.newcomer == ControllerRecord::Device(hello.device.clone());
     if !challenge.accepts(&Secret::new(proof.answer)) || !names_it || !same_keys {
         return Err(malformed("join proof"));
     }

@@ -16,12 +16,12 @@ use super::exchange::{Received, receive_items};
 use super::frame::{self, FRAME_MAX};
 use super::host::JOIN;
 use super::records::{self, JoinRecord};
-use super::ring;
 use super::shared::Tools;
 use super::task::OPS_AT_ONCE;
 use super::wire_v1::{self, JoinAnswer, JoinChallenge, JoinHello, JoinProof};
+use super::{nested, ring};
 use crate::crypto::DeviceKeys;
-use crate::id::{ControllerId, OpId};
+use crate::id::{ControllerId, Did, OpId};
 use crate::state::AuthorityGraph;
 use crate::token::{Challenge, IdentityToken, InvitationKey, JoinRequest, SessionTranscript, TokenPeer};
 
@@ -198,15 +198,7 @@ async fn check(
     admit: &OpId,
     received: Received,
 ) -> Result<(AuthorityGraph, Block), &'static str> {
-    let file = received.genesis.ok_or("no genesis block")?;
-    let genesis = verify_genesis(&token.did, file).ok_or("a genesis block of another chain")?;
-    let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| "a genesis block of no identity")?;
-    for (count, op) in received.ops.into_iter().enumerate() {
-        if count % OPS_AT_ONCE == 0 {
-            tokio::task::yield_now().await;
-        }
-        graph.insert(op).map_err(|_| "an authority op that is not authorised")?;
-    }
+    let (genesis, mut graph) = assemble(&token.did, received).await?;
     let state = graph.state();
     let standing = state.controllers.get(&ControllerId::Device(keys.id()));
     if standing.is_none_or(|standing| standing.since != *admit) {
@@ -215,8 +207,22 @@ async fn check(
     Ok((graph, genesis))
 }
 
+/// Builds the graph of an identity from what somebody sent, checked from the genesis block up.
+pub(super) async fn assemble(did: &Did, received: Received) -> Result<(Block, AuthorityGraph), &'static str> {
+    let candidates = nested::candidates(received.genesis);
+    let genesis = candidates.get(did).cloned().ok_or("no genesis block of this identity")?;
+    let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| "a genesis block of no identity")?;
+    for (count, op) in received.ops.into_iter().enumerate() {
+        if count % OPS_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
+        nested::offer(&mut graph, op, &candidates).map_err(|_| "an authority op that is not authorised")?;
+    }
+    Ok((genesis, graph))
+}
+
 /// Verifies a genesis block file against a DID.
-pub(super) fn verify_genesis(did: &crate::id::Did, file: Bytes) -> Option<Block> {
+pub(super) fn verify_genesis(did: &Did, file: Bytes) -> Option<Block> {
     let genesis = UnverifiedBlock::decode(file).ok()?;
     let is_genesis = genesis.header().chain.is_none() && genesis.id() == did.chain().0;
     genesis.verify(&did.chain()).ok().filter(|_| is_genesis)

@@ -31,6 +31,7 @@ mod host;
 mod join;
 mod keyring;
 mod limiter;
+mod nested;
 mod open;
 mod records;
 mod recover;

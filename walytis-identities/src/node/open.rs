@@ -19,7 +19,7 @@ use super::records::{self, IdentityRecord, InForceRecord};
 use super::runtime::{Created, Entry, Identities, IdentitiesParts, Inner};
 use super::shared::{Shared, Tools};
 use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
-use super::{join, resolve, ring, serve};
+use super::{join, nested, resolve, ring, serve};
 use crate::card::CARD_NAME_MAX;
 use crate::crypto::DeviceKeys;
 use crate::id::{DeviceId, Did};
@@ -158,9 +158,14 @@ impl Identities {
         // What a resolution of the same identity may have left.
         batch.delete_range(walytis_core::store::KeyRange::prefix(&records::ops(&chain)));
         let mut next_op = 0;
-        for op in graph.ops().skip(1) {
+        let (_, ops) = nested::split(graph.travelling(&[]));
+        for op in ops {
             batch.put(records::op(&chain, next_op), op.encode());
             next_op += 1;
+        }
+        batch.delete_range(walytis_core::store::KeyRange::prefix(&records::nested(&chain)));
+        for (below, genesis) in graph.nested_genesis() {
+            batch.put(records::nested_genesis(&chain, &below.chain()), genesis.file().clone());
         }
         batch.delete(records::join(&chain));
         batch.append(more);
@@ -199,7 +204,8 @@ impl Identities {
         self.inner.keep(tokio::spawn(Task::new(Arc::clone(&shared), chain, record).run(receiver, stop)));
         // Its first command is answered when card and epochs are in order.
         let (reply, settled) = tokio::sync::oneshot::channel();
-        let nothing = Command::Learn { ops: Vec::new(), cards: Vec::new(), from: None, reply: Some(reply) };
+        let nothing =
+            Command::Learn { genesis: Vec::new(), ops: Vec::new(), cards: Vec::new(), from: None, reply: Some(reply) };
         shared.commands.send(nothing).await.map_err(|_| IdentitiesError::Closed)?;
         settled.await.map_err(|_| IdentitiesError::Closed)?;
         self.inner.here().insert(did, entry.clone());
@@ -225,18 +231,26 @@ pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(Au
     let file = store.get(&key).await?.ok_or_else(|| corrupt(&key, "the genesis block is missing"))?;
     let genesis = join::verify_genesis(did, file).ok_or_else(|| corrupt(&key, "it is not the genesis block"))?;
     let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| corrupt(&key, "it creates no identity"))?;
+    let below = records::all(store, &records::nested(&chain)).await?;
+    let candidates = nested::candidates(below.into_iter().map(|(_, file)| file).collect());
     let mut next_op = 0;
+    let mut early = Vec::new();
     for (count, (key, value)) in records::all(store, &records::ops(&chain)).await?.into_iter().enumerate() {
         if count % OPS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
         let op = crate::op::SignedOp::decode(&value).map_err(|_| corrupt(&key, "it is no authority op"))?;
-        if let Err(refusal) = graph.insert(op) {
-            // Left by a crash between storing and refusing it.
-            warn!(?did, %refusal, "stored authority op passed over");
+        match nested::offer(&mut graph, op.clone(), &candidates) {
+            Ok(taken) if !taken.ops.is_empty() => {}
+            // What an op names is stored before it.
+            _ => early.push(op),
         }
         let number = key.last_chunk::<8>().map_or(next_op, |number| u64::from_be_bytes(*number));
         next_op = number + 1;
+    }
+    for refusal in nested::offer_all(&mut graph, early, &candidates) {
+        // Left by a crash between storing and refusing it.
+        warn!(?did, %refusal, "stored authority op passed over");
     }
     Ok((graph, genesis, next_op))
 }

@@ -10,6 +10,7 @@
 //! | 0x05, chain | a join under way: version, device name |
 //! | 0x08, chain | the epoch in force: its id, since when it has been known here |
 //! | 0x09, chain | empty: others hold newer things of this device than are here |
+//! | 0x0a, chain, chain | genesis block file of an identity below |
 //! | 0x06, chain | empty: a deletion under way; of the rest only the chain and secrets may be left |
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,7 @@ const JOIN: u8 = 0x05;
 const FORGETTING: u8 = 0x06;
 const IN_FORCE: u8 = 0x08;
 const OLDER_COPY: u8 = 0x09;
+const NESTED: u8 = 0x0a;
 
 /// Values read at once.
 const PAGE: usize = 256;
@@ -110,6 +112,14 @@ pub(super) fn older_copy(chain: &ChainId) -> Vec<u8> {
     Space::Identity.key(&[&[OLDER_COPY], chain.digest()])
 }
 
+pub(super) fn nested_genesis(chain: &ChainId, below: &ChainId) -> Vec<u8> {
+    Space::Identity.key(&[&[NESTED], chain.digest(), below.digest()])
+}
+
+pub(super) fn nested(chain: &ChainId) -> Vec<u8> {
+    Space::Identity.key(&[&[NESTED], chain.digest()])
+}
+
 pub(super) fn all_forgetting() -> Vec<u8> {
     Space::Identity.key(&[&[FORGETTING]])
 }
@@ -120,7 +130,7 @@ pub(super) fn forget(chain: &ChainId) -> Batch {
     batch.put(forgetting(chain), Vec::new());
     batch.delete(identity(chain)).delete(genesis(chain)).delete(join(chain));
     batch.delete(in_force(chain)).delete(older_copy(chain));
-    for prefix in [ops(chain), cards(chain), all_unpublished(chain)] {
+    for prefix in [ops(chain), cards(chain), all_unpublished(chain), nested(chain)] {
         batch.delete_range(KeyRange::prefix(&prefix));
     }
     batch

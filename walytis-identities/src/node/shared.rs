@@ -21,7 +21,7 @@ use super::exchange::{Items, Received};
 use super::keyring::Keyring;
 use super::task::Command;
 use super::wire_v1::{CARDS_MAX, Hello};
-use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult};
+use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult, nested};
 use crate::crypto::{DeviceKeys, DevicePublic, ReceivingPublic};
 use crate::epoch::{EpochSecrets, EpochView};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, Role};
@@ -201,19 +201,20 @@ impl Shared {
     /// Returns what somebody who said `theirs` may lack.
     pub(super) fn items_for(&self, theirs: &Hello) -> Items {
         let known = self.known();
-        let genesis = theirs.heads.is_empty().then_some(self.genesis.as_ref());
-        let ops = known.graph.ops_since(&theirs.heads);
-        Items::new(genesis, ops.iter().map(AsRef::as_ref), known.cards.newer_than(&theirs.cards).into_iter())
+        let (below, ops) = nested::split(known.graph.travelling(&theirs.heads));
+        let mut genesis: Vec<Bytes> = theirs.heads.is_empty().then(|| self.genesis.clone()).into_iter().collect();
+        genesis.extend(below);
+        Items::new(&genesis, ops.iter().map(AsRef::as_ref), known.cards.newer_than(&theirs.cards).into_iter())
     }
 
     /// Hands what a peer sent to the task and waits until it is taken in.
     pub(super) async fn learn(&self, received: Received, from: Option<&PeerId>) -> Result<(), ExchangeError> {
-        if received.ops.is_empty() && received.cards.is_empty() {
+        let Received { genesis, ops, cards, .. } = received;
+        if ops.is_empty() && cards.is_empty() {
             return Ok(());
         }
         let (reply, done) = oneshot::channel();
-        let command =
-            Command::Learn { ops: received.ops, cards: received.cards, from: from.cloned(), reply: Some(reply) };
+        let command = Command::Learn { genesis, ops, cards, from: from.cloned(), reply: Some(reply) };
         self.commands.send(command).await.map_err(|_| ExchangeError::Closed)?;
         done.await.map_err(|_| ExchangeError::Closed)
     }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -25,6 +26,7 @@ use walytis_core::topic::Topic;
 use super::author::{self, Authored, Draft};
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::host::{self, HonourRequest};
+use super::nested::{self, Candidates};
 use super::records::{self, IdentityRecord};
 use super::shared::Shared;
 use super::upkeep::Upkeep;
@@ -33,7 +35,7 @@ use super::{exchange, ring};
 use crate::epoch::EpochSecrets;
 use crate::id::{DeviceId, EpochId, OpId};
 use crate::op::SignedOp;
-use crate::state::{Built, Inserted};
+use crate::state::Built;
 
 /// Commands that wait for the task; then the sender waits.
 pub(super) const COMMANDS: usize = 64;
@@ -57,7 +59,14 @@ const DIAL_WITHIN: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) enum Command {
     /// Take in what somebody sent.
-    Learn { ops: Vec<SignedOp>, cards: Vec<Vec<u8>>, from: Option<PeerId>, reply: Option<oneshot::Sender<()>> },
+    Learn {
+        /// Genesis blocks of identities below, unchecked.
+        genesis: Vec<Bytes>,
+        ops: Vec<SignedOp>,
+        cards: Vec<Vec<u8>>,
+        from: Option<PeerId>,
+        reply: Option<oneshot::Sender<()>>,
+    },
     /// Make an op.
     Author { draft: Draft, reply: oneshot::Sender<IdentitiesResult<Authored>> },
     /// Admit a joiner that has proved its invitation.
@@ -156,8 +165,8 @@ impl Task {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::Learn { ops, cards, from, reply } => {
-                self.learn(ops, cards, from).await;
+            Command::Learn { genesis, ops, cards, from, reply } => {
+                self.learn(&nested::candidates(genesis), ops, cards, from).await;
                 if let Some(reply) = reply {
                     // Whoever asked may be gone.
                     let _gone = reply.send(());
@@ -190,9 +199,9 @@ impl Task {
     }
 
     /// Takes in ops and cards of others; what is not right is dropped.
-    async fn learn(&mut self, ops: Vec<SignedOp>, cards: Vec<Vec<u8>>, from: Option<PeerId>) {
+    async fn learn(&mut self, candidates: &Candidates, ops: Vec<SignedOp>, cards: Vec<Vec<u8>>, from: Option<PeerId>) {
         let mut batch = Batch::new();
-        let entered = self.take_in_ops(ops, &mut batch).await;
+        let entered = self.take_in_ops(ops, candidates, &mut batch).await;
         let fresh_cards = self.take_in_cards(&cards, &mut batch);
         if batch.is_empty() {
             return;
@@ -210,12 +219,12 @@ impl Task {
     }
 
     /// In small steps, so that neither the lock nor the thread is held for long.
-    async fn take_in_ops(&self, ops: Vec<SignedOp>, batch: &mut Batch) -> usize {
+    async fn take_in_ops(&self, ops: Vec<SignedOp>, candidates: &Candidates, batch: &mut Batch) -> usize {
         let (mut entered, mut refused) = (0, 0);
         let mut ops = ops.into_iter();
         while !ops.as_slice().is_empty() && refused < REFUSALS_MAX {
             for op in ops.by_ref().take(OPS_AT_ONCE) {
-                match self.take_in_op(op, batch) {
+                match self.take_in_op(op, candidates, batch) {
                     Some(count) => entered += count,
                     None => refused += 1,
                 }
@@ -235,24 +244,18 @@ impl Task {
     }
 
     /// Returns how many ops entered, or nothing if it is refused.
-    fn take_in_op(&self, op: SignedOp, batch: &mut Batch) -> Option<usize> {
+    fn take_in_op(&self, op: SignedOp, candidates: &Candidates, batch: &mut Batch) -> Option<usize> {
         let (id, own) = (op.id(), op.core().device == self.shared.me);
         let mut known = self.shared.known();
-        match known.graph.insert(op) {
-            Ok(Inserted::New(ids)) => {
-                for id in &ids {
-                    let number = known.next_number();
-                    if let Some(op) = known.graph.op(id) {
-                        batch.put(records::op(&self.shared.did.chain(), number), op.encode());
-                    }
-                }
+        match nested::offer(&mut known.graph, op, candidates) {
+            Ok(taken) => {
+                known.store(&taken, batch);
                 drop(known);
-                if own {
+                if own && taken.own > 0 {
                     self.note_older_copy(batch);
                 }
-                Some(ids.len())
+                Some(taken.ops.len())
             }
-            Ok(Inserted::Known | Inserted::Pending(_)) => Some(0),
             Err(refusal) => {
                 debug!(did = ?self.shared.did, op = ?id, %refusal, "authority op refused");
                 None

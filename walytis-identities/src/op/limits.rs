@@ -50,8 +50,12 @@ pub(super) fn check(core: &OpCore) -> Result<(), OpError> {
             need(op.co_signatures.len() <= CO_SIGNATURES_MAX, "co_signatures")
         }
         Op::Admit(op) => check_record(&op.controller),
-        Op::Introduce(op) => need(op.as_of.len() <= AUTH_PARENTS_MAX && ascending(&op.as_of), "as_of"),
-        Op::Update(op) => need(op.as_of.len() <= AUTH_PARENTS_MAX && ascending(&op.as_of), "as_of"),
+        Op::Introduce(op) => need((1..=AUTH_PARENTS_MAX).contains(&op.as_of.len()) && ascending(&op.as_of), "as_of"),
+        Op::Update(op) => {
+            need(op.as_of.len() <= AUTH_PARENTS_MAX && ascending(&op.as_of), "as_of")?;
+            need(op.cut.is_empty() || !op.as_of.is_empty(), "cut")?;
+            check_cut(&op.cut)
+        }
         Op::SetRole(op) => {
             // Whoever still writes has no cut.
             need(op.cut.is_empty() || !op.role.writes(), "cut")?;

@@ -47,9 +47,9 @@ pub enum Op {
     Create(Box<Create>),
     /// Adds a controller and starts an epoch that it can read.
     Admit(Box<Admit>),
-    /// A device of a nested controller shows itself. In the format, not evaluated yet.
-    Introduce(Box<Introduce>),
-    /// Renews the author's signing keys, or names newer heads of a nested identity.
+    /// A device of an identity that is a controller shows itself.
+    Introduce(Introduce),
+    /// Renews the author's signing keys, or names newer heads of the identity that the author is.
     Update(Box<Update>),
     /// Changes a role.
     SetRole(SetRole),
@@ -154,12 +154,14 @@ pub struct Create {
 pub enum ControllerRecord {
     /// A device with its first keys.
     Device(DevicePublic),
-    /// Another identity as of some authority heads. Not evaluated yet.
+    /// Another identity as of some authority heads.
     Identity {
         /// The identity.
         did: Did,
-        /// Its authority heads, strictly ascending.
+        /// Its authority heads, strictly ascending, 1..=64.
         as_of: Vec<OpId>,
+        /// Its device that proves the wish to be admitted, and is introduced by that.
+        device: DeviceId,
     },
 }
 
@@ -197,17 +199,12 @@ pub struct InvitationProof {
     pub signature: FixedBytes<64>,
 }
 
-/// A device of a nested controller.
+/// A device of an identity that is a controller begins to act for it. Who it is stands in the core: author and device;
+/// its keys stand in the identity's own ops, and it proves them by signing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Introduce {
-    /// Its keys.
-    pub device: DevicePublic,
-    /// The nested identity.
-    pub of: Did,
-    /// That identity's authority heads that show it.
+    /// The identity's authority heads that show the device: strictly ascending, 1..=64.
     pub as_of: Vec<OpId>,
-    /// Its signature: it holds its keys.
-    pub possession: HybridSignature,
 }
 
 /// Renewal of the author's own keys, or newer heads of a nested identity.
@@ -215,8 +212,10 @@ pub struct Introduce {
 pub struct Update {
     /// New keys and their signature.
     pub keys: Option<(DevicePublic, HybridSignature)>,
-    /// Newer authority heads of the nested identity that the author is.
+    /// Newer authority heads of the identity that the author is: strictly ascending, at most 64.
     pub as_of: Vec<OpId>,
+    /// What still counts of the writing of devices whose removal the heads show: by chain, strictly ascending.
+    pub cut: Vec<ChainCut>,
 }
 
 /// Changes a role.

@@ -1,7 +1,7 @@
 //! Sets of op indices.
 
 /// A set of small numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bits(Vec<u64>);
 
 impl Bits {
@@ -26,6 +26,11 @@ impl Bits {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
             *mine |= theirs;
         }
+    }
+
+    /// Says whether everything that `other` has is here.
+    pub(super) fn holds(&self, other: &Self) -> bool {
+        other.iter().all(|at| self.has(at))
     }
 
     pub(super) fn len(&self) -> usize {

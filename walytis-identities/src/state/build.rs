@@ -10,10 +10,10 @@ use walytis_core::secret::Secret;
 use super::{AuthorityGraph, Controller, IdentityState, Subject};
 use crate::crypto::{DeviceKeys, HybridSignature, Label, ReceivingPublic, random};
 use crate::epoch::{DealError, EpochSecrets, Predecessor, Recipient, deal_slots, prepare};
-use crate::id::{ControllerId, EpochId, OpId, Role};
+use crate::id::{ControllerId, Did, EpochId, OpId, Role};
 use crate::op::{
-    AUTH_PARENTS_MAX, Admit, ChainCut, ControllerRecord, Create, Deactivate, Document, HistoryPolicy, Invite, Op,
-    OpCore, OpError, Recover, Remove, RevokeInvite, SetRole, SignedOp, Update,
+    AUTH_PARENTS_MAX, Admit, ChainCut, ControllerRecord, Create, Deactivate, Document, HistoryPolicy, Introduce,
+    Invite, Op, OpCore, OpError, Recover, Remove, RevokeInvite, SetRole, SignedOp, Update,
 };
 use crate::recovery::RecoveryKey;
 use crate::token::{InvitationKey, JoinRequest, renewal_message};
@@ -28,6 +28,12 @@ pub enum BuildError {
     /// The op would break a bound.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// An identity that is a controller has no receiving key that only its current devices can open.
+    #[error("nothing can be sealed to {did:?} before it has renewed its keys")]
+    NestedKey {
+        /// Which.
+        did: Did,
+    },
     /// There is no such invitation.
     #[error("there is no invitation {invite:?} that counts")]
     NoInvitation {
@@ -47,6 +53,7 @@ impl BuildError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Deal(error) => error.fault(),
+            Self::NestedKey { .. } => Fault::Peer,
             Self::Op(_) | Self::NoInvitation { .. } | Self::NoDevice { .. } => Fault::Caller,
         }
     }
@@ -98,6 +105,7 @@ pub struct RecoveryPlan {
 pub struct Builder<'a> {
     graph: &'a mut AuthorityGraph,
     keys: &'a DeviceKeys,
+    author: ControllerId,
     entropy: &'a dyn Entropy,
     held: &'a BTreeMap<EpochId, EpochSecrets>,
     receiving: BTreeMap<ControllerId, ReceivingPublic>,
@@ -106,13 +114,21 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// Builds on what `graph` holds. `held`: all epoch secrets of the vault; what of them is not carried on by a new
     /// epoch is lost to newcomers.
-    pub const fn new(
+    pub fn new(
         graph: &'a mut AuthorityGraph,
         keys: &'a DeviceKeys,
         held: &'a BTreeMap<EpochId, EpochSecrets>,
         entropy: &'a dyn Entropy,
     ) -> Self {
-        Self { graph, keys, entropy, held, receiving: BTreeMap::new() }
+        let author = ControllerId::Device(keys.id());
+        Self { graph, keys, author, entropy, held, receiving: BTreeMap::new() }
+    }
+
+    /// Acts for a controller that is an identity.
+    #[must_use]
+    pub const fn acting_for(mut self, controller: ControllerId) -> Self {
+        self.author = controller;
+        self
     }
 
     /// Seals to newer receiving keys than the first ones, as device cards carry them.
@@ -145,18 +161,24 @@ impl<'a> Builder<'a> {
     /// [`BuildError`].
     pub fn admit(mut self, request: JoinRequest, role: Role) -> Result<Built, BuildError> {
         let (parents, state) = self.base();
-        let newcomer = ControllerId::Device(request.device.device_id());
+        let newcomer = request.newcomer.id();
+        let key = match &request.newcomer {
+            ControllerRecord::Device(public) => public.receiving.clone(),
+            ControllerRecord::Identity { did, as_of, .. } => {
+                self.graph.key_to_seal(did, as_of, &parents).ok_or(BuildError::NestedKey { did: *did })?
+            }
+        };
         let mut recipients = self.recipients(&state, &BTreeSet::new());
         recipients.retain(|recipient| recipient.controller != newcomer);
         recipients.push(Recipient {
             controller: newcomer,
-            key: request.device.receiving.clone(),
+            key,
             reads: role.reads(),
             history: role.reads() && state.history == HistoryPolicy::All,
         });
         self.with_epoch(parents, &recipients, |epoch| {
             Op::Admit(Box::new(Admit {
-                controller: ControllerRecord::Device(request.device),
+                controller: request.newcomer,
                 role,
                 possession: request.possession,
                 invitation: request.invitation,
@@ -226,7 +248,7 @@ impl<'a> Builder<'a> {
         let message = renewal_message(self.graph.chain().digest(), &self.keys.id(), next.public());
         let signature = next.sign_hybrid(Label::KeyRenewal, &message, self.entropy);
         let keys = Some((next.public().clone(), signature));
-        self.without_epoch(parents, Op::Update(Box::new(Update { keys, as_of: Vec::new() })))
+        self.without_epoch(parents, Op::Update(Box::new(Update { keys, as_of: Vec::new(), cut: Vec::new() })))
     }
 
     /// Replaces the services of the DID document: (id, type, endpoint), at most 32 of at most 512 bytes each.
@@ -287,8 +309,39 @@ impl<'a> Builder<'a> {
     /// [`BuildError`].
     pub fn rekey(mut self) -> Result<Built, BuildError> {
         let (parents, state) = self.base();
+        let unsealable = |controller: &&Controller| self.receiving_key(controller).is_none();
+        if let Some(ControllerId::Identity(did)) = state.controllers.values().find(unsealable).map(|found| found.id) {
+            return Err(BuildError::NestedKey { did });
+        }
         let recipients = self.recipients(&state, &BTreeSet::new());
         self.with_epoch(parents, &recipients, |epoch| Op::Rekey(Box::new(epoch)))
+    }
+
+    /// Shows this device as one that acts for the identity that is the author, as of all that is known of it here.
+    ///
+    /// # Errors
+    /// [`BuildError::Op`] if nothing is known of it.
+    pub fn introduce(mut self) -> Result<Built, BuildError> {
+        let (parents, as_of) = (self.base().0, self.own_heads());
+        self.without_epoch(parents, Op::Introduce(Introduce { as_of }))
+    }
+
+    /// Names all that is known here of the identity that is the author. `cut`: the heads that this node has admitted, by
+    /// chain: of what devices wrote whose removal is shown first by this, the rest does not count.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn name_heads(mut self, mut cut: Vec<ChainCut>) -> Result<Built, BuildError> {
+        sort_cut(&mut cut);
+        let (parents, as_of) = (self.base().0, self.own_heads());
+        self.without_epoch(parents, Op::Update(Box::new(Update { keys: None, as_of, cut })))
+    }
+
+    fn own_heads(&self) -> Vec<OpId> {
+        match &self.author {
+            ControllerId::Identity(did) => self.graph.nested_heads(did),
+            ControllerId::Device(_) => Vec::new(),
+        }
     }
 
     /// Leaves.
@@ -332,8 +385,7 @@ impl<'a> Builder<'a> {
         let mut heads = self.graph.heads();
         if heads.len() > AUTH_PARENTS_MAX {
             let void = self.graph.state().void.clone();
-            let me = ControllerId::Device(self.keys.id());
-            let own = self.graph.nodes().by_author.get(&me).cloned().unwrap_or_default();
+            let own = self.graph.nodes().by_author.get(&self.author).cloned().unwrap_or_default();
             let nodes = self.graph.nodes();
             let covers = |id: &OpId| {
                 nodes
@@ -354,13 +406,7 @@ impl<'a> Builder<'a> {
     }
 
     fn core(&self, auth_parents: Vec<OpId>, op: Op) -> OpCore {
-        OpCore {
-            chain: *self.graph.chain().digest(),
-            author: ControllerId::Device(self.keys.id()),
-            device: self.keys.id(),
-            auth_parents,
-            op,
-        }
+        OpCore { chain: *self.graph.chain().digest(), author: self.author, device: self.keys.id(), auth_parents, op }
     }
 
     fn recipients(&self, state: &IdentityState, without: &BTreeSet<ControllerId>) -> Vec<Recipient> {
@@ -383,7 +429,7 @@ impl<'a> Builder<'a> {
             Subject::Device(device) => {
                 Some(self.receiving.get(&controller.id).unwrap_or(&device.current.receiving).clone())
             }
-            Subject::Identity(_) => None,
+            Subject::Identity(nested) => nested.seal_to.as_ref().map(|(_, key)| key.clone()),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::IdentityState;
 use crate::crypto::{Label, digest};
-use crate::id::{ControllerId, EpochId, OpId};
+use crate::id::{ControllerId, DeviceId, EpochId, OpId};
 
 /// What is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,34 +26,53 @@ pub struct Duty {
 }
 
 impl IdentityState {
-    /// Returns what is due and this controller's turn; nothing if nothing is, or if it may not write.
+    /// Returns what is due and the turn of a controller that is a device; nothing if nothing is, or if it may not write.
     pub fn duty(&self, me: &ControllerId) -> Option<Duty> {
+        match me {
+            ControllerId::Device(device) => self.duty_of(me, device),
+            ControllerId::Identity(_) => None,
+        }
+    }
+
+    /// Returns what is due and the turn of this device of a controller; nothing if nothing is, or if it may not write.
+    pub fn duty_of(&self, me: &ControllerId, device: &DeviceId) -> Option<Duty> {
         if self.deactivated.is_some() {
             return None;
         }
         if let Some(about) = self.leaving.values().min().copied() {
             let gone = self.leaving.keys().copied().collect();
-            return Some(Duty { kind: DutyKind::RemoveLeft(gone), about, rank: self.rank_of(&about, me)? });
+            return Some(Duty { kind: DutyKind::RemoveLeft(gone), about, rank: self.rank_of(&about, me, device)? });
         }
         if self.sending_epoch.is_some() {
             return None;
         }
         let about = self.latest_epochs.first().or(self.heads.first()).copied()?;
-        Some(Duty { kind: DutyKind::Rekey, about, rank: self.rank_of(&about, me)? })
+        Some(Duty { kind: DutyKind::Rekey, about, rank: self.rank_of(&about, me, device)? })
     }
 
-    /// Returns this controller's turn to renew an epoch by age; nothing if it may not.
+    /// Returns the turn of a controller that is a device to renew an epoch by age; nothing if it may not.
     pub fn renewal_rank(&self, epoch: &EpochId, me: &ControllerId) -> Option<usize> {
-        self.rank_of(epoch, me)
+        match me {
+            ControllerId::Device(device) => self.rank_of(epoch, me, device),
+            ControllerId::Identity(_) => None,
+        }
     }
 
-    /// Writers in the order of hash(subject, controller).
-    fn rank_of(&self, subject: &OpId, me: &ControllerId) -> Option<usize> {
-        let writers = self.controllers.values().filter(|controller| controller.role.writes());
-        let mut ranked: Vec<([u8; 32], ControllerId)> = writers
-            .map(|controller| (digest(Label::Rank, &[&subject.0, controller.id.to_string().as_bytes()]), controller.id))
-            .collect();
+    /// Returns the turn of this device of a controller to renew an epoch by age; nothing if it may not.
+    pub fn renewal_rank_of(&self, epoch: &EpochId, me: &ControllerId, device: &DeviceId) -> Option<usize> {
+        self.rank_of(epoch, me, device)
+    }
+
+    /// Writers in the order of hash(subject, controller), and of an identity each device, in the order of hash(subject,
+    /// device).
+    fn rank_of(&self, subject: &OpId, me: &ControllerId, device: &DeviceId) -> Option<usize> {
+        let hash = |text: &dyn std::fmt::Display| digest(Label::Rank, &[&subject.0, text.to_string().as_bytes()]);
+        let mut ranked = Vec::new();
+        for writer in self.controllers.values().filter(|controller| controller.role.writes()) {
+            let place = hash(&writer.id);
+            ranked.extend(writer.devices().map(|(device, _)| (place, hash(&device), writer.id, device)));
+        }
         ranked.sort_unstable();
-        ranked.iter().position(|(_, id)| id == me)
+        ranked.iter().position(|(_, _, controller, acting)| controller == me && acting == device)
     }
 }

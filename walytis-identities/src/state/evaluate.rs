@@ -8,9 +8,10 @@ use std::cmp::Reverse;
 
 use super::VoidReason;
 use super::bits::Bits;
+use super::nested::Named;
 use super::nodes::{Node, Nodes};
+use super::rights;
 use super::view::{View, revokes};
-use super::{rights, rights::unsupported};
 use crate::id::{ControllerId, OpId};
 use crate::op::{Op, Remove, SetRole};
 
@@ -20,18 +21,23 @@ pub(super) struct Evaluation {
     pub(super) set: Bits,
     pub(super) void: Vec<Option<VoidReason>>,
     pub(super) accepted: Bits,
+    /// All that the set names of identities below.
+    pub(super) named: Named,
 }
 
 impl Evaluation {
     /// Takes in an op that has the whole set in its past and was authorised there. Only where all ops count so far: then
     /// nothing is concurrent with it, it voids nothing and nothing voids it. Returns whether it could.
     pub(super) fn append(&mut self, at: usize, node: &Node) -> bool {
-        if self.void.iter().any(|reason| reason.is_some_and(|reason| reason != VoidReason::NotSupported)) {
+        // What newly named ops of an identity below end may lie anywhere.
+        if node.named != self.named {
+            return false;
+        }
+        if self.void.iter().any(Option::is_some) {
             return false;
         }
         self.set.insert(at);
         self.void.resize(at + 1, None);
-        set(&mut self.void, at, unsupported(node.kind()));
         if takes_away(node) || matches!(node.kind(), Op::RevokeInvite(_) | Op::Recover(_)) {
             self.accepted.insert(at);
         }
@@ -50,14 +56,19 @@ impl Evaluation {
 }
 
 /// Decides which ops of `set`, which holds all ancestors of its members, are void.
-pub(super) fn evaluate(nodes: &Nodes, set: Bits) -> Evaluation {
+/// `nested`: what is void for what happened inside identities below, which `named` shows.
+pub(super) fn evaluate(nodes: &Nodes, set: Bits, named: Named, nested: &[(usize, VoidReason)]) -> Evaluation {
     let mut members: Vec<usize> = set.iter().collect();
-    let void = (0..nodes.len()).map(|at| unsupported(nodes.at(at).kind()).filter(|_| set.has(at))).collect();
-    let outcome = Evaluation { set, void, accepted: Bits::default() };
+    let void = vec![None; nodes.len()];
+    let outcome = Evaluation { set, void, accepted: Bits::default(), named };
     // Senior authors first, then authority order.
     let by_rank = |at: &usize| (nodes.at(*at).rank, nodes.at(*at).order());
-    let disagree = members.iter().any(|at| nodes.at(*at).void_in_past.iter().any(|past| !is_unsupported(nodes, *past)));
+    let disagree = members.iter().any(|at| !nodes.at(*at).void_in_past.is_empty());
     let mut pass = Pass { nodes, members: members.clone(), outcome, disagree };
+    for (at, reason) in nested {
+        pass.set_void(*at, *reason);
+    }
+    pass.settle(!nested.is_empty());
     members.sort_by_key(by_rank);
     let ordered = |wanted: fn(&Node) -> bool| members.iter().copied().filter(move |at| wanted(nodes.at(*at)));
     let mut recoveries: Vec<usize> = ordered(|node| node.recoveries > 0).collect();
@@ -96,10 +107,6 @@ fn gives_up(node: &Node) -> bool {
         Op::SetRole(op) => op.controller == node.author(),
         _ => false,
     }
-}
-
-fn is_unsupported(nodes: &Nodes, at: usize) -> bool {
-    unsupported(nodes.at(at).kind()).is_some()
 }
 
 struct Pass<'a> {

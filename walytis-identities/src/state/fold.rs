@@ -4,16 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::evaluate::Evaluation;
+use super::nested::{NestedView, slots_are_sound};
 use super::nodes::Nodes;
 use super::view::{Standing, View};
 use super::{
     ActingDevice, Controller, Deactivation, Demotion, EpochInfo, IdentityState, Invitation, Recovery, Removal, Subject,
 };
-use crate::id::{ControllerId, EpochId, OpId};
+use crate::crypto::KeyId;
+use crate::id::{ControllerId, Did, EpochId, OpId};
 use crate::op::{HistoryPolicy, Op};
 
 /// Returns the state of an evaluated set.
-pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState {
+/// `nested`: every identity that the set names.
+pub(super) fn fold(
+    nodes: &Nodes,
+    evaluation: Arc<Evaluation>,
+    nested: &BTreeMap<Did, Arc<NestedView>>,
+) -> IdentityState {
     let view = evaluation.view(nodes);
     let members: Vec<usize> = evaluation.set.iter().collect();
     let history = match members.first().map(|at| nodes.at(*at).kind()) {
@@ -23,16 +30,18 @@ pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState 
     let controllers: BTreeMap<_, _> = view
         .controllers()
         .into_iter()
-        .filter_map(|(id, standing)| controller(&view, id, standing, history).map(|found| (id, found)))
+        .filter_map(|(id, standing)| controller(&view, id, standing, history, nested).map(|found| (id, found)))
         .collect();
     let epochs = epochs(nodes, &view, &members);
     let latest_epochs = latest(nodes, &epochs);
     let deactivated = deactivated(&view);
+    let opens = |did: &Did, key: &KeyId| nested.get(did).is_some_and(|view| view.is_sound(key));
+    let is_sound = |id: &EpochId| nodes.find(id).is_some_and(|at| slots_are_sound(nodes.at(at).kind(), opens));
     let sending_epoch = latest_epochs
         .iter()
         .copied()
         .filter(|_| deactivated.is_none())
-        .find(|id| epochs.get(id).is_some_and(|epoch| fits(epoch, &controllers)));
+        .find(|id| is_sound(id) && epochs.get(id).is_some_and(|epoch| fits(epoch, &controllers)));
     let void = members.iter().filter_map(|at| {
         let reason = evaluation.void.get(*at).copied().flatten()?;
         Some((nodes.at(*at).id(), reason))
@@ -57,16 +66,30 @@ pub(super) fn fold(nodes: &Nodes, evaluation: Arc<Evaluation>) -> IdentityState 
     }
 }
 
-fn controller(view: &View<'_>, id: ControllerId, standing: Standing, policy: HistoryPolicy) -> Option<Controller> {
+fn controller(
+    view: &View<'_>,
+    id: ControllerId,
+    standing: Standing,
+    policy: HistoryPolicy,
+    nested: &BTreeMap<Did, Arc<NestedView>>,
+) -> Option<Controller> {
     let node = view.nodes.at(standing.since);
     let founder = matches!(node.kind(), Op::Create(_));
-    let first = node.device_of(&id)?;
+    let subject = match id {
+        ControllerId::Device(_) => {
+            Subject::Device(Arc::new(with_updates(view, ActingDevice::new(node.device_of(&id)?.clone()))))
+        }
+        ControllerId::Identity(did) => {
+            let introduced = view.introductions(&did).map(|(_, device)| device).collect();
+            Subject::Identity(Arc::new(nested.get(&did)?.acting(did, &introduced)))
+        }
+    };
     Some(Controller {
         id,
         role: standing.role,
         since: node.id(),
         rank: standing.rank,
-        subject: Subject::Device(Arc::new(with_updates(view, ActingDevice::new(first.clone())))),
+        subject,
         history: standing.role.reads() && (founder || policy == HistoryPolicy::All),
     })
 }
@@ -137,6 +160,7 @@ fn epochs(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> BTreeMap<EpochId
             recipients: part.recipients().collect(),
             readers: dealt.readers.to_vec(),
             counts: dealt.fits,
+            key: KeyId::of(&part.receiving),
         };
         Some((node.id(), info))
     };

@@ -11,11 +11,12 @@ use walytis_core::id::ChainId;
 use super::bits::Bits;
 use super::evaluate::{Evaluation, evaluate};
 use super::fold::fold;
+use super::nested::{Named, NestedView, slots_are_sound};
 use super::nodes::{Dealt, Node, Nodes};
 use super::signatures::KeyRing;
 use super::view::View;
 use super::{IdentityState, Rule, rights};
-use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
+use crate::crypto::{DecodedKeys, DevicePublic, KeyId, Label, SignatureInvalid};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 use crate::op::{AUTH_PARENTS_MAX, Op, OpError, SignedOp};
 
@@ -87,8 +88,16 @@ pub enum Inserted {
 #[cfg_attr(test, derive(Clone))]
 pub struct AuthorityGraph {
     chain: ChainId,
-    nodes: Nodes,
-    pending: BTreeMap<OpId, SignedOp>,
+    pub(super) nodes: Nodes,
+    pub(super) pending: BTreeMap<OpId, SignedOp>,
+    /// The block that it began with; none if it began with a bare `Create`.
+    pub(super) genesis: Option<Block>,
+    /// The identities above, the outermost first, where this one is looked at as a controller of another.
+    pub(super) above: Vec<Did>,
+    /// The identities below.
+    pub(super) nested: BTreeMap<Did, Self>,
+    /// What this identity amounted to for those above, by what they named.
+    pub(super) views: BTreeMap<Bits, Arc<NestedView>>,
     pub(super) keys: KeyRing,
     heads: BTreeSet<OpId>,
     evaluated: Option<Arc<Evaluation>>,
@@ -110,7 +119,11 @@ impl AuthorityGraph {
         let content = walytis_core::block::GenesisV1::decode(content).ok_or(Refusal::Genesis)?;
         let create = SignedOp::decode(&content.overlay)?;
         match &create.core().op {
-            Op::Create(op) if op.device.block_key() == genesis.header().creator => Self::new(genesis.chain(), create),
+            Op::Create(op) if op.device.block_key() == genesis.header().creator => {
+                let mut graph = Self::new(genesis.chain(), create)?;
+                graph.genesis = Some(genesis.clone());
+                Ok(graph)
+            }
             _ => Err(Refusal::Genesis),
         }
     }
@@ -124,6 +137,10 @@ impl AuthorityGraph {
             chain,
             nodes: Nodes::default(),
             pending: BTreeMap::new(),
+            genesis: None,
+            above: Vec::new(),
+            nested: BTreeMap::new(),
+            views: BTreeMap::new(),
             keys: KeyRing::default(),
             heads: BTreeSet::new(),
             evaluated: None,
@@ -150,6 +167,7 @@ impl AuthorityGraph {
             dealt: Some(Dealt { fits: op.epoch.recipients().eq([core.author]), readers: [core.author].into() }),
             demotes: false,
             recoveries: 0,
+            named: Named::default(),
             op: Arc::new(create),
         };
         graph.push(node);
@@ -226,10 +244,11 @@ impl AuthorityGraph {
         Some(&self.nodes.at(self.nodes.find(epoch)?).dealt.as_ref()?.readers)
     }
 
-    /// Returns the first keys of a device that some admitted op introduced.
+    /// Returns the first keys of a device that some admitted op introduced, here or in an identity below.
     pub fn device_record(&self, device: &DeviceId) -> Option<&DevicePublic> {
-        let at = self.nodes.records.get(device)?.first()?;
-        self.nodes.at(*at).device_of(&ControllerId::Device(*device))
+        let own = self.nodes.records.get(device).and_then(|ops| ops.first());
+        let own = own.and_then(|at| self.nodes.at(*at).device_of(&ControllerId::Device(*device)));
+        own.or_else(|| self.nested.values().find_map(|graph| graph.device_record(device)))
     }
 
     /// Offers an op. Signatures and the author's right in the op's own past are checked before it enters.
@@ -244,21 +263,34 @@ impl AuthorityGraph {
         if op.core().chain != *self.chain.digest() {
             return Err(Refusal::OtherChain);
         }
-        let missing = self.unknown_parents(&op);
+        let mut missing = self.unknown_parents(&op);
+        if missing.is_empty()
+            && let Err(unknown) = self.naming(op.core())
+        {
+            self.check_before_names(&op)?;
+            missing = unknown;
+        }
         if !missing.is_empty() {
             self.hold(op);
             return Ok(Inserted::Pending(missing));
         }
         self.admit(op)?;
         let mut entered = vec![id];
-        // Each round admits at least one or ends.
+        entered.extend(self.admit_ready());
+        Ok(Inserted::New(entered))
+    }
+
+    /// Admits what waited and need not wait any more. Each round admits or drops at least one, or ends.
+    pub(crate) fn admit_ready(&mut self) -> Vec<OpId> {
+        let mut entered = Vec::new();
         while let Some(ready) = self.next_ready() {
             let ready_id = ready.id();
             if self.admit(ready).is_ok() {
                 entered.push(ready_id);
             }
         }
-        Ok(Inserted::New(entered))
+        self.drop_without_right();
+        entered
     }
 
     /// Returns the state of everything that is in.
@@ -267,7 +299,8 @@ impl AuthorityGraph {
             return state.clone();
         }
         let evaluation = self.evaluation();
-        let state = Arc::new(fold(&self.nodes, evaluation));
+        let nested = self.nested_views(&evaluation.named);
+        let state = Arc::new(fold(&self.nodes, evaluation, &nested));
         self.current = Some(state.clone());
         state
     }
@@ -276,11 +309,23 @@ impl AuthorityGraph {
         if let Some(evaluation) = &self.evaluated {
             return evaluation.clone();
         }
-        let mut all = Bits::default();
-        (0..self.nodes.len()).for_each(|at| all.insert(at));
-        let evaluation = Arc::new(evaluate(&self.nodes, all));
+        let (all, named) = (self.everything(), self.named_at(&self.heads));
+        let evaluation = Arc::new(self.evaluated(all, named));
         self.evaluated = Some(evaluation.clone());
         evaluation
+    }
+
+    /// Returns the set of all ops that are in.
+    pub(super) fn everything(&self) -> Bits {
+        let mut all = Bits::default();
+        (0..self.nodes.len()).for_each(|at| all.insert(at));
+        all
+    }
+
+    /// Decides which ops of a set are void; `named`: all that the set names.
+    pub(super) fn evaluated(&mut self, set: Bits, named: Named) -> Evaluation {
+        let nested = self.nested_voids(&set, &named);
+        evaluate(&self.nodes, set, named, &nested)
     }
 
     /// Returns the state as of some heads: of those ops and all before them.
@@ -295,7 +340,10 @@ impl AuthorityGraph {
         if past.len() == self.nodes.len() {
             return Ok(self.state());
         }
-        let state = Arc::new(fold(&self.nodes, Arc::new(evaluate(&self.nodes, past))));
+        let named = self.named_at(heads);
+        let evaluation = Arc::new(self.evaluated(past, named));
+        let nested = self.nested_views(&evaluation.named);
+        let state = Arc::new(fold(&self.nodes, evaluation, &nested));
         if self.states.len() >= STATES_CACHED {
             self.states.pop_first();
         }
@@ -307,7 +355,7 @@ impl AuthorityGraph {
         &self.nodes
     }
 
-    fn unknown_parents(&self, op: &SignedOp) -> Vec<OpId> {
+    pub(super) fn unknown_parents(&self, op: &SignedOp) -> Vec<OpId> {
         op.core().auth_parents.iter().copied().filter(|id| self.nodes.find(id).is_none()).collect()
     }
 
@@ -325,7 +373,8 @@ impl AuthorityGraph {
     }
 
     fn next_ready(&mut self) -> Option<SignedOp> {
-        let ready = self.pending.values().find(|op| self.unknown_parents(op).is_empty()).map(SignedOp::id)?;
+        let is_ready = |op: &&SignedOp| self.unknown_parents(op).is_empty() && self.naming(op.core()).is_ok();
+        let ready = self.pending.values().find(is_ready).map(SignedOp::id)?;
         self.pending.remove(&ready)
     }
 
@@ -335,15 +384,18 @@ impl AuthorityGraph {
         }
         let core = op.core();
         let past = self.nodes.past_of(&core.auth_parents).map_err(|_| Refusal::UnknownDevice)?;
-        self.check_signatures(&op, &past)?;
+        let named = self.naming(core).map_err(|_| Refusal::UnknownDevice)?;
+        self.check_signatures(&op, &past, &named)?;
         let whole = past.len() == self.nodes.len();
         let evaluation = match self.states.get(&core.auth_parents) {
             _ if whole => self.evaluation(),
             Some(state) => state.evaluation.clone(),
-            None => Arc::new(evaluate(&self.nodes, past.clone())),
+            None => Arc::new(self.evaluated(past.clone(), self.named_at(&core.auth_parents))),
         };
+        let nested = self.nested_views(&named);
         let view = evaluation.view(&self.nodes);
         rights::check(core, &view, true).map_err(|rule| Refusal::Unauthorised { rule })?;
+        self.check_tree(&op, &named)?;
         let rank = match core.op {
             // Needs no right in its past.
             Op::Recover(_) => Some((0, op.id())),
@@ -354,10 +406,11 @@ impl AuthorityGraph {
             depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
             rank: rank.ok_or(Refusal::Unauthorised { rule: Rule::NoController })?,
             void_in_past: past.iter().filter(|at| evaluation.void.get(*at).is_some_and(Option::is_some)).collect(),
-            dealt: dealt(&core.op, &view),
+            dealt: dealt(&core.op, &view, &nested),
             demotes: demotes(&core.op, &view),
             recoveries: recoveries(&core.op, &view),
             past,
+            named,
             op: Arc::new(op),
         };
         self.push(node);
@@ -385,7 +438,7 @@ impl AuthorityGraph {
 
 /// Returns to whom an op's epoch had to be dealt: to exactly the controllers of its own past after it, of whom those that
 /// read get the epoch secret.
-fn dealt(op: &Op, past: &View<'_>) -> Option<Dealt> {
+fn dealt(op: &Op, past: &View<'_>, nested: &BTreeMap<Did, Arc<NestedView>>) -> Option<Dealt> {
     let epoch = op.epoch()?;
     let mut after: BTreeMap<ControllerId, Role> =
         past.controllers().into_iter().map(|(id, standing)| (id, standing.role)).collect();
@@ -402,7 +455,9 @@ fn dealt(op: &Op, past: &View<'_>) -> Option<Dealt> {
         _ => {}
     }
     let readers = after.iter().filter(|(_, role)| role.reads()).map(|(id, _)| *id).collect();
-    Some(Dealt { fits: epoch.recipients().eq(after.into_keys()), readers })
+    let is_sound = |did: &Did, key: &KeyId| nested.get(did).is_some_and(|view| view.is_sound(key));
+    let fits = epoch.recipients().eq(after.into_keys()) && slots_are_sound(op, is_sound);
+    Some(Dealt { fits, readers })
 }
 
 /// Returns how many recoveries a `Recover` completes: one more than its past knows.

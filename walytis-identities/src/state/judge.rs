@@ -69,10 +69,14 @@ impl AuthorityGraph {
         }
         let past = self.nodes().past_of(&record.auth_heads).unwrap_or_default();
         let seen = |op: &OpId| self.nodes().find(op).is_some_and(|at| past.has(at));
-        let cuts: Vec<Vec<BlockId>> = cuts_for(&now, &record.author)
+        let mut cuts: Vec<Vec<BlockId>> = cuts_for(&now, &record.author)
             .filter(|(op, _)| !seen(op))
             .map(|(_, cut)| heads_in_cut(cut, chain))
             .collect();
+        match self.nested_cuts(record, &then, &now) {
+            Some(nested) => cuts.extend(nested.iter().map(|cut| heads_in_cut(cut, chain))),
+            None => return RecordVerdict::Void(Rule::EntitlementVoid),
+        }
         if cuts.is_empty() { RecordVerdict::Valid } else { RecordVerdict::Within(cuts) }
     }
 
@@ -95,7 +99,7 @@ impl AuthorityGraph {
 
     /// Says whether the author could write then if what is void now is left out, and what was accepted since is not: the
     /// cut decides about what was removed, voidness about what never should have been.
-    fn entitlement_counts(&self, author: &ControllerId, then: &IdentityState, now: &IdentityState) -> bool {
+    pub(super) fn entitlement_counts(&self, author: &ControllerId, then: &IdentityState, now: &IdentityState) -> bool {
         let void_then: Vec<usize> = then.evaluation.set.iter().filter(|at| then.evaluation.is_void(*at)).collect();
         let view = View { set: &then.evaluation.set, void_in_past: &void_then, ..now.evaluation.view(self.nodes()) };
         view.role(author).is_some_and(Role::writes)
@@ -116,5 +120,5 @@ fn cuts_for<'a>(now: &'a IdentityState, author: &ControllerId) -> impl Iterator<
 }
 
 fn heads_in_cut(cut: &[ChainCut], chain: &ChainId) -> Vec<BlockId> {
-    cut.iter().find(|cut| cut.chain == *chain).map(|cut| cut.heads.clone()).unwrap_or_default()
+    cut.iter().filter(|cut| cut.chain == *chain).flat_map(|cut| cut.heads.iter().copied()).collect()
 }

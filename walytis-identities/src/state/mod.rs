@@ -14,6 +14,7 @@ mod graph;
 mod judge;
 #[cfg(test)]
 mod model_tests;
+mod nested;
 mod nodes;
 mod rights;
 mod signatures;
@@ -30,9 +31,11 @@ pub use duty::{Duty, DutyKind};
 pub use entitle::EpochShare;
 pub use graph::{AuthorityGraph, Inserted, OPS_MAX, PENDING_OPS_MAX, Refusal};
 pub use judge::{RecordVerdict, WriteRight};
+pub use nested::{LEVELS_MAX, NESTED_MAX, NestedTaken, Travelling};
 pub use subject::{ActingDevice, NestedIdentity, Subject};
 
-use crate::id::{ControllerId, DeviceId, EpochId, OpId, Role};
+use crate::crypto::KeyId;
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 use crate::op::{ChainCut, HistoryPolicy};
 
 /// Why an author had no right to an op, or a record does not count. The number is the contract.
@@ -81,6 +84,12 @@ pub enum Rule {
     RecoveryKey,
     /// V-ID-21: a recovery lists its author as an admin, and otherwise controllers that are known.
     RecoveryList,
+    /// V-ID-30: who acts for an identity is a device of it with role member or above, and has introduced itself.
+    NestedDevice,
+    /// V-ID-31: an identity does not control itself, not with others in between, and not below the eighth level.
+    NestedPlace,
+    /// V-ID-32: at most 64 identities stand below one.
+    NestedMax,
 }
 
 impl Rule {
@@ -108,6 +117,9 @@ impl Rule {
             Self::Deactivated => "V-ID-19",
             Self::RecoveryKey => "V-ID-20",
             Self::RecoveryList => "V-ID-21",
+            Self::NestedDevice => "V-ID-30",
+            Self::NestedPlace => "V-ID-31",
+            Self::NestedMax => "V-ID-32",
         }
     }
 }
@@ -136,6 +148,9 @@ impl std::fmt::Display for Rule {
             Self::Deactivated => "the identity was ended",
             Self::RecoveryKey => "it is not signed with the recovery key in force",
             Self::RecoveryList => "it lists a stranger, or its author not as an admin",
+            Self::NestedDevice => "its author is an identity, and this device does not act for it here",
+            Self::NestedPlace => "an identity stands above itself, or too deep",
+            Self::NestedMax => "more than 64 identities stand below this one",
         };
         write!(f, "{text} ({})", self.number())
     }
@@ -145,8 +160,6 @@ impl std::fmt::Display for Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VoidReason {
-    /// In the format, but this version does not evaluate it.
-    NotSupported,
     /// Rule 3: the identity was recovered by an op concurrent with it.
     RecoveredBeside {
         /// The recovery.
@@ -174,6 +187,15 @@ pub enum VoidReason {
     },
     /// Rule 4: it would leave no admin.
     LastAdmin,
+    /// Rule 10: it admits an identity that is this one, stands above, or would stand too deep.
+    Nesting,
+    /// Rule 10: its device was removed inside the identity it acted for, and nobody who said so had seen it.
+    NestedRemoved {
+        /// The removal, an op of an identity below.
+        removal: OpId,
+    },
+    /// Rule 10: what entitled its device inside the identity it acted for is void.
+    NestedUnfounded,
     /// Rule 2: without the void ops its author had no right to it.
     Unfounded {
         /// What is missing.
@@ -239,6 +261,8 @@ pub struct EpochInfo {
     pub readers: Vec<ControllerId>,
     /// Whether its recipients were exactly those that its author had to deal to. If not it is never sent under.
     pub counts: bool,
+    /// Its receiving key.
+    pub key: KeyId,
 }
 
 /// A removal in force.
@@ -381,6 +405,14 @@ impl IdentityState {
     pub fn devices(&self) -> impl Iterator<Item = (DeviceId, &ActingDevice)> {
         let all = self.controllers.values().flat_map(Controller::devices);
         all.map(|(id, device)| (id, device.as_ref()))
+    }
+
+    /// Returns an identity that is a controller.
+    pub fn subject_of(&self, did: &Did) -> Option<&NestedIdentity> {
+        match &self.controllers.get(&ControllerId::Identity(*did))?.subject {
+            Subject::Identity(nested) => Some(nested),
+            Subject::Device(_) => None,
+        }
     }
 
     /// Says whether some removal or demotion in force can be contested by whom it is about (rule 5).

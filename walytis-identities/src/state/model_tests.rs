@@ -11,7 +11,7 @@ use walytis_core::secret::Secret;
 use super::{AuthorityGraph, Builder, CreateOptions, IdentityState};
 use crate::crypto::{DeviceKeys, KeyId};
 use crate::id::{ControllerId, OpId, Role};
-use crate::op::{Admit, ControllerRecord, EpochPart, Invite, Op, OpCore, Remove, RevokeInvite, SignedOp, Slot};
+use crate::op::{Admit, EpochPart, Invite, Op, OpCore, Remove, RevokeInvite, SignedOp, Slot};
 use crate::token::{InvitationKey, JoinRequest};
 
 /// Ops in a row by default. Chosen: some seconds.
@@ -138,7 +138,7 @@ impl Model {
         to.insert(self.id(who));
         let request = &self.requests[&(who, by)];
         Op::Admit(Box::new(Admit {
-            controller: ControllerRecord::Device(request.device.clone()),
+            controller: request.newcomer.clone(),
             role,
             possession: request.possession.clone(),
             invitation: request.invitation.clone().filter(|_| invited),

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bits::Bits;
+use super::nested::Named;
 use crate::crypto::DevicePublic;
-use crate::id::{ControllerId, DeviceId, OpId};
+use crate::id::{ControllerId, DeviceId, Did, OpId};
 use crate::op::{ControllerRecord, Op, SignedOp};
 
 /// Authority order of an op: (depth, id). Lower is earlier, as a rank: more senior.
@@ -30,12 +31,14 @@ pub(super) struct Node {
     pub(super) demotes: bool,
     /// For a `Recover`: how many recoveries it completes, itself included; otherwise 0.
     pub(super) recoveries: u32,
+    /// The ops of nested identities that it or its past names.
+    pub(super) named: Named,
 }
 
 /// To whom an epoch had to be dealt by its own past after the op.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dealt {
-    /// Whether its slots are for exactly the controllers.
+    /// Whether its slots are for exactly the controllers, and none opens for somebody who was removed inside one.
     pub(super) fits: bool,
     /// Those of them that get the epoch secret, ascending.
     pub(super) readers: Arc<[ControllerId]>,
@@ -101,6 +104,12 @@ pub(super) struct Nodes {
     pub(super) revokers: Vec<usize>,
     /// Ops that carry the first keys of a device.
     pub(super) records: BTreeMap<DeviceId, Vec<usize>>,
+    /// Ops that make a controller of an identity.
+    pub(super) identities: BTreeMap<Did, Vec<usize>>,
+    /// Ops by which a device of an identity shows itself, with the device.
+    pub(super) introductions: BTreeMap<Did, Vec<(usize, DeviceId)>>,
+    /// Ops by which an identity names newer heads of itself.
+    pub(super) naming: BTreeMap<Did, Vec<usize>>,
 }
 
 impl Nodes {
@@ -155,9 +164,7 @@ impl Nodes {
             }
             Op::Admit(op) => {
                 self.admits.entry(op.controller.id()).or_default().push(at);
-                if let ControllerRecord::Device(public) = &op.controller {
-                    self.records.entry(public.device_id()).or_default().push(at);
-                }
+                self.push_record(at, &op.controller);
                 if let Some(proof) = &op.invitation {
                     self.uses.entry(proof.invite).or_default().push(at);
                 }
@@ -172,14 +179,20 @@ impl Nodes {
             Op::Recover(op) => {
                 for (record, _) in &op.controllers {
                     self.admits.entry(record.id()).or_default().push(at);
-                    if let ControllerRecord::Device(public) = record {
-                        self.records.entry(public.device_id()).or_default().push(at);
-                    }
+                    self.push_record(at, record);
                 }
                 self.recoveries.push(at);
                 self.revokers.push(at);
             }
-            Op::Update(_) => self.updates.entry(node.op.core().device).or_default().push(at),
+            Op::Introduce(_) => self.push_introduction(at, &node),
+            Op::Update(op) if op.as_of.is_empty() => {
+                self.updates.entry(node.op.core().device).or_default().push(at);
+            }
+            Op::Update(_) => {
+                if let ControllerId::Identity(did) = author {
+                    self.naming.entry(did).or_default().push(at);
+                }
+            }
             Op::Document(_) => self.documents.push(at),
             Op::Deactivate(_) => self.deactivations.push(at),
             Op::Leave => self.endings.entry(author).or_default().push(at),
@@ -187,5 +200,21 @@ impl Nodes {
             _ => {}
         }
         self.all.push(node);
+    }
+
+    fn push_record(&mut self, at: usize, record: &ControllerRecord) {
+        match record {
+            ControllerRecord::Device(public) => self.records.entry(public.device_id()).or_default().push(at),
+            ControllerRecord::Identity { did, device, .. } => {
+                self.identities.entry(*did).or_default().push(at);
+                self.introductions.entry(*did).or_default().push((at, *device));
+            }
+        }
+    }
+
+    fn push_introduction(&mut self, at: usize, node: &Node) {
+        if let ControllerId::Identity(did) = node.author() {
+            self.introductions.entry(did).or_default().push((at, node.op.core().device));
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Rules 1, 2 and 7: whether an author had the right to an op under what counted in that op's past.
 
+use super::Rule;
 use super::view::View;
-use super::{Rule, VoidReason};
 use crate::crypto::verify_ed25519;
 use crate::id::{ControllerId, Role};
-use crate::op::{Admit, CONTROLLERS_MAX, ControllerRecord, Op, OpCore, Recover, Remove, SetRole, Update};
+use crate::op::{Admit, CONTROLLERS_MAX, Op, OpCore, Recover, Remove, SetRole, Update};
 use crate::recovery::recovery_digest;
 use crate::token::invitation_message;
 
@@ -21,6 +21,7 @@ pub(super) fn check(core: &OpCore, view: &View<'_>, first: bool) -> Result<(), R
 
 /// As [`check`], of an author with this role.
 pub(super) fn check_as(core: &OpCore, role: Role, view: &View<'_>, first: bool) -> Result<(), Rule> {
+    check_device(core, view)?;
     match &core.op {
         Op::Create(_) => Err(Rule::SecondCreate),
         Op::Admit(op) => check_admit(core, op, role, view, first),
@@ -35,9 +36,19 @@ pub(super) fn check_as(core: &OpCore, role: Role, view: &View<'_>, first: bool) 
             need(role == Role::Admin, Rule::NotAdmin)?;
             need(view.invite(&op.invite).is_some(), Rule::NoInvitation)
         }
-        // Not evaluated yet; whoever stands may have said it, and it is void.
-        Op::Introduce(_) => Ok(()),
+        Op::Introduce(_) => need(matches!(core.author, ControllerId::Identity(_)), Rule::NestedDevice),
         Op::Recover(op) => check_recover(core, op, view, first),
+    }
+}
+
+/// Rule 10: whoever acts for an identity has shown itself. That it is a device of the identity is checked with the
+/// signature.
+fn check_device(core: &OpCore, view: &View<'_>) -> Result<(), Rule> {
+    match &core.author {
+        ControllerId::Identity(did) if !matches!(core.op, Op::Introduce(_)) => {
+            need(view.introductions(did).any(|(_, device)| device == core.device), Rule::NestedDevice)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -59,8 +70,7 @@ fn check_admit(core: &OpCore, op: &Admit, role: Role, view: &View<'_>, first: bo
         let used = view.used_by(&proof.invite);
         let left = invite.uses.is_none_or(|uses| used.len() < uses as usize || used.contains(&newcomer));
         need(left, Rule::InvitationUsedUp)?;
-        let ControllerRecord::Device(public) = &op.controller else { return Ok(()) };
-        let message = invitation_message(&core.chain, &proof.invite, public, &core.author);
+        let message = invitation_message(&core.chain, &proof.invite, &op.controller, &core.author);
         verify_ed25519(&invite.key, crate::crypto::Label::InvitationProof, &message, &proof.signature)
             .map_err(|_| Rule::InvitationProof)?;
     }
@@ -101,7 +111,7 @@ fn check_set_role(core: &OpCore, op: &SetRole, role: Role, view: &View<'_>, firs
 fn check_update(core: &OpCore, op: &Update) -> Result<(), Rule> {
     match core.author {
         ControllerId::Device(_) => need(op.keys.is_some() && op.as_of.is_empty(), Rule::UpdateKeys),
-        ControllerId::Identity(_) => Ok(()),
+        ControllerId::Identity(_) => need(op.keys.is_none() && !op.as_of.is_empty(), Rule::UpdateKeys),
     }
 }
 
@@ -123,16 +133,4 @@ fn others_govern(author: &ControllerId, view: &View<'_>) -> bool {
 
 const fn need(holds: bool, rule: Rule) -> Result<(), Rule> {
     if holds { Ok(()) } else { Err(rule) }
-}
-
-/// Returns why an op that is in the format is not evaluated yet, if so.
-pub(super) const fn unsupported(op: &Op) -> Option<VoidReason> {
-    match op {
-        Op::Introduce(_) => Some(VoidReason::NotSupported),
-        Op::Admit(admit) => match admit.controller {
-            ControllerRecord::Device(_) => None,
-            ControllerRecord::Identity { .. } => Some(VoidReason::NotSupported),
-        },
-        _ => None,
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::bits::Bits;
+use super::nested::Named;
 use super::nodes::Nodes;
 use super::{AuthorityGraph, Refusal};
 use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
@@ -51,17 +52,27 @@ impl KeyRing {
 }
 
 impl AuthorityGraph {
-    /// Returns the decoded keys of a device that some admitted op introduced: its first ones and all that it renewed.
+    /// Returns the decoded keys of a device that some admitted op introduced, here or in an identity below: its first
+    /// ones and all that it renewed.
     pub fn device_keys(&self, device: &DeviceId) -> Option<DecodedKeys> {
-        self.nodes().records.get(device)?;
-        self.keys.lineage(device, |_| true)
+        let own = self.nodes().records.get(device).and_then(|_| self.keys.lineage(device, |_| true));
+        own.or_else(|| self.nested.values().find_map(|graph| graph.device_keys(device)))
     }
 
     /// Returns the decoded keys of a device as some heads know them; nothing if they do not know the device, or are not
     /// all here.
     pub fn device_keys_at(&self, device: &DeviceId, heads: &[OpId]) -> Option<DecodedKeys> {
         let past = self.nodes().past_of(heads).ok()?;
-        self.known_keys(device, &past)
+        self.keys_under(device, &past)
+    }
+
+    /// Returns the keys of a device as a set of ops knows them, of this identity or of one that they name.
+    pub(super) fn keys_under(&self, device: &DeviceId, set: &Bits) -> Option<DecodedKeys> {
+        let below = || {
+            let named = self.named_in(set);
+            named.iter().find_map(|(did, below)| self.nested.get(did)?.keys_under(device, below))
+        };
+        self.known_keys(device, set).or_else(below)
     }
 
     fn known_keys(&self, device: &DeviceId, past: &Bits) -> Option<DecodedKeys> {
@@ -69,48 +80,68 @@ impl AuthorityGraph {
         self.keys.lineage(device, |op| self.nodes().find(op).is_some_and(|at| past.has(at)))
     }
 
-    /// Checks every signature of an op whose ancestors are `past`.
-    pub(super) fn check_signatures(&mut self, op: &SignedOp, past: &Bits) -> Result<(), Refusal> {
-        let core = op.core();
-        let founds = recovers_with_own_device(core);
-        let known = founds || self.acts_for(&core.device, &core.author, past);
+    /// Checks every signature of an op whose ancestors are `past`; `named`: what it and they name.
+    pub(super) fn check_signatures(&mut self, op: &SignedOp, past: &Bits, named: &Named) -> Result<(), Refusal> {
+        self.check_author(op, past, named)?;
         #[cfg(test)]
         if self.unsigned {
-            return if known { Ok(()) } else { Err(Refusal::UnknownDevice) };
+            return Ok(());
         }
-        let keys = match self.known_keys(&core.device, past) {
-            Some(keys) if known => keys,
-            // A device that nobody has seen yet recovers the identity.
-            None if founds => DecodedKeys::decode(own_record(core).ok_or(Refusal::UnknownDevice)?)?,
-            _ => return Err(Refusal::UnknownDevice),
-        };
-        keys.verify(Label::Op, op.core_bytes(), op.signature())?;
+        let core = op.core();
         match &core.op {
-            Op::Admit(admit) => self.check_newcomer(core, admit),
+            Op::Admit(admit) => self.check_newcomer(core, admit, named),
             Op::Update(update) => check_renewal(core, update),
             Op::Recover(recover) => check_recovery(core, recover),
             _ => Ok(()),
         }
     }
 
-    fn check_newcomer(&mut self, core: &OpCore, admit: &Admit) -> Result<(), Refusal> {
-        let ControllerRecord::Device(public) = &admit.controller else { return Ok(()) };
-        if !public.receiving_is_valid() {
-            return Err(Refusal::ReceivingKey);
+    /// Checks that the author signed, with a device that the past knows as one that may act for it.
+    pub(super) fn check_author(&mut self, op: &SignedOp, past: &Bits, named: &Named) -> Result<(), Refusal> {
+        let core = op.core();
+        let founds = recovers_with_own_device(core);
+        let known = founds || self.acts_for(&core.device, &core.author, past, named)?;
+        #[cfg(test)]
+        if self.unsigned {
+            return if known { Ok(()) } else { Err(Refusal::UnknownDevice) };
         }
+        let keys = match (self.known_keys(&core.device, past), &core.author) {
+            (_, ControllerId::Identity(did)) => self.nested_keys(&core.device, did, named)?,
+            (Some(keys), _) if known => keys,
+            // A device that nobody has seen yet recovers the identity.
+            (None, _) if founds => DecodedKeys::decode(own_record(core).ok_or(Refusal::UnknownDevice)?)?,
+            _ => return Err(Refusal::UnknownDevice),
+        };
+        Ok(keys.verify(Label::Op, op.core_bytes(), op.signature())?)
+    }
+
+    fn check_newcomer(&mut self, core: &OpCore, admit: &Admit, named: &Named) -> Result<(), Refusal> {
+        let keys = match &admit.controller {
+            ControllerRecord::Device(public) if !public.receiving_is_valid() => return Err(Refusal::ReceivingKey),
+            ControllerRecord::Device(public) => self.decoded(public)?,
+            // In this place it is void, and the identity is none of those looked at.
+            ControllerRecord::Identity { did, .. } if self.ignores(did) => return Ok(()),
+            ControllerRecord::Identity { did, device, .. } => self.nested_keys(device, did, named)?,
+        };
         let invite = admit.invitation.as_ref().map(|proof| proof.invite);
-        let message = possession_message(&core.chain, invite.as_ref(), public, &core.author);
-        Ok(self.decoded(public)?.verify(Label::Possession, &message, &admit.possession)?)
+        let message = possession_message(&core.chain, invite.as_ref(), &admit.controller, &core.author);
+        Ok(keys.verify(Label::Possession, &message, &admit.possession)?)
     }
 
     /// Says whether the past knows the device as one that may act for the author.
-    fn acts_for(&self, device: &DeviceId, author: &ControllerId, past: &Bits) -> bool {
+    fn acts_for(
+        &mut self,
+        device: &DeviceId,
+        author: &ControllerId,
+        past: &Bits,
+        named: &Named,
+    ) -> Result<bool, Refusal> {
         match author {
             ControllerId::Device(author) => {
-                author == device && self.nodes().records.get(device).into_iter().flatten().any(|at| past.has(*at))
+                let mut records = self.nodes().records.get(device).into_iter().flatten();
+                Ok(author == device && records.any(|at| past.has(*at)))
             }
-            // Identities act through devices that `Introduce` shows, which is not evaluated yet.
-            ControllerId::Identity(_) => false,
+            ControllerId::Identity(did) => self.nested_keys(device, did, named).map(|_| true),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Who stands behind a controller: a device, or another identity with the devices that act for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use walytis_core::key::PublicKey;
 
 use super::Controller;
-use crate::crypto::DevicePublic;
-use crate::id::{ControllerId, DeviceId, Did, OpId};
+use crate::crypto::{DevicePublic, KeyId, ReceivingPublic};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
 
 /// A device with the keys by which the state knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,11 @@ pub struct NestedIdentity {
     pub as_of: Vec<OpId>,
     /// Its devices that act for it here, by id.
     pub devices: BTreeMap<DeviceId, Arc<ActingDevice>>,
+    /// Its epoch to seal to, with the receiving key; none while nothing can be sealed to it without a device that was
+    /// removed from it being able to open that.
+    pub seal_to: Option<(EpochId, ReceivingPublic)>,
+    /// Ids of all receiving keys that only its current readers can open.
+    pub(super) receiving: BTreeSet<KeyId>,
 }
 
 /// What a controller is. Cheap to clone.

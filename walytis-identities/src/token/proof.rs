@@ -10,28 +10,40 @@ use crate::crypto::{
     DeviceKeys, DevicePublic, FixedBytes, HybridSignature, Label, OpenError, ReceivingKey, ReceivingPublic,
     SignatureInvalid, derive, hpke_open, hpke_seal, random, verify_ed25519,
 };
-use crate::id::{ControllerId, DeviceId, OpId};
-use crate::op::InvitationProof;
+use crate::id::{ControllerId, DeviceId, Did, OpId};
+use crate::op::{ControllerRecord, InvitationProof};
 
-/// Returns what the invitation key signs in an `Admit` (rule 7): chain, invitation, all keys of the newcomer, the
-/// controller that honours it.
+/// Returns what the invitation key signs in an `Admit` (rule 7): chain, invitation, the newcomer (of a device all its
+/// keys), the controller that honours it.
 pub fn invitation_message(
     chain: &[u8; 32],
     invite: &OpId,
-    newcomer: &DevicePublic,
+    newcomer: &ControllerRecord,
     honouring: &ControllerId,
 ) -> Vec<u8> {
-    encode(&(chain, invite, newcomer, honouring))
+    match newcomer {
+        ControllerRecord::Device(device) => encode(&(chain, invite, device, honouring)),
+        // Shorter than any device record, so that neither can be read as the other.
+        ControllerRecord::Identity { did, as_of, device } => {
+            encode(&(chain, invite, "identity", did, as_of, device, honouring))
+        }
+    }
 }
 
-/// Returns what the newcomer signs with its own keys: chain, invitation if any, its record, who admits it.
+/// Returns what the newcomer signs with its own keys: chain, invitation if any, its record, who admits it. An identity
+/// signs with the keys of the device that its record names.
 pub fn possession_message(
     chain: &[u8; 32],
     invite: Option<&OpId>,
-    newcomer: &DevicePublic,
+    newcomer: &ControllerRecord,
     honouring: &ControllerId,
 ) -> Vec<u8> {
-    encode(&(chain, invite, newcomer, honouring))
+    match newcomer {
+        ControllerRecord::Device(device) => encode(&(chain, invite, device, honouring)),
+        ControllerRecord::Identity { did, as_of, device } => {
+            encode(&(chain, invite, "identity", did, as_of, device, honouring))
+        }
+    }
 }
 
 /// Returns what renewed keys sign: chain, the device whose they are, the keys.
@@ -42,9 +54,9 @@ pub fn renewal_message(chain: &[u8; 32], device: &DeviceId, keys: &DevicePublic)
 /// Everything that a newcomer contributes to its `Admit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinRequest {
-    /// Its keys.
-    pub device: DevicePublic,
-    /// Its signature over them.
+    /// A device with its keys, or an identity.
+    pub newcomer: ControllerRecord,
+    /// Its signature over it: by the device, or by the device that the identity's record names.
     pub possession: HybridSignature,
     /// The portable proof of its invitation.
     pub invitation: Option<InvitationProof>,
@@ -59,17 +71,40 @@ impl JoinRequest {
         invitation: Option<(&OpId, &InvitationKey)>,
         entropy: &dyn Entropy,
     ) -> Self {
-        let device = keys.public().clone();
+        Self::of(ControllerRecord::Device(keys.public().clone()), keys, chain, honouring, invitation, entropy)
+    }
+
+    /// Makes the request of an identity as of its authority heads `as_of`, proved by its device with these keys.
+    pub fn as_identity(
+        (did, as_of): (Did, Vec<OpId>),
+        keys: &DeviceKeys,
+        chain: &ChainId,
+        honouring: &ControllerId,
+        invitation: Option<(&OpId, &InvitationKey)>,
+        entropy: &dyn Entropy,
+    ) -> Self {
+        let record = ControllerRecord::Identity { did, as_of, device: keys.id() };
+        Self::of(record, keys, chain, honouring, invitation, entropy)
+    }
+
+    fn of(
+        newcomer: ControllerRecord,
+        keys: &DeviceKeys,
+        chain: &ChainId,
+        honouring: &ControllerId,
+        invitation: Option<(&OpId, &InvitationKey)>,
+        entropy: &dyn Entropy,
+    ) -> Self {
         let invite = invitation.map(|(id, _)| id);
-        let message = possession_message(chain.digest(), invite, &device, honouring);
+        let message = possession_message(chain.digest(), invite, &newcomer, honouring);
         let proof = |(id, key): (&OpId, &InvitationKey)| InvitationProof {
             invite: *id,
-            signature: key.sign(Label::InvitationProof, &invitation_message(chain.digest(), id, &device, honouring)),
+            signature: key.sign(Label::InvitationProof, &invitation_message(chain.digest(), id, &newcomer, honouring)),
         };
         Self {
             possession: keys.sign_hybrid(Label::Possession, &message, entropy),
             invitation: invitation.map(proof),
-            device,
+            newcomer,
         }
     }
 }

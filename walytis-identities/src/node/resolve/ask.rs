@@ -10,6 +10,7 @@ use walytis_core::net::{Network, Protocol};
 
 use super::super::error::ExchangeError;
 use super::super::frame::{self, FRAME_MAX};
+use super::super::nested::GENESIS_MAX;
 use super::super::wire_v1::{self, CARDS_MAX, HEADS_MAX, Item, OPS_MAX, ResolveAnswer, ResolveAsk};
 use super::rules::{AnswerFault, NoAnswer};
 use crate::id::OpId;
@@ -26,7 +27,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) heads: Vec<OpId>,
-    pub(super) genesis: Option<Bytes>,
+    pub(super) genesis: Vec<Bytes>,
     /// Parents first if the node is honest.
     pub(super) ops: Vec<SignedOp>,
     /// Encoded public cards.
@@ -59,8 +60,12 @@ async fn exchange(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -
     loop {
         let item = frame::receive(&mut reader, FRAME_MAX).await?;
         match wire_v1::decode::<Item<'_>>(&item, "item")? {
-            Item::Genesis(file) if answer.genesis.is_none() => answer.genesis = Some(Bytes::copy_from_slice(file)),
-            Item::Genesis(_) => return Err(AnswerFault::Malformed { what: "a second genesis block" }.into()),
+            Item::Genesis(file)
+                if answer.genesis.len() < GENESIS_MAX && !answer.genesis.iter().any(|one| one == file) =>
+            {
+                answer.genesis.push(Bytes::copy_from_slice(file));
+            }
+            Item::Genesis(_) => return Err(AnswerFault::Malformed { what: "a genesis block too many" }.into()),
             Item::Op(op) => {
                 bytes += op.len();
                 if answer.ops.len() >= OPS_MAX || bytes > ANSWER_BYTES_MAX {

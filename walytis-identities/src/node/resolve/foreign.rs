@@ -7,13 +7,15 @@ use walytis_core::id::PeerId;
 use walytis_core::net::Network;
 use walytis_core::store::{Batch, Durability, KvStore};
 
+use super::super::nested::{self, Candidates};
+use super::super::records;
 use super::super::task::OPS_AT_ONCE;
-use super::super::{join, records};
 use super::ask::Answer;
 use super::rules::{AnswerFault, NoAnswer};
 use crate::card::{PublicCard, peer_proof_message};
 use crate::id::{ControllerId, DeviceId, Did, OpId};
-use crate::state::{AuthorityGraph, Inserted};
+use crate::op::SignedOp;
+use crate::state::AuthorityGraph;
 
 /// A resolved identity; everybody who works with it holds the same one, and it only grows.
 #[derive(Clone, Debug)]
@@ -35,11 +37,10 @@ impl Foreign {
 
     /// Checks the genesis block of an answer against the DID; nothing is stored yet.
     pub(super) fn begin(did: &Did, answer: &Answer) -> Result<(Self, Batch), AnswerFault> {
-        let file = answer.genesis.clone().ok_or(AnswerFault::Genesis)?;
-        let genesis = join::verify_genesis(did, file.clone()).ok_or(AnswerFault::Genesis)?;
+        let genesis = nested::candidates(answer.genesis.clone()).remove(did).ok_or(AnswerFault::Genesis)?;
         let graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| AnswerFault::Genesis)?;
         let mut batch = Batch::new();
-        batch.put(records::genesis(&did.chain()), file);
+        batch.put(records::genesis(&did.chain()), genesis.file().clone());
         Ok((Self::new(graph, 0), batch))
     }
 
@@ -57,6 +58,7 @@ impl Foreign {
         network: &dyn Network,
         store: &dyn KvStore,
     ) -> Result<bool, NoAnswer> {
+        let candidates = nested::candidates(answer.genesis);
         let mut fault = None;
         let mut fresh = false;
         let mut ops = answer.ops.into_iter();
@@ -64,7 +66,8 @@ impl Foreign {
             let mut batch = Batch::new();
             {
                 let mut known = self.known();
-                fault = ops.by_ref().take(OPS_AT_ONCE).find_map(|op| known.take_in_op(op, &mut batch).err());
+                fault =
+                    ops.by_ref().take(OPS_AT_ONCE).find_map(|op| known.take_in_op(op, &candidates, &mut batch).err());
             }
             fresh |= !batch.is_empty();
             // Lost in a power cut they are asked for again.
@@ -104,21 +107,20 @@ impl Known {
         self.graph.named_heads()
     }
 
-    fn take_in_op(&mut self, op: crate::op::SignedOp, batch: &mut Batch) -> Result<(), AnswerFault> {
-        match self.graph.insert(op) {
-            Ok(Inserted::Known) => Ok(()),
-            Ok(Inserted::Pending(_)) => Err(AnswerFault::Order),
-            Err(refusal) => Err(AnswerFault::of(refusal)),
-            Ok(Inserted::New(ids)) => {
-                for id in ids {
-                    if let Some(op) = self.graph.op(&id) {
-                        batch.put(records::op(&self.graph.chain(), self.next_op), op.encode());
-                        self.next_op += 1;
-                    }
-                }
-                Ok(())
-            }
+    fn take_in_op(&mut self, op: SignedOp, candidates: &Candidates, batch: &mut Batch) -> Result<(), AnswerFault> {
+        let taken = nested::offer(&mut self.graph, op, candidates).map_err(AnswerFault::of)?;
+        if taken.is_early {
+            return Err(AnswerFault::Order);
         }
+        let chain = self.graph.chain();
+        for genesis in &taken.genesis {
+            batch.put(records::nested_genesis(&chain, &genesis.chain()), genesis.file().clone());
+        }
+        for op in &taken.ops {
+            batch.put(records::op(&chain, self.next_op), op.encode());
+            self.next_op += 1;
+        }
+        Ok(())
     }
 
     fn take_in_card(&mut self, encoded: &[u8], network: &dyn Network) -> Result<(), AnswerFault> {

@@ -13,11 +13,11 @@ use walytis_core::net::{IncomingStream, Stream};
 
 use super::super::error::{ExchangeError, IdentitiesResult};
 use super::super::exchange::{Items, send_items};
-use super::super::frame;
 use super::super::limiter::Limiter;
 use super::super::runtime::Inner;
 use super::super::shared::Shared;
 use super::super::wire_v1::{self, ResolveAnswer, ResolveAsk};
+use super::super::{frame, nested};
 use super::ask::{ANSWER_BYTES_MAX, RESOLVE};
 use crate::id::Did;
 
@@ -97,10 +97,11 @@ async fn answer(
 fn answer_of(shared: &Shared, question: &ResolveAsk) -> (Vec<crate::id::OpId>, Items) {
     let mut known = shared.known();
     let state = known.graph.state();
-    let genesis = question.heads.is_empty().then_some(shared.genesis.as_ref());
-    let ops = known.graph.ops_since(&question.heads);
+    let (below, ops) = nested::split(known.graph.travelling(&question.heads));
+    let mut genesis: Vec<_> = question.heads.is_empty().then(|| shared.genesis.clone()).into_iter().collect();
+    genesis.extend(below);
     let current = state.devices().filter_map(|(device, _)| known.cards.card(&device));
     let cards = current.map(|card| card.public().encode());
-    let items = Items::within(ANSWER_BYTES_MAX, genesis, ops.iter().map(AsRef::as_ref), cards);
+    let items = Items::within(ANSWER_BYTES_MAX, &genesis, ops.iter().map(AsRef::as_ref), cards);
     (known.graph.named_heads(), items)
 }

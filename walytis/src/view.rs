@@ -14,7 +14,7 @@ pub use identity::{
     Controller, CreateIdentity, Epoch, Identity, IdentityDetail, OpDone, Opened, Recover, Recovered, Service, SetRole,
     SetServices, Text, Verified,
 };
-pub use log::{Acknowledge, BlockChanged, LogEvent, LogQuery, Notice, Page, Subscriber};
+pub use log::{Acknowledge, BlockChanged, Failing, LogEvent, LogQuery, Notice, Page, Subscriber};
 pub use private::{ContentProgress, ContentStatus, Forget, ForgetRule, Forgetting, Proposal};
 pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};
 pub use vault::{Backup, BackupRequest, PassphraseChange, UnlockProof, Vault, VaultCode};

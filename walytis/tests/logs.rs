@@ -75,6 +75,28 @@ fn filters_windows_and_cursors_pick_what_they_say() {
     }
 }
 
+#[test]
+fn a_block_is_shown_by_id_prefix_and_place_from_either_end() {
+    let node = Node::new();
+    node.value(&["chain", "create", "notes"]);
+    let mut blocks = log(&node, &[]);
+    for n in ["one", "two"] {
+        blocks.push(node.value_with(n.as_bytes(), &["chain", "add", "notes", "--topic", n]));
+    }
+    for (place, block) in blocks.iter().enumerate() {
+        let id = text(block, "id");
+        let from_end = format!("@-{}", blocks.len() - place);
+        for name in [&id, &id[..20], &format!("@{place}"), &from_end] {
+            let shown = node.value(&["chain", "show", "notes", name]);
+            assert_eq!((&shown["id"], &shown["topics"]), (&block["id"], &block["topics"]), "{name}");
+        }
+    }
+    assert_eq!(node.run(&["chain", "cat", "notes", "@-1"]).stdout, b"two");
+    node.error(3, &["chain", "show", "notes", "@3"]);
+    node.error(3, &["chain", "cat", "notes", "@-4", "-o", "unused"]);
+    node.error(2, &["chain", "show", "notes", "@last"]);
+}
+
 /// A follower, and the lines that it prints.
 fn follow(node: &Node, args: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
     let args = [&["--json", "chain", "log", "notes", "--follow"], args].concat();
@@ -148,12 +170,19 @@ fn the_api_hands_out_pages_and_takes_acknowledgements() {
     let (status, problem) = node.api("GET", "/v1/chains/notes/pages?limit=0", "");
     assert_eq!((status, &problem["kind"]), (400, &"usage".into()));
     // A subscriber that takes three events and acknowledges the second alone, then all up to the first.
-    let (follower, mut lines) = follow(&node, &["--as", "api"]);
-    (0..5).for_each(|_| drop(next(&mut lines)));
-    end(follower);
+    let mut events = node.events("/v1/chains/notes/blocks?follow=true&as=api");
+    (0..5).for_each(|_| drop(events.next().unwrap()));
+    drop(events);
     let ack = "/v1/chains/notes/subscribers/api/ack";
     let (status, problem) = node.api("POST", ack, r#"{"position": 99, "only": true}"#);
     assert_eq!((status, &problem["kind"]), (400, &"usage".into()));
+    assert_eq!(node.api("POST", ack, r#"{"position": 2, "only": true}"#).0, 200);
+    let (_, found) = node.api("GET", "/v1/chains/notes/subscribers", "");
+    let of = |field: &str| found[0][field].as_u64().unwrap();
+    assert_eq!((of("acknowledged"), of("ahead"), of("left"), of("begun")), (0, 1, 4, 4), "{found}");
+    assert_eq!(node.api("POST", ack, r#"{"position": 1}"#).0, 200);
+    let (_, found) = node.api("GET", "/v1/chains/notes/subscribers", "");
+    assert_eq!((&found[0]["acknowledged"], &found[0]["left"]), (&2.into(), &3.into()));
     assert_eq!(node.api("POST", ack, r#"{"position": 5}"#).0, 200);
     assert_eq!(node.api("POST", "/v1/chains/notes/subscribers/none/ack", r#"{"position": 1}"#).0, 404);
     assert_eq!(node.api("POST", ack, r#"{"place": 1}"#).0, 400);

@@ -128,7 +128,7 @@ async fn acknowledge(
     body: Result<Json<view::Acknowledge>, JsonRejection>,
 ) -> Result<Json<view::Acknowledge>, Failure> {
     let Json(request) = body?;
-    shared.app.chain_acknowledge(&chain, &name, request).await?;
+    shared.app.chain_acknowledge(&chain, &name, request.clone()).await?;
     Ok(Json(request))
 }
 

@@ -65,7 +65,7 @@ async fn acknowledge(
     body: Result<Json<view::Acknowledge>, JsonRejection>,
 ) -> Result<Json<view::Acknowledge>, Failure> {
     let Json(request) = body?;
-    shared.app.private_acknowledge(&identity, &layer, &name, request).await?;
+    shared.app.private_acknowledge(&identity, &layer, &name, request.clone()).await?;
     Ok(Json(request))
 }
 

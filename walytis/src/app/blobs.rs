@@ -5,6 +5,7 @@ use walytis_core::chain::{BlobEntry, FetchMode};
 use walytis_core::ledger::{BlockState, LedgerRead as _};
 
 use super::range::ByteRange;
+use super::views::find;
 use super::{App, Opened, changes, convert};
 use crate::failure::Failure;
 use crate::view;
@@ -56,7 +57,7 @@ impl App {
         block: &str,
     ) -> Result<BoxStream<'static, Result<view::Blob, Failure>>, Failure> {
         let chain = self.node.chain(text)?;
-        let id = chain.find(block).await?;
+        let id = find(&chain, block).await?;
         let progress = chain.progress(&id).await?;
         let entries = stream::try_unfold((progress, chain), |(mut progress, chain)| async move {
             let next = progress.next().await.map_err(Failure::from)?;

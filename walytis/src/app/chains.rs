@@ -233,7 +233,10 @@ impl App {
     /// [`Failure`].
     pub async fn chain_log(&self, text: &str, query: view::LogQuery) -> Result<LogStream, Failure> {
         let (source, query) = self.chain_to_log(text, query).await?;
-        log::blocks(source, &query, convert::block).await
+        match query.retry {
+            true => self.desk.follow(&source, &query, convert::block).await,
+            false => log::blocks(source, &query, convert::block).await,
+        }
     }
 
     /// Returns one page of blocks.
@@ -257,15 +260,15 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn chain_subscribers(&self, text: &str) -> Result<Vec<view::Subscriber>, Failure> {
-        log::subscribers(&self.chain_source(text).await?).await
+        self.desk.subscribers(&self.chain_source(text).await?).await
     }
 
-    /// Acknowledges for a durable subscriber.
+    /// Acknowledges for a durable subscriber, or says that an event could not be handled.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn chain_acknowledge(&self, text: &str, name: &str, ack: view::Acknowledge) -> Result<(), Failure> {
-        log::acknowledge(&self.chain_source(text).await?, name, ack).await
+        self.desk.acknowledge(&self.chain_source(text).await?, name, ack).await
     }
 
     /// Removes a durable subscriber.

@@ -197,6 +197,9 @@ fn check_windows(log: &view::LogQuery) -> Result<(), Failure> {
     if starts.iter().filter(|set| **set).count() > 1 {
         return Err(Failure::usage("a log is followed from one place only", "choose new, a position or a subscriber"));
     }
+    if log.retry && log.subscriber.is_none() {
+        return Err(Failure::usage("only a durable subscriber is handed an event again", "follow under a name"));
+    }
     if log.follow && log.deleted {
         return Err(Failure::usage("a log that is followed tells of deletions anyway", "leave deleted out"));
     }

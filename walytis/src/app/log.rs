@@ -105,12 +105,13 @@ pub(super) async fn subscribers(source: &Source) -> Result<Vec<view::Subscriber>
         left: one.left,
         begun: one.begun,
         attempts: one.attempts,
+        failing: Vec::new(),
     };
     Ok(found.into_iter().map(view).collect())
 }
 
 /// Acknowledges for a durable subscriber.
-pub(super) async fn acknowledge(source: &Source, name: &str, request: view::Acknowledge) -> Result<(), Failure> {
+pub(super) async fn acknowledge(source: &Source, name: &str, request: &view::Acknowledge) -> Result<(), Failure> {
     let (name, cursor) = (own_name(name)?, Cursor(request.position));
     let ack = if request.only { Ack::One(cursor) } else { Ack::UpTo(cursor) };
     if let View::Changed(ledger) = source.view().await? {
@@ -135,7 +136,7 @@ pub(super) async fn unsubscribe(source: &Source, name: &str) -> Result<(), Failu
     }
 }
 
-fn own_name(name: &str) -> Result<String, Failure> {
+pub(super) fn own_name(name: &str) -> Result<String, Failure> {
     if name.starts_with(OWN) {
         let message = format!("subscribers named {OWN}… belong to the program itself");
         return Err(Failure::new(Kind::Refused, message, "choose another name"));

@@ -10,6 +10,7 @@ mod entropy;
 mod errors;
 mod forget;
 mod group;
+mod handlers;
 mod identities;
 mod log;
 mod private;
@@ -65,6 +66,8 @@ pub struct App {
     identities: Identities,
     exchange: OffchainExchange,
     ledgers: private::Ledgers,
+    /// Events that clients handle.
+    desk: Arc<handlers::Desk>,
     views: views::Views,
     networked: bool,
 }
@@ -176,6 +179,7 @@ impl App {
             identities,
             exchange,
             ledgers,
+            desk: Arc::default(),
             views: views::Views::new(Arc::clone(store)),
             networked: config.network.is_some(),
         })

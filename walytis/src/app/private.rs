@@ -224,7 +224,11 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn private_log(&self, identity: &str, layer: &str, query: view::LogQuery) -> Result<LogStream, Failure> {
-        log::blocks(self.private_source(identity, layer).await?, &query, convert::private_block).await
+        let source = self.private_source(identity, layer).await?;
+        match query.retry {
+            true => self.desk.follow(&source, &query, convert::private_block).await,
+            false => log::blocks(source, &query, convert::private_block).await,
+        }
     }
 
     /// Returns one page of private blocks.
@@ -245,10 +249,10 @@ impl App {
     /// # Errors
     /// [`Failure`].
     pub async fn private_subscribers(&self, identity: &str, layer: &str) -> Result<Vec<view::Subscriber>, Failure> {
-        log::subscribers(&self.private_source(identity, layer).await?).await
+        self.desk.subscribers(&self.private_source(identity, layer).await?).await
     }
 
-    /// Acknowledges for a durable subscriber.
+    /// Acknowledges for a durable subscriber, or says that an event could not be handled.
     ///
     /// # Errors
     /// [`Failure`].
@@ -259,7 +263,7 @@ impl App {
         name: &str,
         ack: view::Acknowledge,
     ) -> Result<(), Failure> {
-        log::acknowledge(&self.private_source(identity, layer).await?, name, ack).await
+        self.desk.acknowledge(&self.private_source(identity, layer).await?, name, ack).await
     }
 
     /// Removes a durable subscriber.

@@ -169,8 +169,17 @@ impl Source {
 
     /// Returns the block of this chain that a text names; it may belong to another ledger on it.
     pub(super) async fn find(&self, text: &str) -> Result<BlockId, Failure> {
-        Ok(self.chain.find(text).await?)
+        find(&self.chain, text).await
     }
+}
+
+/// Finds a block: an id, the beginning of one, or `@N`: its place in canonical order, from 0, below 0 from the end.
+pub(super) async fn find(chain: &Chain, text: &str) -> Result<BlockId, Failure> {
+    let Some(place) = text.strip_prefix('@') else { return Ok(chain.find(text).await?) };
+    let place = place.parse().map_err(|_| {
+        Failure::usage(format!("not a place: {text}"), "write @0 for the first block, @-1 for the last")
+    })?;
+    Ok(chain.at(place).await?.id)
 }
 
 /// Says whether a block is part of a change: from it on, followers are told of changes.

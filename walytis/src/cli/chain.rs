@@ -18,7 +18,12 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
             let chains: Vec<view::Chain> = client.call(ApiRequest::get(&["chains"])).await?;
             chains.iter().for_each(|chain| show(chain, output));
         }
-        Chain::Show { chain } => detail(&client.call(ApiRequest::get(&["chains", &chain])).await?, output),
+        Chain::Show { chain, block: None } => {
+            detail(&client.call(ApiRequest::get(&["chains", &chain])).await?, output);
+        }
+        Chain::Show { chain, block: Some(block) } => {
+            output.block(&client.call(ApiRequest::get(&["chains", &chain, "blocks", &block])).await?);
+        }
         Chain::Delete { chain, block } => delete(&chain, block.as_deref(), client, output).await?,
         Chain::Change(change) => changes::run(change, client, output).await?,
         Chain::Invite { chain, uses, expires, shareable, qr } => {

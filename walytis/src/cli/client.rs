@@ -1,7 +1,7 @@
 //! Calls the API: of the daemon of this data folder over loopback, or of a node embedded in this process.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
@@ -56,7 +56,10 @@ struct Embedded {
 
 /// A connection to the API.
 #[derive(Debug)]
-pub(crate) struct Client(Transport);
+pub(crate) struct Client {
+    transport: Transport,
+    data_dir: PathBuf,
+}
 
 impl Client {
     /// Finds the daemon of the data folder, or takes the folder's lock and embeds a node without sockets.
@@ -86,24 +89,31 @@ impl Client {
             return None;
         }
         TcpStream::connect(address).await.ok()?;
-        Some(Self(Transport::Daemon { file, authority }))
+        Some(Self { transport: Transport::Daemon { file, authority }, data_dir: data_dir.to_owned() })
     }
 
     async fn embed(config: AppConfig, lock: DataDirLock) -> Result<Self, Failure> {
+        let data_dir = config.data_dir.clone();
         let app = std::sync::Arc::new(App::open(config.embedded()).await?);
         let token = Token::generate(app.entropy());
         let router = crate::api::router(std::sync::Arc::clone(&app), Guard::new(token.clone(), None));
-        Ok(Self(Transport::Embedded { node: Box::new(Embedded { router, token, app, _lock: lock }) }))
+        let node = Box::new(Embedded { router, token, app, _lock: lock });
+        Ok(Self { transport: Transport::Embedded { node }, data_dir })
+    }
+
+    /// Returns the data folder of the node.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// Says whether the node runs in this process and so has no connection to others.
     pub(crate) const fn is_embedded(&self) -> bool {
-        matches!(self.0, Transport::Embedded { .. })
+        matches!(self.transport, Transport::Embedded { .. })
     }
 
     /// Shuts an embedded node down in order.
     pub(crate) async fn close(self) {
-        if let Transport::Embedded { node } = self.0 {
+        if let Transport::Embedded { node } = self.transport {
             drop(node.router);
             node.app.shutdown().await;
         }
@@ -138,7 +148,7 @@ impl Client {
 
     /// Calls and returns the answer's body as it comes.
     pub(crate) async fn send(&self, request: ApiRequest) -> Result<Response<Body>, Failure> {
-        let response = match &self.0 {
+        let response = match &self.transport {
             Transport::Daemon { file, authority } => {
                 send_http(request.build(&file.token, authority)?, authority).await?
             }

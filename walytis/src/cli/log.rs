@@ -1,5 +1,7 @@
 //! `walytis chain log`, `walytis offchain log` and those who follow them.
 
+mod handler;
+
 use walytis_core::clock::{Clock as _, SystemClock};
 
 use super::args::Filter;
@@ -9,8 +11,13 @@ use crate::failure::Failure;
 use crate::view;
 
 /// Prints the blocks of a log as they come. `ledger`: the route of the ledger.
-pub(super) async fn log(client: &Client, ledger: &[&str], filter: Filter, output: &Output) -> Result<(), Failure> {
+pub(super) async fn log(client: &Client, ledger: &[&str], mut filter: Filter, output: &Output) -> Result<(), Failure> {
+    let command = std::mem::take(&mut filter.command);
     let query = query_of(filter)?;
+    if let Some((program, args)) = command.split_first() {
+        let handler = handler::Command { program, args };
+        return handler.run(client, ledger, query, output).await;
+    }
     let route = |parts: &[&str]| ApiRequest::get(&[ledger, parts].concat());
     let mut events = client.events(route(&["blocks"]).query(query.to_pairs())).await?;
     while let Some(event) = events.next().await? {
@@ -36,7 +43,7 @@ fn position(item: &view::LogEvent) -> Option<u64> {
 
 async fn acknowledge(client: &Client, ledger: &[&str], name: &str, position: u64) -> Result<(), Failure> {
     let path = [ledger, &["subscribers", name, "ack"]].concat();
-    let request = view::Acknowledge { position, only: false };
+    let request = view::Acknowledge { position, ..view::Acknowledge::default() };
     client.call::<view::Acknowledge>(ApiRequest::post(&path).json(&request)).await.map(drop)
 }
 
@@ -46,7 +53,11 @@ pub(super) async fn subscribers(client: &Client, ledger: &[&str], output: &Outpu
     for one in found {
         output.value(&one, || {
             let again = if one.attempts > 1 { format!(", {} attempts", one.attempts) } else { String::new() };
-            format!("{}  acknowledged up to {}, {} left{again}", one.name, one.acknowledged, one.left)
+            let mut text = format!("{}  acknowledged up to {}, {} left{again}", one.name, one.acknowledged, one.left);
+            for failing in &one.failing {
+                text.push_str(&format!("\n  {} fails, {} attempts: {}", failing.id, failing.attempts, failing.reason));
+            }
+            text
         });
     }
     Ok(())
@@ -82,5 +93,6 @@ fn query_of(filter: Filter) -> Result<view::LogQuery, Failure> {
         new: filter.new,
         from_position: filter.from_position,
         subscriber: filter.subscriber,
+        retry: false,
     })
 }

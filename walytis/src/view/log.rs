@@ -43,6 +43,8 @@ pub struct LogQuery {
     pub from_position: Option<u64>,
     /// Followed logs: as the durable subscriber of this name.
     pub subscriber: Option<String>,
+    /// As a durable subscriber: one event at a time, each again until it is acknowledged.
+    pub retry: bool,
 }
 
 impl LogQuery {
@@ -73,6 +75,7 @@ impl LogQuery {
         add("new", flag(self.new));
         add("from_position", self.from_position.map(|from| from.to_string()));
         add("as", self.subscriber.clone());
+        add("retry", flag(self.retry));
         pairs
     }
 
@@ -103,6 +106,7 @@ impl LogQuery {
                 "new" => query.new = value.parse().map_err(|_| bad())?,
                 "from_position" => query.from_position = Some(value.parse().map_err(|_| bad())?),
                 "as" => query.subscriber = Some(value.clone()),
+                "retry" => query.retry = value.parse().map_err(|_| bad())?,
                 // Other parameters belong to the route, e.g. `layer`.
                 _ => {}
             }
@@ -223,10 +227,26 @@ pub struct Subscriber {
     pub begun: u64,
     /// Most attempts among these.
     pub attempts: u32,
+    /// What fails, while somebody follows with `retry`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<Failing>,
+}
+
+/// An event that could not be handled yet; what descends from it waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// The block.
+    pub id: String,
+    /// Place of the event.
+    pub position: u64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What was said about it last.
+    pub reason: String,
 }
 
 /// A request to acknowledge.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acknowledge {
     /// The position.
@@ -234,6 +254,9 @@ pub struct Acknowledge {
     /// That event alone, not everything up to it.
     #[serde(default)]
     pub only: bool,
+    /// Followed with `retry`: why the event that was handed out last could not be handled. It comes again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 #[cfg(test)]
@@ -261,6 +284,7 @@ mod tests {
             new: true,
             from_position: Some(4),
             subscriber: Some("mail".into()),
+            retry: true,
         };
         assert_eq!(LogQuery::from_pairs(&query.to_pairs()), Ok(query));
         for name in ["limit", "since_ms", "until_ms", "from_generation", "to_generation", "from_position", "reverse"] {

@@ -9,6 +9,7 @@
 )]
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -173,19 +174,33 @@ impl Node {
         panic!("did not happen within {patience:?}: {what}");
     }
 
-    /// Calls the daemon's API; returns status and JSON answer.
-    pub(crate) fn api(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        use std::io::Read as _;
+    /// Sends a request to the daemon's API.
+    fn request(&self, method: &str, path: &str, body: &str) -> TcpStream {
         let file: Value = serde_json::from_slice(&std::fs::read(self.dir().join("api.json")).unwrap()).unwrap();
         let (url, token) = (file["url"].as_str().unwrap(), file["token"].as_str().unwrap());
         let host = url.strip_prefix("http://").unwrap().trim_end_matches('/');
-        let mut socket = std::net::TcpStream::connect(host).unwrap();
+        let mut socket = TcpStream::connect(host).unwrap();
         let head =
             format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close");
         let length = body.len();
         write!(socket, "{head}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        socket
+    }
+
+    /// Asks the daemon's API for a stream; returns its events, which end when this is dropped.
+    pub(crate) fn events(&self, path: &str) -> impl Iterator<Item = Value> + use<> {
+        let lines = BufReader::new(self.request("GET", path, "")).lines();
+        lines.map_while(Result::ok).filter_map(|line| {
+            let data = line.strip_prefix("data: ")?.to_owned();
+            Some(serde_json::from_str(&data).unwrap())
+        })
+    }
+
+    /// Calls the daemon's API; returns status and JSON answer.
+    pub(crate) fn api(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        use std::io::Read as _;
         let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
+        self.request(method, path, body).read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
     }

@@ -22,11 +22,13 @@ pub enum Chain {
     },
     /// List chains
     List,
-    /// Show one chain
+    /// Show one chain, or one block of it
     Show {
         /// Name, id or unambiguous prefix
         #[arg(value_name = "C")]
         chain: String,
+        /// Id, unambiguous prefix, or place: @0 is the first, @-1 the last
+        block: Option<String>,
     },
     /// Remove a chain's data from this node; with a block: delete that block for everybody, keeping its history
     Delete {
@@ -123,7 +125,7 @@ pub enum Chain {
         /// Name, id or unambiguous prefix
         #[arg(value_name = "C")]
         chain: String,
-        /// Id or unambiguous prefix
+        /// Id, unambiguous prefix, or place: @0 is the first, @-1 the last
         block: String,
         /// Write to this file instead of standard output
         #[arg(short, long, value_name = "FILE")]
@@ -140,7 +142,7 @@ pub enum Chain {
         /// Name, id or unambiguous prefix
         #[arg(value_name = "C")]
         chain: String,
-        /// Id or unambiguous prefix; shows progress until its content is here
+        /// Id, unambiguous prefix or place (@N); shows progress until its content is here
         #[arg(conflicts_with = "missing")]
         block: Option<String>,
         /// Only those that are not here

@@ -59,4 +59,8 @@ pub struct Filter {
     /// With --follow: only what has a higher position
     #[arg(long, value_name = "N", requires = "follow")]
     pub from_position: Option<u64>,
+    /// With --as: a command (and its arguments) that handles each event: gets it as JSON on standard input; one for which
+    /// it fails comes again later, and what descends from that waits
+    #[arg(last = true, value_name = "COMMAND", requires = "subscriber")]
+    pub command: Vec<String>,
 }

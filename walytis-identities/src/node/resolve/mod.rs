@@ -84,6 +84,28 @@ impl Identities {
         self.resolve_at(&card.did, &card.peers).await
     }
 
+    /// Connects to nodes of an identity's controllers, where a contact card says, and returns those that are connected now:
+    /// first the ones whose device cards have been checked, then those that only the contact card names. Never this node.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Store`](super::error::IdentitiesError::Store).
+    pub async fn reach(&self, card: &ContactCard) -> IdentitiesResult<Vec<PeerId>> {
+        let foreign = match self.entry(&card.did) {
+            Ok(_) => None,
+            Err(_) => self.cached(&card.did).await?,
+        };
+        let connected = self.peers_to_ask(&card.peers, foreign.as_ref(), &mut Vec::new()).await;
+        let theirs = match (&foreign, self.entry(&card.did)) {
+            (_, Ok(entry)) => entry.handle.shared.peers(),
+            (Some(foreign), Err(_)) => foreign.peers(),
+            (None, Err(_)) => Vec::new(),
+        };
+        let named = card.peers.iter().map(|one| one.peer.clone());
+        let mut seen = BTreeSet::new();
+        let wanted = theirs.into_iter().chain(named);
+        Ok(wanted.filter(|peer| connected.contains(peer) && seen.insert(peer.clone())).collect())
+    }
+
     /// Returns the resolution in the form of DID Core, as of what is known now; `version`: as of these heads.
     ///
     /// # Errors

@@ -35,6 +35,10 @@ pub(crate) enum Label {
     IndexKey,
     /// Authority heads under which records were judged.
     JudgedHeads,
+    /// What is one message, in the inbox.
+    InboxMessage,
+    /// Where the outbox stands in the store.
+    Outbox,
     /// Key and associated data of the reason of a proposal to forget.
     ForgetReason,
 }
@@ -54,6 +58,8 @@ impl Label {
             Self::TopicIndex => b"walytis/offchain/topic-index/v1",
             Self::IndexKey => b"walytis/offchain/index-key/v1",
             Self::JudgedHeads => b"walytis/offchain/judged-heads/v1",
+            Self::InboxMessage => b"walytis/offchain/inbox-message/v1",
+            Self::Outbox => b"walytis/offchain/outbox/v1",
             Self::ForgetReason => b"walytis/offchain/forget-reason/v1",
         }
     }

@@ -64,6 +64,7 @@ pub mod context;
 pub mod envelope;
 mod exchange;
 mod forget;
+pub mod inbox;
 mod ledger;
 pub mod padding;
 pub mod record;

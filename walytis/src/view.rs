@@ -2,6 +2,7 @@
 
 mod changes;
 mod identity;
+mod inbox;
 mod log;
 mod private;
 mod resolve;
@@ -14,6 +15,7 @@ pub use identity::{
     Controller, CreateIdentity, Epoch, Identity, IdentityDetail, OpDone, Opened, Recover, Recovered, Service, SetRole,
     SetServices, Text, Verified,
 };
+pub use inbox::{Message, Outgoing, SenderChange, Senders, Sent};
 pub use log::{Acknowledge, BlockChanged, Failing, LogEvent, LogQuery, Notice, Page, Subscriber};
 pub use private::{ContentProgress, ContentStatus, Forget, ForgetRule, Forgetting, Proposal};
 pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};

@@ -5,15 +5,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
+use walytis_core::clock::{Clock, Entropy};
 use walytis_core::id::BlockId;
 use walytis_core::ledger::{Ledger as _, LedgerControl as _, LedgerError, LedgerRead as _, NewBlock};
+use walytis_core::store::{BlobStore, KvStore};
 use walytis_core::topic::Topic;
 use walytis_identities::id::{Did, Role};
 use walytis_identities::node::{
     Identities, IdentitiesConfig, IdentitiesError, IdentitiesParts, IdentityHandle, InviteOptions,
 };
+use walytis_offchain::inbox::{INBOX_LAYER, Inbox, InboxLedgers, InboxParts};
 use walytis_offchain::{OffchainExchange, PrivateLedger, PrivateParts};
 
 use super::node::{Crash, Disk, SimNode};
@@ -27,7 +31,50 @@ pub struct PrivateNode {
     base: SimNode,
     identities: Identities,
     exchange: OffchainExchange,
-    ledgers: Mutex<BTreeMap<Did, PrivateLedger>>,
+    ledgers: Arc<Ledgers>,
+    inbox: Inbox,
+}
+
+/// The open private ledgers of a node, by layer.
+#[derive(Debug)]
+struct Ledgers {
+    identities: Identities,
+    exchange: OffchainExchange,
+    store: Arc<dyn KvStore>,
+    blobs: Arc<dyn BlobStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    open: Mutex<BTreeMap<(Did, &'static str), PrivateLedger>>,
+}
+
+impl Ledgers {
+    async fn ledger(&self, did: &Did, layer: &'static str) -> Result<PrivateLedger, LedgerError> {
+        let mut open = self.open.lock().await;
+        if let Some(ledger) = open.get(&(*did, layer)) {
+            return Ok(ledger.clone());
+        }
+        let identity = self.identities.identity(did).expect("the identity is here");
+        let parts = PrivateParts {
+            chain: identity.chain().clone(),
+            identity: Arc::new(identity),
+            layer: layer.to_owned(),
+            store: Arc::clone(&self.store),
+            blobs: Arc::clone(&self.blobs),
+            exchange: Some(self.exchange.clone()),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+        };
+        let ledger = PrivateLedger::open(parts).await?;
+        open.insert((*did, layer), ledger.clone());
+        Ok(ledger)
+    }
+}
+
+#[async_trait]
+impl InboxLedgers for Ledgers {
+    async fn inbox(&self, did: &Did) -> Result<PrivateLedger, LedgerError> {
+        self.ledger(did, INBOX_LAYER).await
+    }
 }
 
 impl PrivateNode {
@@ -43,11 +90,39 @@ impl PrivateNode {
         };
         let identities = Identities::open(parts).await.expect("what a node left can be opened");
         let exchange = OffchainExchange::start(base.network().clone()).expect("a new network is up");
-        let node = Self { base, identities, exchange, ledgers: Mutex::default() };
+        let ledgers = Arc::new(Ledgers {
+            identities: identities.clone(),
+            exchange: exchange.clone(),
+            store: base.store(),
+            blobs: base.blobs(),
+            clock: base.clock().clone(),
+            entropy: base.entropy(),
+            open: Mutex::default(),
+        });
+        let inbox = Inbox::start(InboxParts {
+            identities: identities.clone(),
+            ledgers: Arc::clone(&ledgers) as _,
+            network: base.network().clone(),
+            store: base.store(),
+            clock: base.clock().clone(),
+            entropy: base.entropy(),
+        });
+        let inbox = inbox.expect("a new network is up");
+        let node = Self { base, identities, exchange, ledgers, inbox };
         for info in node.identities.list() {
-            node.ledger(&info.did).await;
+            node.open_layers(&info.did).await;
         }
         node
+    }
+
+    /// The layers that a program opens by itself; should the store have failed, whoever reads opens them again.
+    async fn open_layers(&self, did: &Did) {
+        drop((self.ledgers.ledger(did, LAYER).await, self.ledgers.ledger(did, INBOX_LAYER).await));
+    }
+
+    /// Returns its inbox.
+    pub const fn inbox(&self) -> &Inbox {
+        &self.inbox
     }
 
     /// Returns the node beneath.
@@ -68,7 +143,7 @@ impl PrivateNode {
     /// Creates an identity.
     pub async fn create(&self, name: &str) -> Did {
         let did = self.identities.create(name, self.base.name()).await.expect("an identity can be created").did;
-        self.ledger(&did).await;
+        self.open_layers(&did).await;
         did
     }
 
@@ -85,8 +160,7 @@ impl PrivateNode {
     /// [`IdentitiesError`].
     pub async fn join(&self, token: &str) -> Result<Did, IdentitiesError> {
         let did = self.identities.join(token, Some("joined"), self.base.name()).await?;
-        // Opened again by whoever reads, should the store have failed.
-        drop(self.try_ledger(&did).await);
+        self.open_layers(&did).await;
         Ok(did)
     }
 
@@ -100,24 +174,7 @@ impl PrivateNode {
     /// # Errors
     /// [`LedgerError`].
     pub async fn try_ledger(&self, did: &Did) -> Result<PrivateLedger, LedgerError> {
-        let mut ledgers = self.ledgers.lock().await;
-        if let Some(ledger) = ledgers.get(did) {
-            return Ok(ledger.clone());
-        }
-        let identity = self.identity(did);
-        let parts = PrivateParts {
-            chain: identity.chain().clone(),
-            identity: Arc::new(identity),
-            layer: LAYER.to_owned(),
-            store: self.base.store(),
-            blobs: self.base.blobs(),
-            exchange: Some(self.exchange.clone()),
-            clock: self.base.clock().clone(),
-            entropy: self.base.entropy(),
-        };
-        let ledger = PrivateLedger::open(parts).await?;
-        ledgers.insert(*did, ledger.clone());
-        Ok(ledger)
+        self.ledgers.ledger(did, LAYER).await
     }
 
     /// Adds a private block.
@@ -156,7 +213,8 @@ impl PrivateNode {
     }
 
     async fn quiet(&self) {
-        for ledger in std::mem::take(&mut *self.ledgers.lock().await).into_values() {
+        self.inbox.shutdown().await;
+        for ledger in std::mem::take(&mut *self.ledgers.open.lock().await).into_values() {
             ledger.shutdown().await;
         }
         self.exchange.shutdown().await;

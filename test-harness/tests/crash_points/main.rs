@@ -9,6 +9,8 @@
 )]
 
 mod blobs;
+#[cfg(feature = "offchain")]
+mod forget;
 mod join;
 mod own;
 mod plan;

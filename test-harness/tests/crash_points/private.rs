@@ -12,12 +12,12 @@ use walytis_identities::id::{Did, Role};
 use crate::plan::{Plan, at_every_step_in_short};
 
 /// More than stands beside a record: stored and fetched in parts.
-fn large() -> &'static str {
+pub(crate) fn large() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| "0123456789abcdef".repeat(20_000))
 }
 
-async fn come_back(plan: Plan, world: &World, node: PrivateNode) -> PrivateNode {
+pub(crate) async fn come_back(plan: Plan, world: &World, node: PrivateNode) -> PrivateNode {
     let power = node.base().power().clone();
     power.mend();
     if !power.is_off() {
@@ -29,7 +29,7 @@ async fn come_back(plan: Plan, world: &World, node: PrivateNode) -> PrivateNode 
     node
 }
 
-async fn until_reads(world: &World, plan: Plan, node: &PrivateNode, did: &Did, kept: &[(BlockId, &str)]) {
+pub(crate) async fn until_reads(world: &World, plan: Plan, node: &PrivateNode, did: &Did, kept: &[(BlockId, &str)]) {
     for (id, text) in kept {
         let reads = async || node.read(did, id).await.is_ok_and(|read| read == *text);
         world.until(&format!("a private block can be read: {plan:?}"), reads).await;

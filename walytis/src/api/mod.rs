@@ -9,6 +9,7 @@ mod content;
 mod forget;
 mod guard;
 mod identities;
+mod inbox;
 mod node;
 mod offchain;
 mod problem;
@@ -55,7 +56,8 @@ pub fn router(app: Arc<App>, guard: Guard) -> Router {
                 .merge(identities::routes())
                 .merge(resolve::routes())
                 .merge(offchain::routes())
-                .merge(forget::routes()),
+                .merge(forget::routes())
+                .merge(inbox::routes()),
         )
         .fallback(problem::no_route)
         .layer(DefaultBodyLimit::max(JSON_BODY_MAX))

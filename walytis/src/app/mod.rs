@@ -12,6 +12,7 @@ mod forget;
 mod group;
 mod handlers;
 mod identities;
+mod inbox;
 mod log;
 mod private;
 mod range;
@@ -38,6 +39,7 @@ use walytis_identities::node::{Identities, IdentitiesConfig, IdentitiesParts};
 use walytis_identities::vault::KeyVault;
 use walytis_ipfs::{Libp2pNode, NodeKey};
 use walytis_offchain::OffchainExchange;
+use walytis_offchain::inbox::{Inbox, InboxParts};
 
 pub use changes::LedgerName;
 pub use config::{AppConfig, NetworkConfig};
@@ -68,6 +70,7 @@ pub struct App {
     ledgers: private::Ledgers,
     /// Events that clients handle.
     desk: Arc<handlers::Desk>,
+    inbox: Inbox,
     views: views::Views,
     networked: bool,
 }
@@ -164,6 +167,14 @@ impl App {
             entropy: Arc::clone(entropy),
         });
         ledgers.open_all(&identities).await;
+        let inbox = Inbox::start(InboxParts {
+            ledgers: Arc::new(inbox::Layers { ledgers: ledgers.clone(), identities: identities.clone() }),
+            identities: identities.clone(),
+            network: Arc::clone(network),
+            store: Arc::clone(store),
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        })?;
         Ok(Self {
             data_dir: config.data_dir.clone(),
             started: Instant::now(),
@@ -180,6 +191,7 @@ impl App {
             exchange,
             ledgers,
             desk: Arc::default(),
+            inbox,
             views: views::Views::new(Arc::clone(store)),
             networked: config.network.is_some(),
         })
@@ -193,6 +205,7 @@ impl App {
     /// Ends everything in order, from the top down; nothing runs when this returns. Idempotent.
     pub async fn shutdown(&self) {
         self.joins.shutdown().await;
+        self.inbox.shutdown().await;
         self.views.shutdown().await;
         self.ledgers.shutdown().await;
         self.exchange.shutdown().await;

@@ -30,8 +30,7 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
             let path = ["identities", &identity, "private", &layer, "proposals", &proposal, "refuse"];
             vote(client, &path, output).await?;
         }
-        // The caller handles the others.
-        _ => {}
+        command => super::inbox::run(command, client, output).await?,
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod client;
 mod doctor;
 mod forget;
 mod identity;
+mod inbox;
 mod input;
 mod log;
 mod offchain;

@@ -77,6 +77,53 @@ pub enum Offchain {
         #[arg(long, default_value = "main")]
         layer: String,
     },
+    /// Send a message to all controllers of an identity
+    Send {
+        /// DID, contact card, or name of an identity of this node
+        #[arg(value_name = "DID|CARD")]
+        to: String,
+        /// Message; - or nothing: standard input
+        file: Option<PathBuf>,
+        /// As which identity, if there are several
+        #[arg(long = "as", value_name = "ID")]
+        from: Option<String>,
+    },
+    /// Print the messages that an identity received, and tell their senders that they were opened
+    Inbox {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Go on with messages that come
+        #[arg(long)]
+        follow: bool,
+        /// Tell nobody that they were opened
+        #[arg(long)]
+        peek: bool,
+    },
+    /// List messages that were sent from here
+    Outbox {
+        /// Take this one out: not delivered yet, it never is
+        #[arg(long, value_name = "MESSAGE")]
+        discard: Option<String>,
+    },
+    /// Show and set from whom an identity takes messages
+    Senders {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Take nothing of this sender any more, may be repeated
+        #[arg(long, value_name = "DID|CARD")]
+        block: Vec<String>,
+        /// Take back a block
+        #[arg(long, value_name = "DID|CARD")]
+        unblock: Vec<String>,
+        /// Take messages of this sender also under the policy known
+        #[arg(long, value_name = "DID|CARD")]
+        allow: Vec<String>,
+        /// From whom at all: everybody or known
+        #[arg(long)]
+        policy: Option<String>,
+    },
     /// List private blocks
     Log {
         /// Name, DID or unambiguous prefix

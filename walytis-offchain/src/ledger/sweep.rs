@@ -4,6 +4,9 @@
 //! records have been judged is stored: while it is the same, nothing is judged again, however many records there are,
 //! but those that wait and those whose key was not here.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use walytis_core::id::BlockId;
 use walytis_core::ledger::LedgerError;
 use walytis_core::store::{Batch, Direction, Durability, KeyRange, StoreError};
@@ -14,6 +17,9 @@ use super::table::Table;
 use super::task::Task;
 use crate::context::{Label, digest};
 
+/// How long after the last record was judged that is written down. Chosen: ops come in bursts. By time, because the order
+/// in which those who follow an identity are woken is drawn at random: what is stored must not depend on it.
+const NOTED_AFTER: Duration = Duration::from_secs(1);
 /// Records judged in one step. Chosen: some milliseconds.
 const STEP: usize = 64;
 
@@ -21,6 +27,8 @@ const STEP: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     stages: Vec<Stage>,
+    /// Heads under which all records are judged, and when that is written down.
+    judged: Option<([u8; 32], Instant)>,
 }
 
 /// A part of the records, and where to go on in its index.
@@ -51,6 +59,11 @@ impl Sweep {
         }
     }
 
+    /// When what was judged is to be written down.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.judged.map(|(_, at)| at)
+    }
+
     pub(super) const fn is_due(&self) -> bool {
         !self.stages.is_empty()
     }
@@ -63,7 +76,9 @@ impl Task {
             None => {}
             Some(Stage::Begin) => {
                 let heads = heads_digest(&self.inner.identity.auth_heads().await);
-                if self.meta.judged != Some(heads) {
+                let judged = self.sweep.judged.map(|(judged, _)| judged).or(self.meta.judged);
+                if judged != Some(heads) {
+                    self.sweep.judged = None;
                     self.sweep.stages.push(Stage::All(heads, None));
                 }
                 self.sweep.stages.push(Stage::Locked(None));
@@ -93,14 +108,19 @@ impl Task {
             }
             Some(Stage::All(heads, from)) => match self.settle_page(self.inner.table.all(b'c'), from).await? {
                 Some(next) => self.sweep.stages.push(Stage::All(heads, Some(next))),
-                None => {
-                    self.meta.judged = Some(heads);
-                    let mut batch = Batch::new();
-                    self.inner.table.put_meta(&mut batch, &self.meta);
-                    self.inner.table.store.commit(batch, Durability::Buffered).await?;
-                    self.decide_all().await?;
-                }
+                None => self.sweep.judged = Some((heads, Instant::now() + NOTED_AFTER)),
             },
+        }
+        Ok(())
+    }
+
+    /// Writes down under which heads all records are judged, when it is time.
+    pub(super) async fn note_judged(&mut self) -> Result<(), LedgerError> {
+        if let Some((heads, _)) = self.sweep.judged.take_if(|(_, at)| *at <= Instant::now()) {
+            self.meta.judged = Some(heads);
+            let mut batch = Batch::new();
+            self.inner.table.put_meta(&mut batch, &self.meta);
+            self.inner.table.store.commit(batch, Durability::Buffered).await?;
         }
         Ok(())
     }

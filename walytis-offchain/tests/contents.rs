@@ -337,6 +337,8 @@ async fn costs(count: usize) -> [Cost; 3] {
     let blocks =
         |n: usize| (0..n).map(|n| NewBlock { content: n.to_string().into(), topics: vec![topic("t")] }).collect();
     walytis_core::ledger::Ledger::add_many(&ours, blocks(count)).await.unwrap();
+    // Under which heads all this was judged is written down a moment later.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     ours.shutdown().await;
     let store = Arc::new(CountingStore::new(peers[0].disk.store.clone()));
     let mut parts = peers[0].parts(&chain, &a, "x");

@@ -189,7 +189,9 @@ impl Task {
     async fn turn(&mut self) -> Result<bool, LedgerError> {
         self.refill().await?;
         self.send_requests().await;
-        let timeout = [self.fetching.poll_timeout(), self.expiry_timeout()].into_iter().flatten().min();
+        self.note_judged().await?;
+        let timers = [self.fetching.poll_timeout(), self.expiry_timeout(), self.sweep.poll_timeout()];
+        let timeout = timers.into_iter().flatten().min();
         let inner = Arc::clone(&self.inner);
         // Judging again and what peers send take turns: neither holds up the other.
         self.sweeps_now = !self.sweeps_now;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use walytis_core::clock::SeededEntropy;
+use walytis_core::clock::{Entropy as _, SeededEntropy};
 use walytis_core::id::{BlockId, ChainId};
 use walytis_identities::crypto::DeviceKeys;
 use walytis_identities::epoch::{EpochSecrets, EpochView};
@@ -200,6 +200,23 @@ pub(crate) fn agreed(actors: &[&Actor]) -> IdentityState {
             return (*expected).clone();
         }
     }
+}
+
+/// As [`agreed`], in 24 shuffled orders.
+pub(crate) fn agreed_shuffled(actors: &[&Actor]) -> IdentityState {
+    let create = create_of(actors[0]);
+    let mut ops = all_ops(actors);
+    let expected = graph_of(&create, &ops).state();
+    let mut rng = SeededEntropy::new(4).rng();
+    for _ in 0..24 {
+        for at in (1..ops.len()).rev() {
+            ops.swap(at, rand_core::Rng::next_u32(&mut rng) as usize % (at + 1));
+        }
+        let mut graph = graph_of(&create, &ops);
+        assert_eq!(*graph.state(), *expected);
+        assert_eq!(graph.len(), ops.len() + 1);
+    }
+    (*expected).clone()
 }
 
 pub(crate) fn next_permutation(order: &mut [usize]) -> bool {

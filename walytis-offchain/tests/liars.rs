@@ -18,6 +18,7 @@ use support::{PATIENCE, Peer, World, add, pattern, read, until};
 use walytis_core::id::PeerId;
 use walytis_core::ledger::{BlockState, LedgerControl as _};
 use walytis_core::net::{IncomingStream, MemoryNetwork, Network as _, Stream};
+use walytis_core::store::{Direction, KeyRange, KvStore as _};
 use walytis_identities::id::Role;
 use walytis_offchain::OFFCHAIN;
 
@@ -47,8 +48,8 @@ async fn send(stream: &mut Box<dyn Stream>, message: &Message) {
     let _sent = stream.write_all(&frame).await.is_ok() && stream.flush().await.is_ok();
 }
 
-/// Claims to have everything and answers with noise.
-async fn lie(network: Arc<MemoryNetwork>) {
+/// Claims to have everything and answers with noise; with `manifest`, that is told truly and the chunks are noise.
+async fn lie(network: Arc<MemoryNetwork>, manifest: Option<Vec<u8>>) {
     let mut incoming = network.accept(OFFCHAIN).unwrap();
     while let Some(IncomingStream { mut stream, .. }) = incoming.recv().await {
         while let Some(message) = receive(&mut stream).await {
@@ -58,7 +59,9 @@ async fn lie(network: Arc<MemoryNetwork>) {
                     send(&mut stream, &Message::Have(ledger, all)).await;
                 }
                 Message::Get(ledger, id, part) => {
-                    send(&mut stream, &Message::Part(ledger, id, part, pattern(500))).await;
+                    let noise = || pattern(if part == 0 { 500 } else { 1024 * 1024 + 16 });
+                    let bytes = manifest.clone().filter(|_| part == 0).unwrap_or_else(noise);
+                    send(&mut stream, &Message::Part(ledger, id, part, bytes)).await;
                 }
                 _ => {}
             }
@@ -87,7 +90,7 @@ async fn a_member_that_serves_wrong_bytes_is_cut_off_and_another_serves() {
     let id = add(&author, "true", &["t"]).await.id;
     author.shutdown().await;
     c.exchange.shutdown().await;
-    let liar = tokio::spawn(lie(c.network.clone()));
+    let liar = tokio::spawn(lie(c.network.clone(), None));
     let reader = b.open(&chain, &at_b, "notes").await;
     until_gone(&b, &c.id()).await;
     assert_eq!(b.exchange.status().faults, 1);
@@ -96,6 +99,38 @@ async fn a_member_that_serves_wrong_bytes_is_cut_off_and_another_serves() {
     until(&reader, &id, BlockState::Available).await;
     assert_eq!(read(&reader, &id).await, b"true");
     assert!(b.network.peers().iter().any(|status| status.peer == a.id()), "an honest peer was cut off");
+    liar.abort();
+    b.stop(&[&reader]).await;
+    a.stop(&[&author]).await;
+    c.stop(&[]).await;
+}
+
+/// The same with a large content whose manifest the liar tells truly: what was right of it stays, and the wrong chunk is
+/// fetched from the author.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_serves_a_wrong_chunk_is_cut_off_and_another_serves() {
+    let world = World::new();
+    let (mut peers, chain, group) = world.peers(3).await;
+    let (c, b, a) = (peers.pop().unwrap(), peers.pop().unwrap(), peers.pop().unwrap());
+    let (at_a, at_b) = (a.join(&group, Role::Admin), b.join(&group, Role::Member));
+    let _liar = c.join(&group, Role::Member);
+    let author = a.open(&chain, &at_a, "notes").await;
+    let id = add(&author, pattern(3_000_000), &[]).await.id;
+    author.shutdown().await;
+    // 0x20 ‖ ledger tag (32) ‖ 'm' ‖ envelope id (32).
+    let everything = KeyRange { start: vec![], end: None };
+    let rows = a.disk.store.scan(everything, Direction::Forward, usize::MAX).await.unwrap();
+    let manifest = rows.iter().find(|(key, _)| key.len() == 66 && key[33] == b'm').unwrap().1.to_vec();
+    c.exchange.shutdown().await;
+    let liar = tokio::spawn(lie(c.network.clone(), Some(manifest)));
+    let reader = b.open(&chain, &at_b, "notes").await;
+    until_gone(&b, &c.id()).await;
+    assert!(b.exchange.status().faults >= 1);
+    let seen = reader.block_status(&id).await.unwrap().unwrap();
+    assert_eq!(seen.bytes_done, 0, "a wrong chunk was stored");
+    let author = a.open(&chain, &at_a, "notes").await;
+    until(&reader, &id, BlockState::Available).await;
+    assert!(read(&reader, &id).await == pattern(3_000_000));
     liar.abort();
     b.stop(&[&reader]).await;
     a.stop(&[&author]).await;

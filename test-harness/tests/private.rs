@@ -9,7 +9,7 @@ use test_harness::invariant::{Places, no_plaintext};
 use test_harness::sim::{LinkConditions, TraceHash, simulate};
 use test_harness::world::{Crash, PrivateNode, World};
 use walytis_core::id::{BlockId, ChainId};
-use walytis_core::ledger::LedgerRead as _;
+use walytis_core::ledger::{BlockState, Ledger as _, LedgerRead as _, NewBlock};
 use walytis_identities::id::{Did, Role};
 use walytis_identities::identity::Identity as _;
 use walytis_identities::token::IdentityToken;
@@ -147,5 +147,79 @@ fn an_outsider_with_a_forged_or_used_token_gets_in_nowhere() {
         let places = Places { stores: &[&stored], ..Places::default() };
         no_plaintext(places, &[secret.as_bytes(), block.digest()]).await.unwrap();
         end(world, vec![a, b, out]).await;
+    });
+}
+
+/// Every 256 records a device signs the heads of the chain under its hybrid keys: every device then shows it for each of
+/// them, and not for what came later.
+#[test]
+fn a_device_vouches_for_its_records_under_its_hybrid_keys() {
+    simulate("private::a_device_vouches_for_its_records_under_its_hybrid_keys", &[1], async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, b) = (world.private_node("a").await, world.private_node("b").await);
+        let did = a.create("home").await;
+        admit(&world, &a, &b, &did, Role::Member).await;
+        let blocks = (0..256).map(|n: u32| NewBlock { content: n.to_string().into(), topics: vec![] }).collect();
+        let added = a.ledger(&did).await.add_many(blocks).await.unwrap();
+        let (first, last) = (added[0].id, added[255].id);
+        let of_b = b.add(&did, "of b", &[]).await.unwrap();
+        let own = a.ledger(&did).await;
+        let vouched = async || own.authorship(&first).await.unwrap().unwrap().checkpoint.is_some();
+        world.until("a has made its checkpoint", vouched).await;
+        let later = a.add(&did, "later", &[]).await.unwrap();
+        until_reads(&world, &a, &did, &of_b, "of b").await;
+        let (author, device) = (a.identity(&did).controller(), a.identity(&did).device_signer().public_key());
+        for node in [&a, &b] {
+            let ledger = node.ledger(&did).await;
+            let here = async || ledger.authorship(&later).await.unwrap().is_some();
+            world.until("the last record is here", here).await;
+            for id in [&first, &last] {
+                let who = ledger.authorship(id).await.unwrap().unwrap();
+                assert_eq!((who.controller.to_string(), who.device), (author.to_string(), device));
+                assert!(who.checkpoint.is_some(), "a checkpoint covers it");
+            }
+            for id in [&later, &of_b] {
+                assert_eq!(ledger.authorship(id).await.unwrap().unwrap().checkpoint, None);
+            }
+            assert_eq!(ledger.authorship(&did.chain().0).await.unwrap(), None);
+            assert_eq!(ledger.count().await.unwrap(), 258, "a checkpoint is no private block");
+        }
+        drop(own);
+        end(world, vec![a, b]).await;
+    });
+}
+
+/// A content of several chunks is under way over rough links. The sender and a reader die, another reader is removed.
+#[test]
+fn contents_arrive_through_deaths_and_a_removal_in_the_middle() {
+    simulate("private::contents_arrive_through_deaths_and_a_removal_in_the_middle", &[1, 2, 3], async |seed| {
+        let world = World::new(seed, LinkConditions::ROUGH);
+        let (a, b, c) = (world.private_node("a").await, world.private_node("b").await, world.private_node("c").await);
+        let did = a.create("home").await;
+        admit(&world, &a, &b, &did, Role::Admin).await;
+        admit(&world, &a, &c, &did, Role::Member).await;
+        let text = "0123456789abcdef".repeat(400_000);
+        let id = a.add(&did, &text, &[]).await.unwrap();
+        let ledger = b.ledger(&did).await;
+        let begun = async || {
+            let state = ledger.get(&id).await.unwrap().map(|info| info.state);
+            matches!(state, Some(BlockState::Partial { .. } | BlockState::Available))
+        };
+        world.until("b has some of it", begun).await;
+        drop(ledger);
+        let removed = c.identity(&did).controller();
+        let done = a.identities().remove(&did, removed).await.unwrap();
+        let knows = async || b.identity(&did).sending_epoch().await.is_ok_and(|epoch| epoch == done.op);
+        world.until("b knows of the removal", knows).await;
+        let late = a.add(&did, &text, &[]).await.unwrap();
+        let (of_a, of_b) = (a.crash(Crash::Kill).await, b.crash(Crash::PowerCut).await);
+        let (a, b) = (world.start_private(of_a).await, world.start_private(of_b).await);
+        for block in [&id, &late] {
+            until_reads(&world, &b, &did, block, &text).await;
+            assert_eq!(a.read(&did, block).await.unwrap(), text);
+        }
+        world.pass(Duration::from_secs(120)).await;
+        assert!(c.read(&did, &late).await.is_err(), "a removed device reads what came after");
+        end(world, vec![a, b, c]).await;
     });
 }

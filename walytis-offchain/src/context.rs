@@ -33,6 +33,8 @@ pub(crate) enum Label {
     TopicIndex,
     /// Sealing of the key of the local index.
     IndexKey,
+    /// What a checkpoint signs.
+    Checkpoint,
     /// Authority heads under which records were judged.
     JudgedHeads,
     /// What is one message, in the inbox.
@@ -57,6 +59,7 @@ impl Label {
             Self::StoredEnvelope => b"walytis/offchain/stored-envelope/v1",
             Self::TopicIndex => b"walytis/offchain/topic-index/v1",
             Self::IndexKey => b"walytis/offchain/index-key/v1",
+            Self::Checkpoint => b"walytis/offchain/checkpoint/v1",
             Self::JudgedHeads => b"walytis/offchain/judged-heads/v1",
             Self::InboxMessage => b"walytis/offchain/inbox-message/v1",
             Self::Outbox => b"walytis/offchain/outbox/v1",

@@ -60,6 +60,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod checkpoint;
 pub mod context;
 pub mod envelope;
 mod exchange;
@@ -72,5 +73,5 @@ pub mod record;
 pub use exchange::{ExchangeConfig, ExchangeStatus, OFFCHAIN, OffchainExchange};
 pub use forget::{Consent, FORGET_BLOCKS_MAX, ForgetRule, REASON_MAX};
 pub use ledger::{
-    BlockStatus, ContentState, LAYER_MAX, PrivateLedger, PrivateParts, Progress, Proposal, ProposalState,
+    Authorship, BlockStatus, ContentState, LAYER_MAX, PrivateLedger, PrivateParts, Progress, Proposal, ProposalState,
 };

@@ -16,6 +16,7 @@ use walytis_core::key::{PublicKey, Signer};
 use walytis_core::secret::Secret;
 
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
+use crate::signed::IdentitySignature;
 
 /// What an epoch's key is derived for. Closed: no two uses share a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,6 +140,25 @@ pub trait Identity: Send + Sync + fmt::Debug {
 
     /// Returns the peer ids of all other devices of current controllers, ascending.
     async fn peers(&self) -> Vec<PeerId>;
+
+    /// Signs for a purpose with this device's keys, Ed25519 and ML-DSA-65, in the name of the identity. By default refused.
+    ///
+    /// # Errors
+    /// [`IdentityError::Locked`], [`IdentityError::Refused`] if this device may not.
+    async fn sign(&self, _context: &str, _message: &[u8]) -> Result<IdentitySignature, IdentityError> {
+        Err(IdentityError::Refused { reason: "this identity makes no hybrid signatures".to_owned() })
+    }
+
+    /// Checks a signature in the name of this identity under the authority ops known now. Returns the controller that
+    /// signed and the key of its device's blocks; nothing if it does not hold. By default none does.
+    async fn verify(
+        &self,
+        _signature: &IdentitySignature,
+        _context: &str,
+        _message: &[u8],
+    ) -> Option<(ControllerId, PublicKey)> {
+        None
+    }
 
     /// Returns a counter that moves whenever an answer above may have changed.
     fn changes(&self) -> watch::Receiver<u64>;

@@ -16,6 +16,7 @@ use super::shared::Shared;
 use crate::epoch::EpochView;
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 use crate::identity::{EpochUse, Identity, IdentityError, Judgement, RecordRef};
+use crate::signed::IdentitySignature;
 use crate::state::RecordVerdict;
 
 /// Blocks whose parents are read at once while an ancestor is looked for.
@@ -170,6 +171,28 @@ impl Identity for IdentityHandle {
 
     async fn peers(&self) -> Vec<PeerId> {
         self.shared.peers()
+    }
+
+    async fn sign(&self, context: &str, message: &[u8]) -> Result<IdentitySignature, IdentityError> {
+        let keys = self.shared.keys().map_err(|_| IdentityError::Locked)?;
+        if !self.shared.my_role().is_some_and(Role::writes) {
+            return Err(IdentityError::Refused { reason: "this device may not sign for the identity".to_owned() });
+        }
+        let known = self.shared.known();
+        IdentitySignature::sign(&known.graph, &keys, context, message, &*self.shared.tools.entropy)
+            .map_err(|error| IdentityError::Refused { reason: error.to_string() })
+    }
+
+    async fn verify(
+        &self,
+        signature: &IdentitySignature,
+        context: &str,
+        message: &[u8],
+    ) -> Option<(ControllerId, PublicKey)> {
+        let mut known = self.shared.known();
+        let signer = signature.verify(&mut known.graph, context, message).ok()?.controller;
+        let then = known.graph.state_at(&signature.auth_heads).ok()?;
+        Some((signer, then.device(&signature.device)?.block_key()))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -9,6 +9,7 @@
 //! One task per ledger owns what changes; everything else is read from the store. Cursors count the events of this
 //! ledger: a block gets its cursor when its content can be read, 0 before.
 
+mod checkpoints;
 mod content_state;
 mod fetching;
 mod forget;
@@ -48,6 +49,7 @@ use walytis_core::store::{Batch, BlobStore, Durability, KvStore, StoreError};
 use walytis_core::topic::Topic;
 use walytis_identities::identity::{Identity, IdentityError};
 
+pub use checkpoints::Authorship;
 pub use content_state::ContentState;
 pub use forget::{Proposal, ProposalState};
 pub use progress::Progress;
@@ -62,6 +64,8 @@ use table::{Standing, Table};
 
 /// Name of the overlay in topics.
 const OVERLAY: &str = "offchain";
+/// Name of the overlay of checkpoints.
+const CHECKPOINTS: &str = "checkpoint";
 /// Answers and pushes that wait for the task; when full, the peer's stream waits.
 const INBOX: usize = 64;
 /// Pushed envelopes that wait for the task; more are dropped and fetched.
@@ -108,6 +112,7 @@ pub(crate) struct Inner {
     topic: Topic,
     /// Of records about forgetting.
     forget_topic: Topic,
+    checkpoint_topic: Topic,
     table: Table,
     subscribers: Subscribers,
     exchange: Option<OffchainExchange>,
@@ -160,6 +165,7 @@ impl PrivateLedger {
         }
         let topic = Topic::overlay(OVERLAY, &layer)?;
         let forget_topic = Topic::overlay(crate::forget::OVERLAY, &layer)?;
+        let checkpoint_topic = Topic::overlay(CHECKPOINTS, &layer)?;
         let tag = LedgerTag::new(&chain.id(), &layer);
         let table = Table::new(store, blobs, chain.id(), tag);
         let subscribers = Subscribers::new(Arc::clone(&table.store), table.key(b'n', &[]));
@@ -173,6 +179,7 @@ impl PrivateLedger {
             layer,
             topic,
             forget_topic,
+            checkpoint_topic,
             table,
             subscribers,
             exchange,

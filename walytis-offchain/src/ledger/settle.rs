@@ -94,6 +94,7 @@ impl Inner {
         self.tell(&id, &mut local, meta, &mut batch);
         let changed = old.as_ref() != Some(&local);
         if own {
+            meta.unsealed = meta.unsealed.saturating_add(1);
             batch.delete(self.table.key(b's', &[&placed.record.nonce]));
         }
         if changed || own {

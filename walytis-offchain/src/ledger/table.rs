@@ -15,6 +15,7 @@
 //!   'm' envelope id                  manifest, with the chunk if the envelope is small
 //!   'v' envelope id, block id        records whose envelope is here and may be served: epoch
 //!   'd' envelope id                  envelopes dropped for ever
+//!   'h' device key, generation, id   checkpoints that hold
 //!   's' record nonce                 own envelopes whose records are not on the chain yet: envelope id
 //!   'n' name                         what a durable subscriber acknowledged
 //!   'F' 'R' 'x' 'Q' 'U' 'O' 'o' 'D'  what is forgotten or to be: see forget/rows.rs
@@ -156,6 +157,8 @@ pub(crate) struct Meta {
     pub(crate) missing_bytes: u64,
     /// Digest of the authority heads under which every record has been judged.
     pub(crate) judged: Option<[u8; 32]>,
+    /// Own records that no checkpoint covers.
+    pub(crate) unsealed: u64,
 }
 
 impl Meta {
@@ -477,7 +480,7 @@ mod tests {
         assert_eq!(exactly(&versioned(&record)), Some(record));
         let meta =
             Meta { position: 1, sequence: 200, valid: 3, missing: 5, judged: Some([0xdd; 32]), ..Meta::default() };
-        assert_eq!(hex(&versioned(&meta)), format!("0101c80103000500{}{}", "01", "dd".repeat(32)));
+        assert_eq!(hex(&versioned(&meta)), format!("0101c8010300050001{}00", "dd".repeat(32)));
         assert_eq!(exactly(&versioned(&meta)), Some(meta));
     }
 

@@ -12,6 +12,7 @@ use walytis_core::ledger::{Cursor, LedgerError, LedgerEvent, LedgerRead as _, Su
 use walytis_core::store::{Batch, Durability, StoreError};
 
 use super::Inner;
+use super::checkpoints::Due;
 use super::content_state::Phase;
 use super::fetching::Fetching;
 use super::forget::{Command, reported};
@@ -37,6 +38,7 @@ pub(super) struct Task {
     pub(super) saved: u64,
     pub(super) fetching: Fetching,
     pub(super) sweep: Sweep,
+    pub(super) seal_due: Due,
     pub(super) rng: ChaCha20Rng,
     early: BTreeMap<EnvelopeId, Packed>,
     early_order: VecDeque<EnvelopeId>,
@@ -72,12 +74,14 @@ impl Task {
         let (changes, rng) = (inner.identity.changes(), inner.entropy.rng());
         let (early, early_order) = (BTreeMap::new(), VecDeque::new());
         let (saved, fetching, sweep) = (meta.position, Fetching::default(), Sweep::default());
+        let seal_due = Due::after_start(meta.unsealed);
         Ok(Self {
             inner,
             meta,
             saved,
             fetching,
             sweep,
+            seal_due,
             rng,
             early,
             early_order,
@@ -189,8 +193,14 @@ impl Task {
     async fn turn(&mut self) -> Result<bool, LedgerError> {
         self.refill().await?;
         self.send_requests().await;
+        self.seal_if_due().await?;
         self.note_judged().await?;
-        let timers = [self.fetching.poll_timeout(), self.expiry_timeout(), self.sweep.poll_timeout()];
+        let timers = [
+            self.fetching.poll_timeout(),
+            self.expiry_timeout(),
+            self.sweep.poll_timeout(),
+            self.seal_due.poll_timeout(),
+        ];
         let timeout = timers.into_iter().flatten().min();
         let inner = Arc::clone(&self.inner);
         // Judging again and what peers send take turns: neither holds up the other.
@@ -231,6 +241,8 @@ impl Task {
             self.decide_naming(&info.id).await?;
         } else if info.topics == std::slice::from_ref(&self.inner.forget_topic) {
             self.handle_forget(&info.id).await?;
+        } else if info.topics == std::slice::from_ref(&self.inner.checkpoint_topic) {
+            self.handle_checkpoint(&info.id).await?;
         } else if self.meta.position >= self.saved + POSITION_EVERY {
             let mut batch = Batch::new();
             self.inner.table.put_meta(&mut batch, &self.meta);

@@ -22,6 +22,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/identities/{identity}/private/{layer}/subscribers/{name}/ack", post(acknowledge))
         .route("/identities/{identity}/private/{layer}/blocks", get(log).post(add).layer(DefaultBodyLimit::disable()))
         .route("/identities/{identity}/private/{layer}/blocks/{block}/content", get(content))
+        .route("/identities/{identity}/private/{layer}/blocks/{block}", get(show))
         .route("/identities/{identity}/private/{layer}/status", get(status))
         .route("/identities/{identity}/private/{layer}/progress", get(progress))
 }
@@ -90,6 +91,13 @@ async fn content(
         .private_content(&identity, &layer, &block, part_of(&headers), only_of(&headers))
         .await
         .map(content_answer)
+}
+
+async fn show(
+    State(shared): State<Shared>,
+    Path((identity, layer, block)): Path<(String, String, String)>,
+) -> Result<Json<view::PrivateBlock>, Failure> {
+    shared.app.private_show(&identity, &layer, &block).await.map(Json)
 }
 
 async fn status(

@@ -290,6 +290,18 @@ impl App {
         changes::content(&self.private_source(identity, layer).await?, block, part, only_of).await
     }
 
+    /// Shows one private block and who stands for it.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn private_show(&self, identity: &str, layer: &str, block: &str) -> Result<view::PrivateBlock, Failure> {
+        let (ledger, handle) = self.private(identity, layer).await?;
+        let info = find(&ledger, &handle, block).await?;
+        let checkpoint = ledger.authorship(&info.id).await?.and_then(|who| who.checkpoint);
+        let checkpoint = checkpoint.map(|id| id.to_string());
+        Ok(view::PrivateBlock { block: convert::private_block(&info), checkpoint })
+    }
+
     /// Follows how private contents come nearer: all of a ledger, or one until it has come to its end.
     ///
     /// # Errors

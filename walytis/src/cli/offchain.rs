@@ -29,6 +29,11 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
         Offchain::Unsubscribe { identity, name, layer } => {
             unsubscribe(client, &["identities", &identity, "private", &layer], &name, output).await?;
         }
+        Offchain::Show { identity, block, layer } => {
+            let request = ApiRequest::get(&["identities", &identity, "private", &layer, "blocks", &block]);
+            let shown: view::PrivateBlock = client.call(request).await?;
+            output.value(&shown, || show(&shown));
+        }
         Offchain::Cat { identity, block, output: file, range, at, layer } => {
             refuse_json_without_file(output, file.is_some())?;
             let route = changes::content_route(&["identities", &identity, "private", &layer], &block, at.as_deref());
@@ -51,6 +56,22 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
         command => super::forget::run(command, client, output).await?,
     }
     Ok(())
+}
+
+fn show(shown: &view::PrivateBlock) -> String {
+    let block = &shown.block;
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    format!(
+        "{}\nstate       {}\nadded       {}\nbytes       {}\ntopics      {}\nauthor      {}\ndevice key  {}\ncheckpoint  {}",
+        block.id,
+        or_none(&block.state),
+        block.created_at,
+        block.size,
+        block.topics.join(", "),
+        or_none(&block.author),
+        block.creator,
+        shown.checkpoint.as_deref().unwrap_or("none yet: the block is signed with Ed25519 alone"),
+    )
 }
 
 fn content_line(content: &view::ContentStatus) -> String {

@@ -2,6 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A private block, and who stands for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrivateBlock {
+    /// The block; `author` is the controller that wrote it, `creator` the key of its device.
+    #[serde(flatten)]
+    pub block: super::Block,
+    /// The block by which the same device vouches for it under its post-quantum key, if there is one yet.
+    pub checkpoint: Option<String>,
+}
+
 /// How one private content came nearer, and what is missing in all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentProgress {

@@ -156,6 +156,17 @@ pub enum Offchain {
         #[arg(long, default_value = "main")]
         layer: String,
     },
+    /// Show a private block and who stands for it
+    Show {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Id or unambiguous prefix
+        block: String,
+        /// Which private ledger of the identity
+        #[arg(long, default_value = "main")]
+        layer: String,
+    },
     /// Print private content
     Cat {
         /// Name, DID or unambiguous prefix

@@ -76,7 +76,13 @@ pub(super) fn evaluate(nodes: &Nodes, set: Bits, named: Named, nested: &[(usize,
     for at in recoveries {
         pass.accept_recovery(at);
     }
-    for at in ordered(takes_away) {
+    // Of equal precedence what follows a leave comes first: its author ranks below the one who left.
+    let mut taking: Vec<usize> = ordered(takes_away).collect();
+    taking.sort_by_key(|at| {
+        let node = nodes.at(*at);
+        (node.precedence, node.precedence == node.rank, node.order())
+    });
+    for at in taking {
         match nodes.at(at).kind() {
             Op::Remove(op) => pass.accept_removal(at, op),
             Op::SetRole(op) => pass.accept_demotion(at, op),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::evaluate::Evaluation;
 use super::nested::{NestedView, slots_are_sound};
-use super::nodes::Nodes;
+use super::nodes::{Node, Nodes};
 use super::view::{Standing, View};
 use super::{
     ActingDevice, Controller, Deactivation, Demotion, EpochInfo, IdentityState, Invitation, Recovery, Removal, Subject,
@@ -37,11 +37,12 @@ pub(super) fn fold(
     let deactivated = deactivated(&view);
     let opens = |did: &Did, key: &KeyId| nested.get(did).is_some_and(|view| view.is_sound(key));
     let is_sound = |id: &EpochId| nodes.find(id).is_some_and(|at| slots_are_sound(nodes.at(at).kind(), opens));
+    let fitting = |id: &EpochId| is_sound(id) && epochs.get(id).is_some_and(|epoch| fits(epoch, &controllers));
     let sending_epoch = latest_epochs
         .iter()
         .copied()
         .filter(|_| deactivated.is_none())
-        .find(|id| is_sound(id) && epochs.get(id).is_some_and(|epoch| fits(epoch, &controllers)));
+        .find(|id| fitting(id) && !exposed(nodes, &members, id, &controllers));
     let void = members.iter().filter_map(|at| {
         let reason = evaluation.void.get(*at).copied().flatten()?;
         Some((nodes.at(*at).id(), reason))
@@ -138,6 +139,22 @@ fn services(view: &View<'_>) -> Vec<(String, String, String)> {
 fn fits(epoch: &EpochInfo, controllers: &BTreeMap<ControllerId, Controller>) -> bool {
     let readers = controllers.values().filter(|controller| controller.role.reads()).map(|controller| &controller.id);
     epoch.recipients.iter().eq(controllers.keys()) && epoch.readers.iter().eq(readers)
+}
+
+/// Says whether a later op, void or not, carried the epoch's secret on to somebody who is no reader now: an op starts an
+/// epoch whose history holds those before it, and what was dealt cannot be taken back.
+fn exposed(
+    nodes: &Nodes,
+    members: &[usize],
+    epoch: &EpochId,
+    controllers: &BTreeMap<ControllerId, Controller>,
+) -> bool {
+    let Some(at) = nodes.find(epoch) else { return false };
+    let reads = |id: &ControllerId| controllers.get(id).is_some_and(|controller| controller.role.reads());
+    // Nobody else could open it: without this, one who is removed could have the keys renewed again and again.
+    let by_reader = |node: &&Node| node.past.has(at) && reads(&node.author());
+    let later = members.iter().map(|member| nodes.at(*member)).filter(by_reader);
+    later.filter_map(|node| node.dealt.as_ref()).any(|dealt| !dealt.readers.iter().all(reads))
 }
 
 fn heads(nodes: &Nodes, members: &[usize]) -> Vec<OpId> {

@@ -12,7 +12,7 @@ use super::bits::Bits;
 use super::evaluate::{Evaluation, evaluate};
 use super::fold::fold;
 use super::nested::{Named, NestedView, slots_are_sound};
-use super::nodes::{Dealt, Node, Nodes};
+use super::nodes::{Dealt, Node, Nodes, Order};
 use super::signatures::KeyRing;
 use super::view::View;
 use super::{IdentityState, Rule, rights};
@@ -162,6 +162,8 @@ impl AuthorityGraph {
         let node = Node {
             depth: 0,
             rank: (0, create.id()),
+            precedence: (0, create.id()),
+            by_admin: true,
             past: Bits::default(),
             void_in_past: Vec::new(),
             dealt: Some(Dealt { fits: op.epoch.recipients().eq([core.author]), readers: [core.author].into() }),
@@ -401,10 +403,13 @@ impl AuthorityGraph {
             Op::Recover(_) => Some((0, op.id())),
             _ => view.standing(&core.author).map(|standing| standing.rank),
         };
+        let rank = rank.ok_or(Refusal::Unauthorised { rule: Rule::NoController })?;
         let parents = core.auth_parents.iter().filter_map(|id| self.nodes.find(id));
         let node = Node {
             depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
-            rank: rank.ok_or(Refusal::Unauthorised { rule: Rule::NoController })?,
+            rank,
+            precedence: precedence(&core.op, rank, &view),
+            by_admin: view.role(&core.author) == Some(Role::Admin),
             void_in_past: past.iter().filter(|at| evaluation.void.get(*at).is_some_and(Option::is_some)).collect(),
             dealt: dealt(&core.op, &view, &nested),
             demotes: demotes(&core.op, &view),
@@ -466,6 +471,15 @@ fn recoveries(op: &Op, past: &View<'_>) -> u32 {
         Op::Recover(_) => 1 + past.recovered().map_or(0, |at| past.nodes.at(at).recoveries),
         _ => 0,
     }
+}
+
+/// Returns when a removal comes to its turn: that of those who left as early as what they might say against it.
+fn precedence(op: &Op, rank: Order, past: &View<'_>) -> Order {
+    let Op::Remove(remove) = op else { return rank };
+    let leaving = past.leaving();
+    let left = remove.targets.iter().map(|target| leaving.get(target).map(|leave| past.nodes.at(*leave).rank));
+    let seniors: Option<Vec<Order>> = left.collect();
+    seniors.and_then(|ranks| ranks.into_iter().min()).map_or(rank, |senior| senior.min(rank))
 }
 
 fn demotes(op: &Op, past: &View<'_>) -> bool {

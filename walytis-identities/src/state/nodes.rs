@@ -23,6 +23,11 @@ pub(super) struct Node {
     pub(super) depth: u32,
     /// Authority order of the op that entitled the author in this op's own past.
     pub(super) rank: Order,
+    /// When a removal comes to its turn: by [`Self::rank`], but if all its targets had left, by the most senior of
+    /// author and targets, so that who has left cannot contest it.
+    pub(super) precedence: Order,
+    /// Whether its author was admin in this op's own past.
+    pub(super) by_admin: bool,
     /// What was void in this op's own past, ascending.
     pub(super) void_in_past: Vec<usize>,
     /// For an op with an epoch: to whom it had to be dealt.

@@ -93,7 +93,8 @@ impl<'a> View<'a> {
     pub(super) fn leaving(&self) -> BTreeMap<ControllerId, usize> {
         let leave_of = |controller: &ControllerId| {
             let mut endings = self.counting(self.nodes.endings.get(controller));
-            let leave = endings.clone().find(|at| matches!(self.nodes.at(*at).kind(), Op::Leave))?;
+            let leaves = endings.clone().filter(|at| matches!(self.nodes.at(*at).kind(), Op::Leave));
+            let leave = leaves.min_by_key(|at| self.nodes.at(*at).order())?;
             let removed = endings
                 .any(|at| matches!(self.nodes.at(at).kind(), Op::Remove(_)) && !self.nodes.at(leave).past.has(at));
             let recovered =
@@ -179,13 +180,13 @@ impl<'a> View<'a> {
     }
 }
 
-/// Says whether an op revokes an invitation: a revocation the one it names, a removal or recovery every one that does not follow it
-/// and that it does not list as kept.
+/// Says whether an op revokes an invitation: a revocation the one it names; a recovery, and a removal by an admin, every
+/// one that does not follow it and that it does not list as kept.
 pub(super) fn revokes(nodes: &Nodes, revoker: usize, invite: usize) -> bool {
     let id = nodes.at(invite).id();
     match nodes.at(revoker).kind() {
         Op::RevokeInvite(op) => op.invite == id,
-        Op::Remove(op) => !op.kept.contains(&id) && !nodes.at(invite).past.has(revoker),
+        Op::Remove(op) => nodes.at(revoker).by_admin && !op.kept.contains(&id) && !nodes.at(invite).past.has(revoker),
         Op::Recover(op) => !op.kept.contains(&id) && !nodes.at(invite).past.has(revoker),
         _ => false,
     }

@@ -3,13 +3,14 @@
 # make build  builds the release program and prints its path last
 # make planted [AREA=sync]  plants each known bug in a scratch copy and fails if its test does not notice
 # make sim [SCENARIO=churn] [SEEDS=1000 | SEED=7]  runs scenario files in virtual time, each under many seeds (200)
+# make model [OPS=4]  checks the rules of identities on every small history (half an hour; OPS: ops in a row)
 # make chaos  runs every test that takes long, one after the other
 # make bench  measures and prints the figures of docs/performance.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := source scripts/env.sh &&
 
-.PHONY: setup build test demo bench lint docs planted sim chaos
+.PHONY: setup build test demo bench lint docs planted sim model chaos
 setup:
 	@scripts/setup.sh
 
@@ -33,6 +34,10 @@ bench: setup
 sim: setup
 	@$(ENV) cargo run --release --locked -q -p test-harness --bin scenario -- $(SCENARIO) \
 	  $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
+
+model: setup
+	@$(ENV) WALYTIS_MODEL=1 $(if $(OPS),WALYTIS_MODEL_OPS=$(OPS)) cargo test --locked -p walytis-identities --lib \
+	  state::model -- --nocapture
 
 chaos: setup
 	@$(ENV) scripts/chaos.sh

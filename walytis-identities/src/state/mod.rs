@@ -13,7 +13,7 @@ mod fold;
 mod graph;
 mod judge;
 #[cfg(test)]
-mod model_tests;
+mod model;
 mod nested;
 mod nodes;
 mod rights;

@@ -29,7 +29,10 @@ impl Identities {
         if !shared.my_role().is_some_and(crate::id::Role::writes) {
             return Err(IdentitiesError::refused("this device may not sign for the identity (any more)"));
         }
-        let known = shared.known();
+        let mut known = shared.known();
+        if known.graph.state().deactivated.is_some() {
+            return Err(IdentitiesError::refused(super::author::DEACTIVATED));
+        }
         IdentitySignature::sign(&known.graph, &keys, context, message, &*shared.tools.entropy)
             .map_err(|error| IdentitiesError::refused(error.to_string()))
     }

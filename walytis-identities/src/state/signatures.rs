@@ -108,8 +108,8 @@ impl AuthorityGraph {
         let keys = match (self.known_keys(&core.device, past), &core.author) {
             (_, ControllerId::Identity(did)) => self.nested_keys(&core.device, did, named)?,
             (Some(keys), _) if known => keys,
-            // A device that nobody has seen yet recovers the identity.
-            (None, _) if founds => DecodedKeys::decode(own_record(core).ok_or(Refusal::UnknownDevice)?)?,
+            // A device that nobody has seen yet recovers the identity. Its keys are kept: it goes on from here.
+            (None, _) if founds => self.decoded(own_record(core).ok_or(Refusal::UnknownDevice)?)?,
             _ => return Err(Refusal::UnknownDevice),
         };
         Ok(keys.verify(Label::Op, op.core_bytes(), op.signature())?)

@@ -172,7 +172,7 @@ impl Cast {
             Act::Admit(who, role) => self.admit(who, role, by, false, to),
             Act::Update => {
                 let keys = (self.devices[by].public().clone(), self.signature.clone());
-                Op::Update(Box::new(Update { keys: Some(keys), as_of: Vec::new() }))
+                Op::Update(Box::new(Update { keys: Some(keys), as_of: Vec::new(), cut: Vec::new() }))
             }
             Act::Deactivate => Op::Deactivate(Deactivate { cut: Vec::new() }),
             Act::Recover(staying) => self.recover(state.recovery, by, staying),

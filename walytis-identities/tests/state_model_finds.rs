@@ -128,3 +128,22 @@ fn member_that_removes_one_who_left_revokes_no_invitation() {
     assert!(!state.void.contains_key(&admitted) && state.role(&newcomer.id()) == Some(Role::Member));
     assert!(state.role(&b_id).is_none() && state.invitations[&invite].revoked_by.is_none());
 }
+
+/// Who came back and leaves again is leaving again: the removal that settled its first leave does not settle this one.
+#[test]
+fn one_who_comes_back_and_leaves_again_is_leaving() {
+    let (mut a, mut b, mut c) = group();
+    let b_id = b.id();
+    b.act(|builder| builder.leave().unwrap());
+    a.sync(&b);
+    a.remove(&[b_id]);
+    b.sync(&a);
+    a.admit(&mut b, Role::Member);
+    b.sync(&a);
+    let again = b.act(|builder| builder.leave().unwrap());
+    c.sync(&b);
+    assert_eq!(agreed(&[&a, &b]).leaving.get(&b_id), Some(&again));
+    c.remove(&[b_id]);
+    let state = agreed(&[&a, &b, &c]);
+    assert!(state.leaving.is_empty() && state.role(&b_id).is_none());
+}

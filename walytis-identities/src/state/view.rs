@@ -92,15 +92,14 @@ impl<'a> View<'a> {
     /// Returns who has left and was not removed since, with the leave.
     pub(super) fn leaving(&self) -> BTreeMap<ControllerId, usize> {
         let leave_of = |controller: &ControllerId| {
-            let mut endings = self.counting(self.nodes.endings.get(controller));
-            let leaves = endings.clone().filter(|at| matches!(self.nodes.at(*at).kind(), Op::Leave));
-            let leave = leaves.min_by_key(|at| self.nodes.at(*at).order())?;
-            let removed = endings
-                .any(|at| matches!(self.nodes.at(at).kind(), Op::Remove(_)) && !self.nodes.at(leave).past.has(at));
-            let recovered =
-                self.counting(Some(&self.nodes.recoveries)).any(|at| at != leave && !self.nodes.at(leave).past.has(at));
-            let gone = self.standing(controller).is_none() && !removed && !recovered;
-            gone.then_some(leave)
+            let endings = self.counting(self.nodes.endings.get(controller));
+            let removals = endings.clone().filter(|at| matches!(self.nodes.at(*at).kind(), Op::Remove(_)));
+            let settling = removals.chain(self.counting(Some(&self.nodes.recoveries)));
+            // Who came back may leave again: what settled an earlier leave does not settle this one.
+            let open = |leave: &usize| settling.clone().all(|at| self.nodes.at(*leave).past.has(at));
+            let leaves = endings.filter(|at| matches!(self.nodes.at(*at).kind(), Op::Leave));
+            let leave = leaves.filter(open).min_by_key(|at| self.nodes.at(*at).order())?;
+            self.standing(controller).is_none().then_some(leave)
         };
         self.nodes.endings.keys().filter_map(|id| leave_of(id).map(|leave| (*id, leave))).collect()
     }

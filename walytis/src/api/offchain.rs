@@ -22,7 +22,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/identities/{identity}/private/{layer}/subscribers/{name}/ack", post(acknowledge))
         .route("/identities/{identity}/private/{layer}/blocks", get(log).post(add).layer(DefaultBodyLimit::disable()))
         .route("/identities/{identity}/private/{layer}/blocks/{block}/content", get(content))
-        .route("/identities/{identity}/private/{layer}/blocks/{block}", get(show))
+        .route("/identities/{identity}/private/{layer}/blocks/{block}/authorship", get(show))
         .route("/identities/{identity}/private/{layer}/status", get(status))
         .route("/identities/{identity}/private/{layer}/progress", get(progress))
 }

@@ -15,11 +15,13 @@ use walytis_identities::identity::EpochUse;
 
 use super::table::Table;
 use super::task::Task;
-use crate::context::{Label, digest};
+use crate::context::{Label, LedgerTag, digest};
 
-/// How long after the last record was judged that is written down. Chosen: ops come in bursts. By time, because the order
-/// in which those who follow an identity are woken is drawn at random: what is stored must not depend on it.
+/// How long after the last record was judged that is written down, at least. Chosen: ops come in bursts. By time, because
+/// the order in which those who follow an identity are woken is drawn at random: what is stored must not depend on it.
 const NOTED_AFTER: Duration = Duration::from_secs(1);
+/// Ledgers of one identity are done at the same moment; each writes at one of its own within so many milliseconds.
+const NOTED_SPREAD_MS: u16 = 1_000;
 /// Records judged in one step. Chosen: some milliseconds.
 const STEP: usize = 64;
 
@@ -69,6 +71,12 @@ impl Sweep {
     }
 }
 
+/// Returns how long after the last record was judged a ledger writes that down.
+fn noted_after(tag: &LedgerTag) -> Duration {
+    let [first, second, ..] = tag.0;
+    NOTED_AFTER + Duration::from_millis(u64::from(u16::from_be_bytes([first, second]) % NOTED_SPREAD_MS))
+}
+
 impl Task {
     /// Does one step.
     pub(super) async fn sweep_on(&mut self) -> Result<(), LedgerError> {
@@ -108,7 +116,7 @@ impl Task {
             }
             Some(Stage::All(heads, from)) => match self.settle_page(self.inner.table.all(b'c'), from).await? {
                 Some(next) => self.sweep.stages.push(Stage::All(heads, Some(next))),
-                None => self.sweep.judged = Some((heads, Instant::now() + NOTED_AFTER)),
+                None => self.sweep.judged = Some((heads, Instant::now() + noted_after(&self.inner.table.tag))),
             },
         }
         Ok(())

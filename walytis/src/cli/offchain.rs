@@ -30,7 +30,8 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
             unsubscribe(client, &["identities", &identity, "private", &layer], &name, output).await?;
         }
         Offchain::Show { identity, block, layer } => {
-            let request = ApiRequest::get(&["identities", &identity, "private", &layer, "blocks", &block, "authorship"]);
+            let request =
+                ApiRequest::get(&["identities", &identity, "private", &layer, "blocks", &block, "authorship"]);
             let shown: view::PrivateBlock = client.call(request).await?;
             output.value(&shown, || show(&shown));
         }

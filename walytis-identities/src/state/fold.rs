@@ -206,12 +206,17 @@ fn removals(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> Vec<Removal> {
                 by: node.author(),
                 target: *target,
                 cut: op.cut.clone(),
-                provisional: !left && rank.is_some_and(|rank| rank < node.rank),
+                provisional: !left && rank.is_some_and(|rank| rank < node.rank) && !confirmed(nodes, view, at),
             });
         }
     }
     removals.sort_by_key(|removal| (nodes.find(&removal.op).map(|at| nodes.at(at).order()), removal.target));
     removals
+}
+
+/// Says whether a recovery knows the op: nothing beside it can undo it any more.
+fn confirmed(nodes: &Nodes, view: &View<'_>, at: usize) -> bool {
+    nodes.recoveries.iter().any(|recovery| view.counts(*recovery) && nodes.at(*recovery).past.has(at))
 }
 
 /// Returns the demotions that count; in canonical order of their ops.
@@ -226,7 +231,7 @@ fn demotions(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> Vec<Demotion>
             target: op.controller,
             role: op.role,
             cut: op.cut.clone(),
-            provisional: op.controller != node.author() && senior,
+            provisional: op.controller != node.author() && senior && !confirmed(nodes, view, at),
         })
     };
     let mut counting: Vec<usize> =

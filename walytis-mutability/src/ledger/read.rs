@@ -11,7 +11,7 @@ use walytis_core::topic::Topic;
 use super::Inner;
 use super::version::{Current, Version};
 use crate::error::MutableError;
-use crate::graph::VersionGraph;
+use crate::graph::Right;
 use crate::limits::PAGE;
 use crate::op::{Act, Part, Place, is_content, user_topics};
 use crate::table::{OriginalRow, VersionRow};
@@ -143,8 +143,7 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
         version: &BlockId,
         part: Option<Range<u64>>,
     ) -> Result<ContentReader, MutableError> {
-        let (_, graph) = self.known(id).await?;
-        let content = content_of(&graph, id, version)?;
+        let content = self.content_of(id, version).await?;
         let missing = MutableError::NoVersion { id: *id, version: *version };
         let shown = self.shown(id, &content).await?.ok_or(missing)?;
         Ok(self.open(&shown, part).await?)
@@ -156,10 +155,27 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
         row.ok_or(LedgerError::UnknownBlock { id: *id })
     }
 
-    /// Returns row and graph of a block that counts.
-    pub(super) async fn known(&self, id: &BlockId) -> Result<(OriginalRow, VersionGraph), LedgerError> {
-        let row = self.row(id).await?;
-        Ok((row, self.table.graph(id, row.generation).await?))
+    /// Returns the version whose content a version of a block shows: itself, or the one that it restores.
+    ///
+    /// Three rows say it, however long the history is; they say the same as the graph (V-MUT-05, V-MUT-07, V-MUT-08).
+    pub(super) async fn content_of(&self, id: &BlockId, version: &BlockId) -> Result<BlockId, MutableError> {
+        let original = self.row(id).await?;
+        if version == id {
+            return Ok(*id);
+        }
+        let missing = MutableError::NoVersion { id: *id, version: *version };
+        let counts = |row: &VersionRow| row.generation > original.generation && row.effective() == Right::Allowed;
+        let Some(row) = self.table.version(id, version).await?.filter(counts) else { return Err(missing) };
+        match row.act {
+            Act::Edit => Ok(*version),
+            Act::Delete => Err(MutableError::NoContent { version: *version }),
+            Act::Restore { version } if version == *id => Ok(version),
+            Act::Restore { version } => {
+                let edit =
+                    |edit: &VersionRow| edit.act == Act::Edit && edit.generation < row.generation && counts(edit);
+                self.table.version(id, &version).await?.filter(edit).map(|_| version).ok_or(missing)
+            }
+        }
     }
 
     pub(super) async fn versions(&self, id: &BlockId) -> Result<Vec<Version>, LedgerError> {
@@ -255,18 +271,6 @@ pub(super) fn not_arrived(info: &BlockInfo) -> bool {
 }
 
 /// Returns the version whose content a version shows.
-pub(super) fn content_of(graph: &VersionGraph, id: &BlockId, version: &BlockId) -> Result<BlockId, MutableError> {
-    if version == id {
-        return Ok(*id);
-    }
-    match graph.act(version) {
-        Some(Act::Edit) => Ok(*version),
-        Some(Act::Restore { version }) => Ok(version),
-        Some(Act::Delete) => Err(MutableError::NoContent { version: *version }),
-        None => Err(MutableError::NoVersion { id: *id, version: *version }),
-    }
-}
-
 fn version_of(info: BlockInfo, row: Option<&VersionRow>, shown: Option<Shown>, is: (bool, bool)) -> Version {
     let (topics, size, state) = match shown {
         Some(shown) => (shown.topics, shown.size, shown.state),

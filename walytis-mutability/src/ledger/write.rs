@@ -11,7 +11,6 @@ use walytis_core::topic::{Topic, TopicError};
 
 use super::Inner;
 use super::apply::is_fixed;
-use super::read::content_of;
 use super::version::{Current, Erased};
 use crate::error::MutableError;
 use crate::graph::Right;
@@ -73,8 +72,7 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
     pub(super) async fn restore(&self, id: &BlockId, version: &BlockId) -> Result<Current, MutableError> {
         self.check_open()?;
         let _turn = self.turn.acquire().await.map_err(|_| LedgerError::Closed)?;
-        let (_, graph) = self.known(id).await?;
-        let act = Act::Restore { version: content_of(&graph, id, version)? };
+        let act = Act::Restore { version: self.content_of(id, version).await? };
         let row = self.may(id, act).await?;
         self.write(id, &row, act, Place::Inline, (Vec::new(), Bytes::new())).await
     }

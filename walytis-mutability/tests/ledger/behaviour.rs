@@ -1,6 +1,7 @@
 //! What edit, delete, restore and erase do, seen by one node.
 
 use super::*;
+use test_harness::store::CountingStore;
 use tokio::io::AsyncReadExt as _;
 use walytis_core::ledger::{Content, LedgerControl as _, LedgerEvent, LedgerRead as _, Order};
 use walytis_mutability::MutableError;
@@ -264,4 +265,27 @@ async fn ten_thousand_edits_of_one_block_stay_quick() {
     ledger.shutdown().await;
     let ledger = open(&kept, "me", store).await;
     assert_eq!(edit(&ledger, &id, "last").await.versions, 10_002);
+}
+
+/// What deleting and restoring asks of the store does not grow with the history.
+#[tokio::test(start_paused = true)]
+async fn a_restore_costs_the_same_however_long_the_history_is() {
+    let kept = Kept::default();
+    let store = Arc::new(CountingStore::new(Arc::new(MemoryStore::new())));
+    let ledger = open(&kept, "me", store.clone()).await;
+    let id = add(&ledger, "0", &[]).await;
+    let mut costs = Vec::new();
+    for n in 1..=500 {
+        let version = edit(&ledger, &id, &n.to_string()).await.version;
+        if n != 10 && n != 500 {
+            continue;
+        }
+        store.take_cost();
+        ledger.delete_block(&id).await.unwrap();
+        ledger.restore(&id, &version).await.unwrap();
+        assert_eq!(read_version(&ledger, &id, &version).await, n.to_string());
+        let cost = store.take_cost();
+        costs.push((cost.gets, cost.scans, cost.scanned, cost.writes));
+    }
+    assert_eq!(costs[0], costs[1]);
 }

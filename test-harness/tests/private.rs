@@ -8,8 +8,9 @@ use std::time::Duration;
 use test_harness::invariant::{Places, no_plaintext};
 use test_harness::sim::{LinkConditions, TraceHash, simulate};
 use test_harness::world::{Crash, PrivateNode, World};
+use tokio::io::AsyncWriteExt as _;
 use walytis_core::id::{BlockId, ChainId};
-use walytis_core::ledger::{BlockState, Ledger as _, LedgerRead as _, NewBlock};
+use walytis_core::ledger::{BlockState, Content, Ledger as _, LedgerRead as _, NewBlock};
 use walytis_identities::id::{Did, Role};
 use walytis_identities::identity::Identity as _;
 use walytis_identities::token::IdentityToken;
@@ -221,5 +222,49 @@ fn contents_arrive_through_deaths_and_a_removal_in_the_middle() {
         world.pass(Duration::from_secs(120)).await;
         assert!(c.read(&did, &late).await.is_err(), "a removed device reads what came after");
         end(world, vec![a, b, c]).await;
+    });
+}
+
+/// A device renews its signing keys while a content of its own is still being read: the block is whole, everybody reads
+/// it, and the device itself still does after a restart.
+#[test]
+fn what_is_written_while_the_keys_are_renewed_is_read_by_all() {
+    simulate("private::what_is_written_while_the_keys_are_renewed_is_read_by_all", &[1], async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, b) = (world.private_node("a").await, world.private_node("b").await);
+        let did = a.create("home").await;
+        admit(&world, &a, &b, &did, Role::Member).await;
+        let mut written = Vec::new();
+        for text in ["a short one".to_owned(), "0123456789abcdef".repeat(200_000)] {
+            let (mut input, output) = tokio::io::duplex(64);
+            let ledger = a.ledger(&did).await;
+            let (begins, ends) = text.as_bytes().split_at(text.len() / 2);
+            let content = Content::Reader(Box::new(output));
+            let adding = ledger.add(NewBlock { content, topics: Vec::new() });
+            let renewing = async {
+                input.write_all(begins).await.unwrap();
+                let before = a.identity(&did).device_signer().public_key();
+                a.identities().renew_keys(&did).await.unwrap();
+                assert_ne!(a.identity(&did).device_signer().public_key(), before);
+                input.write_all(ends).await.unwrap();
+                drop(input);
+            };
+            let (added, ()) = futures::join!(adding, renewing);
+            let id = added.unwrap().id;
+            drop(ledger);
+            until_reads(&world, &a, &did, &id, &text).await;
+            until_reads(&world, &b, &did, &id, &text).await;
+            written.push((id, text));
+        }
+        // b is away: what a restart clears away here comes from nowhere.
+        let of_b = b.stop().await;
+        let a = world.start_private(a.stop().await).await;
+        for (id, text) in &written {
+            let info = a.ledger(&did).await.get(id).await.unwrap().unwrap();
+            assert_eq!(info.state, BlockState::Available, "own content is gone");
+            assert_eq!(a.read(&did, id).await.unwrap(), *text);
+        }
+        drop(of_b);
+        end(world, vec![a]).await;
     });
 }

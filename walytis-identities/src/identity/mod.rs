@@ -110,7 +110,8 @@ pub trait Identity: Send + Sync + fmt::Debug {
     /// Returns the controller that this node's device acts for (for a flat identity the device itself).
     fn controller(&self) -> ControllerId;
 
-    /// Returns the signer of blocks: the device's Ed25519 key.
+    /// Returns the signer of blocks: the device's Ed25519 key that is in force now. The signer keeps to it when the device
+    /// renews its keys; take it before the heads that a record names, which then know its key.
     fn device_signer(&self) -> Arc<dyn Signer>;
 
     /// Returns the heads of the authority graph known here, strictly ascending, at least one.

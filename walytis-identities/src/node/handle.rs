@@ -13,6 +13,7 @@ use walytis_core::ledger::LedgerError;
 use walytis_core::secret::Secret;
 
 use super::shared::Shared;
+use crate::crypto::DeviceKeys;
 use crate::epoch::EpochView;
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 use crate::identity::{EpochUse, Identity, IdentityError, Judgement, RecordRef};
@@ -65,9 +66,30 @@ impl IdentityHandle {
     }
 }
 
-/// Signs with the device's key; fails while the vault is locked.
+/// Signs with whatever key of the device is in force; fails while the vault is locked.
 #[derive(Debug)]
 struct DeviceSigner(Arc<Shared>);
+
+/// Signs with one key of the device, though another may be in force since: whoever asks for the public key and a signature
+/// gets both of the same pair. Fails while the vault is locked.
+#[derive(Debug)]
+struct KeySigner {
+    shared: Arc<Shared>,
+    keys: Arc<DeviceKeys>,
+}
+
+impl Signer for KeySigner {
+    fn public_key(&self) -> PublicKey {
+        self.keys.public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {
+        if self.shared.is_locked() {
+            return Err(SignError::Locked);
+        }
+        self.keys.sign(message)
+    }
+}
 
 impl Signer for DeviceSigner {
     fn public_key(&self) -> PublicKey {
@@ -95,7 +117,10 @@ impl Identity for IdentityHandle {
     }
 
     fn device_signer(&self) -> Arc<dyn Signer> {
-        Self::signer(&self.shared)
+        match self.shared.keys() {
+            Ok(keys) => Arc::new(KeySigner { shared: Arc::clone(&self.shared), keys }),
+            Err(_) => Self::signer(&self.shared),
+        }
     }
 
     async fn auth_heads(&self) -> Vec<OpId> {

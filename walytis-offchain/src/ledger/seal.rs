@@ -10,6 +10,7 @@ use futures::stream::{FuturesOrdered, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
+use walytis_core::key::Signer;
 use walytis_core::ledger::{BlockInfo, Content, LedgerError, NewBlock};
 use walytis_core::limits::TOPICS_MAX;
 use walytis_core::secret::Secret;
@@ -33,6 +34,7 @@ pub(super) const INLINE_MAX: usize = 48 * 1024;
 
 /// What all blocks of one call are sealed under.
 struct Keys {
+    signer: Arc<dyn Signer>,
     claim: Claim,
     epoch: EpochId,
     rule: ForgetRule,
@@ -75,7 +77,7 @@ async fn add_all(inner: &Arc<Inner>, blocks: Vec<NewBlock>, rule: ForgetRule) ->
     match seal_all(inner, &keys, blocks, &mut nonces).await {
         // Whatever goes wrong from here on, the records may be on the chain: only the next opening can tell which
         // envelopes have none.
-        Ok(sealed) => append(inner, sealed).await,
+        Ok(sealed) => append(inner, keys.signer, sealed).await,
         Err(error) => {
             for nonce in &nonces {
                 if let Err(error) = inner.table.remove_orphan(nonce).await {
@@ -99,6 +101,8 @@ async fn keys(inner: &Inner, rule: ForgetRule) -> Result<Keys, LedgerError> {
     let identity = &inner.identity;
     let epoch = identity.sending_epoch().await.map_err(of_identity)?;
     Ok(Keys {
+        // Before the heads, which then know its key, and one for all that follows: the device may renew its keys meanwhile.
+        signer: identity.device_signer(),
         claim: Claim { author: identity.controller(), auth_heads: identity.auth_heads().await },
         epoch,
         rule,
@@ -129,9 +133,9 @@ async fn seal_all(
 }
 
 async fn seal(inner: &Inner, keys: &Keys, nonce: [u8; 32], block: NewBlock) -> Result<Sealed, LedgerError> {
-    let signer = inner.identity.device_signer().public_key();
     let chain = inner.table.chain;
-    let context = Context::new(&chain, &inner.layer, &keys.claim, &signer, &keys.epoch, &nonce);
+    let creator = keys.signer.public_key();
+    let context = Context::new(&chain, &inner.layer, &keys.claim, &creator, &keys.epoch, &nonce);
     let mut source = Padded::new(block.content);
     let mut sealer = Sealer::new(context, &*inner.entropy);
     let (first, last) = source.chunk().await?;
@@ -209,10 +213,14 @@ async fn write_large(
     }
 }
 
-async fn append(inner: &Arc<Inner>, sealed: Vec<Sealed>) -> Result<Vec<BlockInfo>, LedgerError> {
+async fn append(
+    inner: &Arc<Inner>,
+    signer: Arc<dyn Signer>,
+    sealed: Vec<Sealed>,
+) -> Result<Vec<BlockInfo>, LedgerError> {
     let new = |one: &Sealed| NewBlock { content: one.record.encode().into(), topics: vec![inner.topic.clone()] };
     let blocks = sealed.iter().map(new).collect();
-    let added = inner.chain.append_many(blocks, inner.identity.device_signer()).await?;
+    let added = inner.chain.append_many(blocks, signer).await?;
     push(inner, &sealed).await;
     let last = added.last().map_or(0, |info| info.cursor.0);
     wait_for(inner, last).await?;

@@ -65,6 +65,16 @@ impl Inner {
         }
     }
 
+    /// Says whether this device sealed a record and has not settled it yet: the mark beside its envelope says so. The key
+    /// that signed it does not: it may have been renewed since, and what is left under a mark is cleared away.
+    pub(super) async fn is_own(&self, placed: &Placed) -> Result<bool, LedgerError> {
+        if placed.record.claim.author != self.identity.controller() {
+            return Ok(false);
+        }
+        let mark = self.table.store.get(&self.table.key(b's', &[&placed.record.nonce])).await?;
+        Ok(mark.is_some_and(|envelope| envelope[..] == placed.record.envelope.0))
+    }
+
     /// Judges a record again under what is known now and writes down what follows, in one batch.
     pub(super) async fn settle(&self, placed: &Placed, meta: &mut Meta, own: bool) -> Result<Settled, LedgerError> {
         let id = placed.block.id();

@@ -268,7 +268,7 @@ impl Task {
     pub(super) async fn settle(&mut self, id: &BlockId, first: bool) -> Result<(), LedgerError> {
         let Some(placed) = self.inner.placed(id).await? else { return Ok(()) };
         let envelope = placed.record.envelope;
-        let own = first && placed.block.header().creator == self.inner.identity.device_signer().public_key();
+        let own = first && self.inner.is_own(&placed).await?;
         let mut settled = self.inner.settle(&placed, &mut self.meta, own).await?;
         let mut changed = settled.changed;
         if settled.local.is_wanted()

@@ -93,8 +93,7 @@ impl Inner {
     }
 
     /// Returns the content of a record about forgetting by this device.
-    pub(super) async fn forget_block(&self, act: Act) -> NewBlock {
-        let claim = Claim { author: self.identity.controller(), auth_heads: self.identity.auth_heads().await };
+    pub(super) fn forget_block(&self, claim: Claim, act: Act) -> NewBlock {
         let content = ForgetRecord { claim, act }.encode();
         NewBlock { content: content.into(), topics: vec![self.forget_topic.clone()] }
     }
@@ -115,8 +114,9 @@ impl Inner {
             let me = self.identity.controller();
             let writes = controllers.iter().any(|(controller, role)| *controller == me && role.writes());
             if !said && writes {
-                let block = self.forget_block(Act::Done(proposal)).await;
-                match self.chain.append_many(vec![block], self.identity.device_signer()).await {
+                let (signer, claim) = self.voice().await;
+                let block = self.forget_block(claim, Act::Done(proposal));
+                match self.chain.append_many(vec![block], signer).await {
                     Ok(_) => {}
                     Err(error @ (LedgerError::Store(_) | LedgerError::Blob(_))) => return Err(error),
                     Err(error) => {

@@ -7,12 +7,16 @@ mod decide;
 mod destroy;
 mod rows;
 
+use std::sync::Arc;
+
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::oneshot;
 use walytis_core::chain::LookupError;
 use walytis_core::id::BlockId;
+use walytis_core::key::{PublicKey, Signer};
 use walytis_core::ledger::{BlockInfo, LedgerError, NewBlock};
 use walytis_core::store::StoreError;
+use walytis_identities::claim::Claim;
 use walytis_identities::id::ControllerId;
 use walytis_identities::identity::EpochUse;
 
@@ -138,8 +142,9 @@ impl PrivateLedger {
         if open.is_empty() {
             return refused("everybody has forgotten this already".to_owned());
         }
-        let act = self.0.proposal_of(open, reason).await?;
-        self.say(act).await
+        let (signer, claim) = self.0.voice().await;
+        let act = self.0.proposal_of(open, reason, &claim, &signer.public_key()).await?;
+        self.say_as(signer, claim, act).await
     }
 
     /// Consents to a proposal, for good. Withdraws an earlier refusal. Saying it again changes nothing.
@@ -230,11 +235,16 @@ impl PrivateLedger {
     }
 
     async fn say(&self, act: Act) -> Result<BlockId, LedgerError> {
+        let (signer, claim) = self.0.voice().await;
+        self.say_as(signer, claim, act).await
+    }
+
+    async fn say_as(&self, signer: Arc<dyn Signer>, claim: Claim, act: Act) -> Result<BlockId, LedgerError> {
         let inner = &self.0;
         // Also refuses who may not write.
         inner.identity.sending_epoch().await.map_err(of_identity)?;
-        let block = inner.forget_block(act).await;
-        let added = inner.chain.append_many(vec![block], inner.identity.device_signer()).await?;
+        let block = inner.forget_block(claim, act);
+        let added = inner.chain.append_many(vec![block], signer).await?;
         let added = added.into_iter().next().ok_or(LedgerError::Closed)?;
         seal::wait_for(inner, added.cursor.0).await?;
         Ok(added.id)
@@ -242,16 +252,26 @@ impl PrivateLedger {
 }
 
 impl Inner {
-    async fn proposal_of(&self, blocks: Vec<BlockId>, reason: &str) -> Result<Act, LedgerError> {
+    /// Returns who speaks: the signer of one record, and the claim that stands in it. The heads are taken after the keys, so
+    /// that they know them.
+    async fn voice(&self) -> (Arc<dyn Signer>, Claim) {
+        let signer = self.identity.device_signer();
+        (signer, Claim { author: self.identity.controller(), auth_heads: self.identity.auth_heads().await })
+    }
+
+    async fn proposal_of(
+        &self,
+        blocks: Vec<BlockId>,
+        reason: &str,
+        claim: &Claim,
+        creator: &PublicKey,
+    ) -> Result<Act, LedgerError> {
         let identity = &self.identity;
         let epoch = identity.sending_epoch().await.map_err(of_identity)?;
         let key = identity.derive(&epoch, EpochUse::RecordHeader).await.map_err(of_identity)?;
         let mut nonce = [0; 32];
         self.entropy.fill(&mut nonce);
-        let claim =
-            walytis_identities::claim::Claim { author: identity.controller(), auth_heads: identity.auth_heads().await };
-        let creator = identity.device_signer().public_key();
-        let context = Context::new(&self.table.chain, &self.layer, &claim, &creator, &epoch, &nonce);
+        let context = Context::new(&self.table.chain, &self.layer, claim, creator, &epoch, &nonce);
         let sealed_reason = seal_reason(reason, &key, &context, &*self.entropy);
         Ok(Act::Propose { blocks, epoch, nonce, sealed_reason })
     }

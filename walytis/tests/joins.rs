@@ -66,13 +66,18 @@ fn a_join_tells_its_progress_and_each_failure_says_what_it_is() {
 fn an_invitation_is_drawn_as_a_qr_code_on_request() {
     let a = Node::started();
     a.value(&["chain", "create", "notes"]);
-    let output = a.run(&["chain", "invite", "notes", "--qr"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let shown = String::from_utf8(output.stdout).unwrap();
-    let mut lines = shown.lines();
-    assert!(lines.next().unwrap().starts_with("walytis1"));
-    let drawn: Vec<_> = lines.collect();
-    assert!(drawn.len() > 20 && drawn.iter().all(|line| line.chars().all(|c| "█▀▄ ".contains(c))), "{shown}");
-    // JSON is for programs.
-    a.error(2, &["chain", "invite", "notes", "--qr"]);
+    a.value(&["identity", "create", "family"]);
+    for (of, begins) in
+        [(["chain", "invite", "notes", "--qr"], "walytis1"), (["identity", "invite", "family", "--qr"], "walytisid1")]
+    {
+        let output = a.run(&of);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let mut lines = shown.lines();
+        assert!(lines.next().unwrap().starts_with(begins), "{shown}");
+        let drawn: Vec<_> = lines.collect();
+        assert!(drawn.len() > 20 && drawn.iter().all(|line| line.chars().all(|c| "█▀▄ ".contains(c))), "{shown}");
+        // JSON is for programs.
+        a.error(2, &of);
+    }
 }

@@ -28,7 +28,7 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         Chain::Change(change) => changes::run(change, client, output).await?,
         Chain::Invite { chain, uses, expires, shareable, qr } => {
             let request = view::CreateInvitation { uses, expires_s: expires.as_secs(), shareable, role: None };
-            invite(&chain, request, qr, client, output).await?;
+            invite(["chains", &chain, "invitations"], request, qr, client, output).await?;
         }
         Chain::Invites { chain } => {
             let found: Vec<_> = client.call(ApiRequest::get(&["chains", &chain, "invitations"])).await?;
@@ -89,8 +89,8 @@ async fn delete(chain: &str, block: Option<&str>, client: &Client, output: &Outp
 }
 
 /// Makes an invitation and shows it, on request as a picture too.
-async fn invite(
-    chain: &str,
+pub(super) async fn invite(
+    path: [&str; 3],
     request: view::CreateInvitation,
     qr: bool,
     client: &Client,
@@ -99,7 +99,7 @@ async fn invite(
     if qr && output.is_json() {
         return Err(Failure::usage("a QR code is drawn for people", "leave --json or --qr out"));
     }
-    let request = ApiRequest::post(&["chains", chain, "invitations"]).json(&request);
+    let request = ApiRequest::post(&path).json(&request);
     let made: view::Invitation = client.call(request).await?;
     invitation(&made, output);
     match made.invitation.as_ref().filter(|_| qr) {
@@ -164,7 +164,7 @@ fn detail(found: &view::ChainDetail, output: &Output) {
 }
 
 /// Prints an invitation; the secret text stands alone on its line, ready to be copied.
-pub(super) fn invitation(invitation: &view::Invitation, output: &Output) {
+fn invitation(invitation: &view::Invitation, output: &Output) {
     let expires = invitation.expires_at.as_deref().unwrap_or("never");
     let role = invitation.role.as_ref().map(|role| format!(", role {role}")).unwrap_or_default();
     let terms = format!("invitation {}: {} uses left, expires {expires}{role}", invitation.id, invitation.uses);

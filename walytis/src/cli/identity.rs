@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::args::Identity;
-use super::chain::{invitation as show_invitation, work};
+use super::chain::{invite, work};
 use super::client::{ApiRequest, Client};
 use super::secret::SecretInput;
 use super::{input, output::Output, resolve};
@@ -34,11 +34,10 @@ pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> 
             identities.iter().for_each(|identity| show(identity, output));
         }
         Identity::Show { identity } => detail(&client.call(ApiRequest::get(&["identities", &identity])).await?, output),
-        Identity::Invite { identity, role, uses, expires } => {
+        Identity::Invite { identity, role, uses, expires, qr } => {
             let request =
                 view::CreateInvitation { uses, expires_s: expires.as_secs(), shareable: false, role: Some(role) };
-            let request = ApiRequest::post(&["identities", &identity, "invitations"]).json(&request);
-            show_invitation(&client.call(request).await?, output);
+            invite(["identities", &identity, "invitations"], request, qr, client, output).await?;
         }
         Identity::Revoke { identity, invitation } => {
             op(&client.call(ApiRequest::delete(&["identities", &identity, "invitations", &invitation])).await?, output);

@@ -11,7 +11,7 @@ pub(crate) fn draw(text: &str) -> Result<String, Failure> {
         Failure::new(
             Kind::Failed,
             "the invitation is too long for a QR code",
-            "pass on its text; without --shareable it names fewer addresses",
+            "pass on its text; a chain's names fewer addresses without --shareable",
         )
     })?;
     Ok(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())

@@ -40,6 +40,9 @@ pub enum Identity {
         /// How long it lives, e.g. 12h or 7d
         #[arg(long, value_name = "TIME", default_value = "7d")]
         expires: humantime::Duration,
+        /// Draw it as a QR code too
+        #[arg(long)]
+        qr: bool,
     },
     /// Revoke an invitation
     Revoke {

@@ -8,13 +8,13 @@ use support::{Actor, chain, group};
 use walytis_core::id::{Address, BlockId, ChainId, PeerId};
 use walytis_core::secret::Secret;
 use walytis_identities::card::{CardBody, CardError, CardPrivate, DeviceCard, PublicCard};
-use walytis_identities::crypto::{DecodedKeys, DevicePublic, OpenError};
+use walytis_identities::crypto::{DecodedKeys, DevicePublic, HybridSignature, Label, OpenError};
 use walytis_identities::epoch::EpochView;
-use walytis_identities::id::{Did, OpId};
-use walytis_identities::op::{ControllerRecord, Op, OpCore, OpError, SignedOp};
+use walytis_identities::id::{Did, OpId, Role};
+use walytis_identities::op::{ControllerRecord, Deactivate, Document, Op, OpCore, OpError, SignedOp};
 use walytis_identities::sealed::{SealError, SealedMessage, Sender, epoch_to_seal};
 use walytis_identities::signed::{IdentitySignature, SignerStanding, VerifyError};
-use walytis_identities::state::AuthorityGraph;
+use walytis_identities::state::{AuthorityGraph, Refusal};
 use walytis_identities::token::{Challenge, IdentityToken, InvitationKey, SessionTranscript, TokenError, TokenPeer};
 
 fn sign(actor: &mut Actor, context: &str, message: &[u8]) -> IdentitySignature {
@@ -270,14 +270,14 @@ fn forged_admission_without_possession_is_refused() {
     // The victim's keys with somebody else's signature over them.
     let mut request = victim.request(&a, None);
     request.possession = b.request(&a, None).possession;
-    let op = a.build(|builder| builder.admit(request, walytis_identities::id::Role::Member).unwrap()).op;
+    let op = a.build(|builder| builder.admit(request, Role::Member).unwrap()).op;
     assert!(a.graph().insert(op).is_err());
     // The keys of one device with the receiving key of another.
     let mut request = victim.request(&a, None);
     let ControllerRecord::Device(device) = request.newcomer.clone() else { panic!("a device's request") };
     let device = DevicePublic { receiving: b.keys.public().receiving.clone(), ..device };
     request.newcomer = ControllerRecord::Device(device);
-    let op = a.build(|builder| builder.admit(request, walytis_identities::id::Role::Member).unwrap()).op;
+    let op = a.build(|builder| builder.admit(request, Role::Member).unwrap()).op;
     assert!(a.graph().insert(op).is_err());
 }
 
@@ -296,6 +296,31 @@ fn op_under_another_author_or_with_unsorted_lists_is_refused() {
     remove.targets = vec![a.id()];
     let core = OpCore { op: Op::Remove(remove), ..self_removal };
     assert_eq!(core.sign(&a.keys, &a.entropy).unwrap_err(), OpError::Limit { what: "targets" });
+}
+
+/// The op of one encoding with the signature of another, or of something else.
+fn with_signature(op: &SignedOp, signature: &HybridSignature) -> SignedOp {
+    let (whole, own) = (op.encode(), postcard::to_stdvec(op.signature()).unwrap());
+    // It stands at the end.
+    let unsigned = whole.strip_suffix(&own[..]).unwrap();
+    SignedOp::decode(&[unsigned, &postcard::to_stdvec(signature).unwrap()].concat()).unwrap()
+}
+
+/// A signature says one thing: not the same of another op, and nothing that was signed for another purpose is an op.
+#[test]
+fn op_of_another_kind_under_a_signature_that_was_given_is_refused() {
+    let (mut a, b, _) = group();
+    let said = a.build(|builder| builder.set_role(b.id(), Role::Member, vec![]).unwrap()).op;
+    let core = said.core().clone();
+    for other in [Op::Leave, Op::Deactivate(Deactivate { cut: vec![] }), Op::Document(Document { services: vec![] })] {
+        let honest = OpCore { op: other, ..core.clone() }.sign(&a.keys, &a.entropy).unwrap();
+        let forged = with_signature(&honest, said.signature());
+        assert_eq!(forged.core(), honest.core());
+        assert!(matches!(a.graph().insert(forged), Err(Refusal::Signature(_))), "{}", honest.core().op.name());
+    }
+    let renewal = a.keys.sign_hybrid(Label::KeyRenewal, said.core_bytes(), &a.entropy);
+    assert!(matches!(a.graph().insert(with_signature(&said, &renewal)), Err(Refusal::Signature(_))));
+    assert!(a.graph().insert(said).is_ok());
 }
 
 proptest! {

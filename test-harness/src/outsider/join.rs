@@ -69,6 +69,7 @@ struct Hello {
     invite: OpId,
     nonce: [u8; 32],
     device: DevicePublic,
+    person: Option<Did>,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +110,7 @@ pub(super) async fn forged(probe: &Probe, peer: &BarePeer, invite: Option<&OpId>
     haul.say(&format!("by {known}"));
     let invite = invite.copied().unwrap_or(OpId(probe.bytes()));
     let keys = DeviceKeys::generate(probe.entropy());
-    let hello = Hello { did: probe.target.did, invite, nonce, device: keys.public().clone() };
+    let hello = Hello { did: probe.target.did, invite, nonce, device: keys.public().clone(), person: None };
     frame::send(stream, &frame::encode(&hello)).await;
     let Some(body) = frame::receive(stream).await else { return haul.say("ended without a word") };
     let question = match frame::decode(&body) {

@@ -56,6 +56,8 @@ pub enum Label {
     CardPrivateDigest,
     /// Signature as an identity.
     IdentitySignature,
+    /// Record of an identity that this one is a controller of.
+    Membership,
     /// Message sealed to an identity.
     Sealed,
     /// Sender's signature inside a sealed message.
@@ -98,7 +100,7 @@ pub enum Label {
 
 impl Label {
     /// Every label.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::DeviceId,
         Self::ReceivingKeyId,
         Self::Op,
@@ -124,6 +126,7 @@ impl Label {
         Self::CardPrivate,
         Self::CardPrivateDigest,
         Self::IdentitySignature,
+        Self::Membership,
         Self::Sealed,
         Self::SealedSender,
         Self::RecoveryDigest,
@@ -173,6 +176,7 @@ impl Label {
             Self::CardPrivate => "walytis/identities/card-private/v1",
             Self::CardPrivateDigest => "walytis/identities/card-private-digest/v1",
             Self::IdentitySignature => "walytis/identities/signature/v1",
+            Self::Membership => "walytis/identities/membership/v1",
             Self::Sealed => "walytis/identities/sealed/v1",
             Self::SealedSender => "walytis/identities/sealed-sender/v1",
             Self::RecoveryDigest => "walytis/identities/recovery-digest/v1",

@@ -140,6 +140,11 @@ impl<'a> EpochView<'a> {
         Some(self.key(Label::CardPrivate, secrets.transport.as_ref()?))
     }
 
+    /// Derives the key of records about memberships; nothing if the epoch secret is not held.
+    pub fn membership_key(&self, secrets: &EpochSecrets) -> Option<Secret<32>> {
+        Some(self.key(Label::Membership, secrets.epoch.as_ref()?))
+    }
+
     /// Says whether every secret held is the one that was committed to, and the receiving key the derived one.
     pub fn matches(&self, secrets: &EpochSecrets) -> bool {
         let commit = |label, secret: &Option<Secret<32>>, expected: &[u8; 32]| {

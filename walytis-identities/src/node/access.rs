@@ -36,7 +36,7 @@ impl ChainAccess for Gate {
 
     fn gossip_keys(&self) -> Vec<GossipKey> {
         let mut known = self.0.known();
-        if known.graph.state().role(&self.0.controller()).is_none() {
+        if self.0.is_archived() || self.0.role_in(&known.graph.state()).is_none() {
             return Vec::new();
         }
         let state = known.graph.state();
@@ -50,7 +50,7 @@ impl ChainAccess for Gate {
 
     async fn may_sync(&self, peer: &PeerId) -> Access {
         // A removed device has nothing to give and nothing to ask for.
-        let inside = self.0.my_role().is_some() && self.0.device_of(peer).is_some();
+        let inside = !self.0.is_archived() && self.0.my_role().is_some() && self.0.device_of(peer).is_some();
         if inside { Access::Granted } else { Access::Refused }
     }
 

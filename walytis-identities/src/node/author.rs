@@ -23,7 +23,7 @@ pub(super) enum Draft {
     RevokeInvite { invite: OpId },
     /// Removes controllers.
     Remove { targets: Vec<ControllerId> },
-    /// This device leaves.
+    /// This device leaves, or the identity that it acts for.
     Leave,
     /// A new epoch.
     Rekey,
@@ -37,6 +37,17 @@ pub(super) enum Draft {
     Recover { key: Arc<RecoveryKey>, keep: Vec<ControllerId>, next: [u8; 32] },
     /// Admits a joiner.
     Honour { request: Box<JoinRequest> },
+    /// Shows this device as one of the identity it acts for.
+    Introduce,
+    /// Names newer heads of that identity.
+    Update,
+}
+
+impl Draft {
+    /// Says whether it is made for an identity that was put away, too: what keeps removed devices out of it.
+    const fn is_upkeep(&self) -> bool {
+        matches!(self, Self::Introduce | Self::Update | Self::Rekey | Self::Leave)
+    }
 }
 
 /// An op that was made.
@@ -55,7 +66,9 @@ pub(super) fn build(shared: &Shared, draft: Draft, heads: &[BlockId]) -> Identit
     check(shared, &state, &draft)?;
     let receiving = known.receiving_keys();
     let Known { graph, ring, .. } = &mut *known;
-    let builder = Builder::new(graph, &keys, ring, &*shared.tools.entropy).with_receiving_keys(receiving);
+    let builder = Builder::new(graph, &keys, ring, &*shared.tools.entropy)
+        .acting_for(shared.controller())
+        .with_receiving_keys(receiving);
     let cut = ChainCut { chain: shared.did.chain(), heads: heads.iter().copied().take(CUT_HEADS_MAX).collect() };
     let built = match draft {
         Draft::Invite { role, uses, expires_at_ms } => {
@@ -78,6 +91,8 @@ pub(super) fn build(shared: &Shared, draft: Draft, heads: &[BlockId]) -> Identit
         Draft::Leave => builder.leave(),
         Draft::Rekey => builder.rekey(),
         Draft::Honour { request } => builder.honour(*request),
+        Draft::Introduce => builder.introduce(),
+        Draft::Update => builder.name_heads(vec![cut]),
     };
     Ok((built.map_err(refused)?, None))
 }
@@ -87,12 +102,18 @@ fn check(shared: &Shared, state: &IdentityState, draft: &Draft) -> IdentitiesRes
     let me = shared.controller();
     // Whoever has the recovery code needs no role; whether it is the right one is seen when it is used.
     if matches!(draft, Draft::Recover { .. }) {
-        return Ok(());
+        return check_recovers(shared);
     }
     if state.deactivated.is_some() {
         return Err(IdentitiesError::refused(DEACTIVATED));
     }
-    let Some(role) = state.role(&me) else {
+    if shared.is_archived() && !draft.is_upkeep() {
+        return Err(IdentitiesError::refused(ARCHIVED));
+    }
+    if matches!(draft, Draft::Introduce) {
+        return Ok(());
+    }
+    let Some(role) = shared.role_in(state) else {
         return Err(IdentitiesError::refused("this device is no controller of the identity any more"));
     };
     let admin = |what: &str| match role {
@@ -120,7 +141,7 @@ fn check(shared: &Shared, state: &IdentityState, draft: &Draft) -> IdentitiesRes
             }
         }
         Draft::Leave if role == Role::Admin => others_govern(state, &me, "the last admin cannot leave"),
-        Draft::Leave | Draft::Recover { .. } => Ok(()),
+        Draft::Leave | Draft::Recover { .. } | Draft::Introduce | Draft::Update => Ok(()),
         Draft::SetRole { controller, role: new } => check_role(state, (&me, role), controller, *new),
         Draft::Document { .. } => admin("changing the document"),
         Draft::Deactivate => admin("ending the identity"),
@@ -131,6 +152,20 @@ fn check(shared: &Shared, state: &IdentityState, draft: &Draft) -> IdentitiesRes
 
 /// Why nothing is done any more.
 pub(super) const DEACTIVATED: &str = "the identity is deactivated: only walytis identity recover brings it back";
+
+/// Why nothing is written, sent or changed.
+pub(super) const ARCHIVED: &str = "the identity is archived: take it up again first (walytis identity archive --undo)";
+
+/// A recovery makes the device that publishes it a controller of its own, which it is not while it acts for another one.
+fn check_recovers(shared: &Shared) -> IdentitiesResult<()> {
+    if shared.person.is_none() {
+        return Ok(());
+    }
+    Err(IdentitiesError::refused(
+        "this node acts here as another identity: recover on a node that has a device of its own, or on a new one with the \
+         contact card",
+    ))
+}
 
 fn check_role(
     state: &IdentityState,

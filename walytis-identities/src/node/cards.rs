@@ -87,7 +87,7 @@ pub(super) fn renew(shared: &Shared, record: &IdentityRecord) -> IdentitiesResul
     let Ok(keys) = shared.keys() else { return Ok(None) };
     let mut known = shared.known();
     let state = known.graph.state();
-    if state.role(&shared.controller()).is_none() {
+    if shared.role_in(&state).is_none() {
         return Ok(None);
     }
     let card_keys = known.card_keys();

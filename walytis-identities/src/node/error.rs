@@ -154,6 +154,13 @@ pub enum JoinError {
     /// Whoever was reached may not admit now.
     #[error("the controller that was reached cannot admit anybody now, try another or later")]
     CannotAdmit,
+    /// The identity that wants in is the other one, is controlled by it, or has too many levels below.
+    #[error(
+        "an identity does not control itself, not with others in between, and at most {} levels of identities stand above \
+         each other",
+        crate::state::LEVELS_MAX
+    )]
+    Nesting,
     /// Nobody under the invitation's addresses recognised the invitation.
     #[error("nobody reached recognises this invitation")]
     NotRecognised,
@@ -189,12 +196,13 @@ impl JoinError {
             RefusalCode::Removed => Self::Removed,
             RefusalCode::CannotAdmit => Self::CannotAdmit,
             RefusalCode::NotRecognised => Self::NotRecognised,
+            RefusalCode::Nesting => Self::Nesting,
         }
     }
 
     /// Says whether another controller might answer otherwise.
     pub(super) const fn is_final(&self) -> bool {
-        matches!(self, Self::Expired | Self::UsedUp | Self::Revoked | Self::Removed)
+        matches!(self, Self::Expired | Self::UsedUp | Self::Revoked | Self::Removed | Self::Nesting)
     }
 }
 

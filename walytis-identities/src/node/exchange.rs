@@ -25,8 +25,9 @@ use walytis_core::net::{Protocol, Stream};
 use super::error::ExchangeError;
 use super::frame::{self, FRAME_MAX};
 use super::nested::GENESIS_MAX;
-use super::shared::Shared;
+use super::shared::{Shared, Tools};
 use super::wire_v1::{self, CARDS_MAX, Hello, Item, OPS_BYTES_MAX, OPS_MAX};
+use crate::id::{Did, OpId};
 use crate::op::SignedOp;
 
 /// The protocol.
@@ -34,7 +35,7 @@ pub(super) const AUTHORITY: Protocol = "/walytis/authority/1";
 /// How long one exchange may take. Chosen: 8 MiB over a slow link.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Exchanges in a row with a peer that has more than fits one. Chosen: 32 times the bytes of one exchange.
-const ROUNDS_MAX: usize = 32;
+pub(super) const ROUNDS_MAX: usize = 32;
 /// Largest `Hello` in bytes: heads, and a device id with a counter for each card.
 const HELLO_MAX: usize = 64 * 1024;
 
@@ -84,11 +85,30 @@ pub(super) async fn with_peer(shared: &Shared, peer: &PeerId) -> Result<(), Exch
     Ok(())
 }
 
+/// Asks a peer for what it has of an identity that is not here, beyond `heads`: as much as fits one exchange.
+pub(super) async fn fetch(
+    tools: &Tools,
+    did: &Did,
+    heads: Vec<OpId>,
+    peer: &PeerId,
+) -> Result<Received, ExchangeError> {
+    let round = async {
+        let stream = tools.network.open(peer, AUTHORITY).await?;
+        let (mut reader, mut writer) = stream.split();
+        open(&mut reader, &mut writer, &Hello { did: *did, heads, cards: Vec::new() }).await?;
+        let nothing = Items { frames: Vec::new(), more: false };
+        let (sent, received) = futures::join!(send_items(&mut writer, &nothing), receive_items(&mut reader));
+        sent?;
+        received
+    };
+    timeout(WITHIN, round).await?
+}
+
 /// Answers a peer that opened a stream. `find` returns the identity if this node has it.
 pub(super) async fn answer(
     stream: Box<dyn Stream>,
     peer: &PeerId,
-    find: impl FnOnce(&crate::id::Did) -> Option<Arc<Shared>>,
+    find: impl FnOnce(&Did) -> Option<Arc<Shared>>,
 ) -> Result<(), ExchangeError> {
     let round = async {
         let (mut reader, mut writer) = stream.split();

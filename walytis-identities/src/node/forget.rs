@@ -11,7 +11,7 @@ use walytis_core::node::Listing;
 use walytis_core::store::{Batch, Durability};
 
 use super::error::{IdentitiesError, IdentitiesResult};
-use super::runtime::Identities;
+use super::runtime::{Entry, Identities};
 use super::{records, ring};
 use crate::id::Did;
 
@@ -27,14 +27,37 @@ impl Identities {
     /// follows when the runtime opens next.
     pub async fn forget(&self, did: &Did) -> IdentitiesResult<()> {
         let _turn = self.inner.turn().await?;
-        let entry = self.entry(did)?;
-        let shared = &entry.handle.shared;
+        let shared = self.entry(did)?.handle.shared;
         if shared.my_role().is_some() {
             return Err(IdentitiesError::refused("this device still controls the identity: leave first"));
         }
         // The names of secrets are read through the vault: nothing is begun that could not be finished.
         shared.keys()?;
+        // What this node does as that identity elsewhere goes with it, the outermost first.
+        for did in self.acting_as(did).iter().rev() {
+            self.forget_one(did).await?;
+        }
+        self.forget_one(did).await
+    }
+
+    /// Returns the identities in which this node acts for one, or for one of these, each behind the one it rests on.
+    fn acting_as(&self, did: &Did) -> Vec<Did> {
+        let here = self.inner.here();
+        let mut found = vec![*did];
+        let mut at = 0;
+        while let Some(below) = found.get(at).copied() {
+            let rests = |entry: &&Entry| entry.handle.shared.person.as_ref().is_some_and(|person| person.did == below);
+            found.extend(here.values().filter(rests).map(|entry| entry.handle.shared.did));
+            at += 1;
+        }
+        found.split_off(1)
+    }
+
+    async fn forget_one(&self, did: &Did) -> IdentitiesResult<()> {
+        let entry = self.entry(did)?;
+        let shared = &entry.handle.shared;
         self.inner.here().remove(did);
+        self.inner.list_changed();
         entry.stop.cancel();
         // Its commands end with the task; from then on nobody writes.
         shared.commands.closed().await;

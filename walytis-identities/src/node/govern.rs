@@ -61,6 +61,11 @@ impl Task {
     /// between is settled by what the ops say ([`ring::load`]).
     pub(super) async fn renew_keys(&mut self) -> IdentitiesResult<super::author::Authored> {
         let shared = Arc::clone(&self.shared);
+        if shared.person.is_some() {
+            let reason =
+                "this node acts here as another identity: renew the keys of that one, and they are renewed here";
+            return Err(IdentitiesError::refused(reason));
+        }
         if shared.my_role().is_none() {
             return Err(IdentitiesError::refused("this device is no controller of the identity any more"));
         }

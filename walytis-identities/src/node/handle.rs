@@ -47,7 +47,8 @@ impl IdentityHandle {
         Arc::new(DeviceSigner(Arc::clone(shared)))
     }
 
-    /// Returns this device's role, or nothing once it has been removed or has left.
+    /// Returns the role in which this device acts, itself or for another identity; nothing once it has been removed or has
+    /// left.
     pub fn role(&self) -> Option<Role> {
         self.shared.my_role()
     }
@@ -134,7 +135,10 @@ impl Identity for IdentityHandle {
         if state.deactivated.is_some() {
             return Err(refused(super::author::DEACTIVATED));
         }
-        match state.role(&self.shared.controller()) {
+        if self.shared.is_archived() {
+            return Err(refused(super::author::ARCHIVED));
+        }
+        match self.shared.role_in(&state) {
             None => return Err(refused("this device is no controller of the identity any more")),
             Some(role) if !role.writes() => {
                 return Err(refused(&format!("this device is {role} of the identity, and that role does not write")));
@@ -186,7 +190,7 @@ impl Identity for IdentityHandle {
     }
 
     async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool {
-        let Some(device) = self.shared.device_of(peer) else { return false };
+        let Some(device) = self.shared.device_of(peer).filter(|_| !self.shared.is_archived()) else { return false };
         let mut known = self.shared.known();
         let Some(controller) = known.graph.state().controller_of(&device).map(|controller| controller.id) else {
             return false;
@@ -195,6 +199,9 @@ impl Identity for IdentityHandle {
     }
 
     async fn peers(&self) -> Vec<PeerId> {
+        if self.shared.is_archived() {
+            return Vec::new();
+        }
         self.shared.peers()
     }
 

@@ -8,22 +8,22 @@ use std::time::Duration;
 use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, warn};
 use walytis_core::id::PeerId;
 use walytis_core::net::{Protocol, Stream};
 use walytis_core::secret::Secret;
 
 use super::author::Draft;
 use super::error::ExchangeError;
-use super::exchange::send_items;
-use super::frame;
+use super::exchange::{receive_items, send_items};
 use super::shared::Shared;
-use super::task::Command;
+use super::task::{Command, Task};
 use super::wire_v1::{self, Hello, JoinAnswer, JoinChallenge, JoinHello, JoinProof, RefusalCode};
+use super::{frame, join};
 use crate::crypto::FixedBytes;
-use crate::id::{Did, OpId, Role};
+use crate::id::{ControllerId, Did, OpId, Role};
 use crate::op::ControllerRecord;
-use crate::state::Invitation;
+use crate::state::{AuthorityGraph, IdentityState, Invitation, LEVELS_MAX};
 use crate::token::{Challenge, JoinRequest, SessionTranscript};
 
 /// The protocol.
@@ -38,11 +38,13 @@ const FRAME_MAX: usize = 32 * 1024;
 pub(super) struct HonourRequest {
     pub(super) invite: OpId,
     pub(super) request: JoinRequest,
+    /// Of a joiner that is an identity: what it has shown of itself, checked from its genesis block up.
+    pub(super) person: Option<Box<AuthorityGraph>>,
 }
 
 /// What becomes of a joiner.
 #[derive(Debug)]
-pub(super) enum Verdict {
+enum Verdict {
     /// It was admitted before: the same op.
     Known(OpId),
     Refuse(RefusalCode),
@@ -50,7 +52,7 @@ pub(super) enum Verdict {
 }
 
 /// Judges a joiner; called by the task, so that two joiners never share the last use.
-pub(super) fn judge(shared: &Shared, request: &HonourRequest) -> Verdict {
+fn judge(shared: &Shared, request: &HonourRequest) -> Verdict {
     let state = shared.state();
     let newcomer = request.request.newcomer.id();
     let Some(invitation) = state.invitations.get(&request.invite) else {
@@ -59,8 +61,8 @@ pub(super) fn judge(shared: &Shared, request: &HonourRequest) -> Verdict {
     if let Some(controller) = state.controllers.get(&newcomer) {
         return Verdict::Known(controller.since);
     }
-    if state.removals.iter().any(|removal| removal.target == newcomer) || state.leaving.contains_key(&newcomer) {
-        return Verdict::Refuse(RefusalCode::Removed);
+    if let Some(refusal) = refusal_of(shared, &state, &newcomer, request.person.as_deref()) {
+        return Verdict::Refuse(refusal);
     }
     if invitation.revoked_by.is_some() {
         return Verdict::Refuse(RefusalCode::Revoked);
@@ -71,11 +73,60 @@ pub(super) fn judge(shared: &Shared, request: &HonourRequest) -> Verdict {
     if !invitation.is_open() {
         return Verdict::Refuse(RefusalCode::UsedUp);
     }
-    match state.role(&shared.controller()) {
+    match shared.role_in(&state) {
         Some(mine) if mine.writes() && (invitation.role != Role::Admin || mine == Role::Admin) => {
             Verdict::Admit(Draft::Honour { request: Box::new(request.request.clone()) })
         }
         _ => Verdict::Refuse(RefusalCode::CannotAdmit),
+    }
+}
+
+impl Task {
+    /// Admits a joiner that has proved its invitation, if it may be admitted.
+    pub(super) async fn honour(&mut self, request: HonourRequest) -> Result<OpId, RefusalCode> {
+        let draft = match judge(&self.shared, &request) {
+            Verdict::Known(id) => return Ok(id),
+            Verdict::Refuse(code) => return Err(code),
+            Verdict::Admit(draft) => draft,
+        };
+        if let Some(person) = request.person {
+            self.learn_person(&person).await.map_err(|error| {
+                warn!(did = ?self.shared.did, %error, "a joiner's own ops could not be taken in");
+                RefusalCode::CannotAdmit
+            })?;
+        }
+        let authored = self.author(draft).await.map(|authored| authored.id);
+        // If it was not admitted after all, nothing of it stays.
+        self.shared.known().graph.drop_unnamed();
+        authored.map_err(|error| {
+            warn!(did = ?self.shared.did, %error, "a joiner could not be admitted");
+            RefusalCode::CannotAdmit
+        })
+    }
+}
+
+/// Refuses whoever cannot be admitted whatever its invitation says.
+fn refusal_of(
+    shared: &Shared,
+    state: &IdentityState,
+    newcomer: &ControllerId,
+    person: Option<&AuthorityGraph>,
+) -> Option<RefusalCode> {
+    let removed = state.removals.iter().any(|removal| removal.target == *newcomer);
+    match (newcomer, person) {
+        // It comes back as a new device.
+        (ControllerId::Device(_), None) => {
+            (removed || state.leaving.contains_key(newcomer)).then_some(RefusalCode::Removed)
+        }
+        (ControllerId::Identity(did), Some(person)) if person.did() == *did => {
+            let is_above = *did == shared.did || person.has_below(&shared.did);
+            if is_above || person.levels() >= LEVELS_MAX {
+                return Some(RefusalCode::Nesting);
+            }
+            // An identity has no other self: it is admitted anew, once the removal that its leave asks for is there.
+            state.leaving.contains_key(newcomer).then_some(RefusalCode::CannotAdmit)
+        }
+        _ => Some(RefusalCode::NotRecognised),
     }
 }
 
@@ -96,13 +147,24 @@ pub(super) async fn serve(
             return refuse(&mut stream, RefusalCode::NotRecognised).await;
         };
         let session = challenge(&mut stream, &shared, peer, &hello, &invitation).await;
-        let request = match session {
+        let mut request = match session {
             Err(ExchangeError::Malformed { what }) => {
                 debug!(?peer, what, "a joiner proved nothing");
                 return refuse(&mut stream, RefusalCode::NotRecognised).await;
             }
             session => session?,
         };
+        if let Some(did) = hello.person {
+            // Only now: whoever has proved an invitation may hand over this much.
+            let received = receive_items(&mut stream).await?;
+            match join::assemble(&did, received).await {
+                Ok((_, person)) => request.person = Some(Box::new(person)),
+                Err(reason) => {
+                    debug!(?peer, reason, "a joiner's own ops are not right");
+                    return refuse(&mut stream, RefusalCode::CannotAdmit).await;
+                }
+            }
+        }
         let (reply, answer) = oneshot::channel();
         let command = Command::Honour { request: Box::new(request), reply };
         shared.commands.send(command).await.map_err(|_| ExchangeError::Closed)?;
@@ -151,11 +213,16 @@ async fn challenge(
     let proof: JoinProof = wire_v1::decode(&proof, "join proof")?;
     transcript.verify(&invitation.key, &proof.session).map_err(|_| malformed("session proof"))?;
     let names_it = proof.request.invitation.as_ref().is_some_and(|portable| portable.invite == hello.invite);
-    let same_keys = proof.request.newcomer == ControllerRecord::Device(hello.device.clone());
+    let same_keys = match (&proof.request.newcomer, hello.person) {
+        (ControllerRecord::Device(device), None) => *device == hello.device,
+        // Whose device it is, is checked with the signature in the request, under the identity's own ops.
+        (ControllerRecord::Identity { did, .. }, Some(person)) => *did == person,
+        _ => false,
+    };
     if !challenge.accepts(&Secret::new(proof.answer)) || !names_it || !same_keys {
         return Err(malformed("join proof"));
     }
-    Ok(HonourRequest { invite: hello.invite, request: proof.request })
+    Ok(HonourRequest { invite: hello.invite, request: proof.request, person: None })
 }
 
 async fn refuse(stream: &mut Box<dyn Stream>, code: RefusalCode) -> Result<(), ExchangeError> {

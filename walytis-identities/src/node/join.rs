@@ -3,25 +3,29 @@
 //! The new device's keys are stored before they are shown to anybody, and kept until the answer is final: whoever was
 //! interrupted repeats with the same keys, gets the same `Admit`, and costs no second use.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Duration, timeout};
 use tracing::debug;
 use walytis_core::block::{Block, UnverifiedBlock};
-use walytis_core::id::PeerId;
+use walytis_core::clock::Entropy;
+use walytis_core::id::{ChainId, PeerId};
 use walytis_core::store::{Batch, Durability};
 
 use super::error::{ExchangeError, IdentitiesError, IdentitiesResult, JoinError};
-use super::exchange::{Received, receive_items};
+use super::exchange::{Items, Received, receive_items, send_items};
 use super::frame::{self, FRAME_MAX};
 use super::host::JOIN;
 use super::records::{self, JoinRecord};
-use super::shared::Tools;
+use super::shared::{Shared, Tools};
 use super::task::OPS_AT_ONCE;
 use super::wire_v1::{self, JoinAnswer, JoinChallenge, JoinHello, JoinProof};
-use super::{nested, ring};
+use super::{exchange, nested, ring};
 use crate::crypto::DeviceKeys;
 use crate::id::{ControllerId, Did, OpId};
+use crate::op::SignedOp;
 use crate::state::AuthorityGraph;
 use crate::token::{Challenge, IdentityToken, InvitationKey, JoinRequest, SessionTranscript, TokenPeer};
 
@@ -40,12 +44,52 @@ pub(super) struct Joined {
     pub(super) peer: PeerId,
 }
 
+/// Who wants in.
+struct Joiner {
+    keys: DeviceKeys,
+    /// The identity that wants in, if it is one; then the keys are those of its device on this node.
+    person: Option<Arc<Shared>>,
+}
+
+impl Joiner {
+    fn id(&self) -> ControllerId {
+        self.person.as_ref().map_or(ControllerId::Device(self.keys.id()), |person| ControllerId::Identity(person.did))
+    }
+
+    /// Makes the request, and what has to be known to judge it.
+    fn request(
+        &self,
+        chain: &ChainId,
+        honouring: &ControllerId,
+        invitation: (&OpId, &InvitationKey),
+        entropy: &dyn Entropy,
+    ) -> (JoinRequest, Option<Items>) {
+        let Some(person) = &self.person else {
+            return (JoinRequest::new(&self.keys, chain, honouring, Some(invitation), entropy), None);
+        };
+        let known = person.known();
+        let as_of = (person.did, known.graph.named_heads());
+        let request = JoinRequest::as_identity(as_of, &self.keys, chain, honouring, Some(invitation), entropy);
+        let (below, ops) = nested::split(known.graph.travelling(&[]));
+        let genesis: Vec<Bytes> = std::iter::once(person.genesis.clone()).chain(below).collect();
+        (request, Some(Items::new(&genesis, ops.iter().map(AsRef::as_ref), std::iter::empty())))
+    }
+}
+
+/// Joins as another identity of this node, by whichever of the token's controllers answers first.
+pub(super) async fn join_as(tools: &Tools, token: &IdentityToken, person: Arc<Shared>) -> IdentitiesResult<Joined> {
+    let joiner = Joiner { keys: (*person.keys()?).clone(), person: Some(person) };
+    let outcome = attempt_all(tools, token, &joiner, &mut false).await;
+    let (graph, genesis, peer) = outcome.map_err(IdentitiesError::Join)?;
+    Ok(Joined { keys: joiner.keys, genesis, graph, peer })
+}
+
 /// Joins by whichever of the token's controllers answers first.
 pub(super) async fn join(tools: &Tools, token: &IdentityToken, device_name: &str) -> IdentitiesResult<Joined> {
-    let keys = prepare_keys(tools, token, device_name).await?;
+    let joiner = Joiner { keys: prepare_keys(tools, token, device_name).await?, person: None };
     let mut shown = false;
-    match attempt_all(tools, token, &keys, &mut shown).await {
-        Ok((graph, genesis, peer)) => Ok(Joined { keys, genesis, graph, peer }),
+    match attempt_all(tools, token, &joiner, &mut shown).await {
+        Ok((graph, genesis, peer)) => Ok(Joined { keys: joiner.keys, genesis, graph, peer }),
         Err(error) => {
             // Kept only if somebody may have admitted them.
             if !shown || error.is_final() {
@@ -87,7 +131,7 @@ async fn forget(tools: &Tools, token: &IdentityToken) -> IdentitiesResult<()> {
 async fn attempt_all(
     tools: &Tools,
     token: &IdentityToken,
-    keys: &DeviceKeys,
+    joiner: &Joiner,
     shown: &mut bool,
 ) -> Result<(AuthorityGraph, Block, PeerId), JoinError> {
     let mut dials: FuturesUnordered<_> = token.peers.iter().map(|peer| dial(tools, peer)).collect();
@@ -101,7 +145,7 @@ async fn attempt_all(
                 continue;
             }
         };
-        let attempt = timeout(WITHIN, attempt(tools, token, keys, &peer, shown));
+        let attempt = timeout(WITHIN, attempt(tools, token, joiner, &peer, shown));
         match attempt.await.unwrap_or(Err(Failure::Exchange(ExchangeError::TimedOut))) {
             Ok((graph, genesis)) => return Ok((graph, genesis, peer)),
             Err(Failure::Join(error)) if error.is_final() => return Err(error),
@@ -141,7 +185,7 @@ impl<E: Into<ExchangeError>> From<E> for Failure {
 async fn attempt(
     tools: &Tools,
     token: &IdentityToken,
-    keys: &DeviceKeys,
+    who: &Joiner,
     peer: &PeerId,
     shown: &mut bool,
 ) -> Result<(AuthorityGraph, Block), Failure> {
@@ -150,7 +194,9 @@ async fn attempt(
     let mut stream = tools.network.open(peer, JOIN).await?;
     let mut nonce = [0; 32];
     tools.entropy.fill(&mut nonce);
-    let hello = JoinHello { did: token.did, invite: token.invite, nonce, device: keys.public().clone() };
+    let person = who.person.as_ref().map(|person| person.did);
+    let device = who.keys.public().clone();
+    let hello = JoinHello { did: token.did, invite: token.invite, nonce, device, person };
     frame::send(&mut stream, &wire_v1::encode(&hello)).await?;
 
     let question = frame::receive(&mut stream, FRAME_MAX).await?;
@@ -168,14 +214,16 @@ async fn attempt(
         server: peer,
     };
     let context = transcript.message();
-    let answer = Challenge::answer(keys.receiving(), &context, question.sealed.as_bytes())
+    let answer = Challenge::answer(who.keys.receiving(), &context, question.sealed.as_bytes())
         .map_err(|_| malformed("challenge"))?;
     let key = InvitationKey::from_seed(&token.seed, &chain);
-    let invitation = Some((&token.invite, &key));
-    let request = JoinRequest::new(keys, &chain, &question.controller, invitation, &*tools.entropy);
+    let (request, items) = who.request(&chain, &question.controller, (&token.invite, &key), &*tools.entropy);
     let proof = JoinProof { answer: *answer.expose(), session: key.prove_session(&transcript), request };
     let shown_before = std::mem::replace(shown, true);
     frame::send(&mut stream, &wire_v1::encode(&proof)).await?;
+    if let Some(items) = items {
+        send_items(&mut stream, &items).await?;
+    }
 
     let answer = frame::receive(&mut stream, FRAME_MAX).await?;
     match wire_v1::decode::<JoinAnswer>(&answer, "answer")? {
@@ -186,7 +234,9 @@ async fn attempt(
         }
         JoinAnswer::Admitted(admit) => {
             let received = receive_items(&mut stream).await?;
-            check(token, keys, &admit, received).await.map_err(|reason| Failure::Join(JoinError::Mismatch { reason }))
+            check(token, &who.id(), &admit, received)
+                .await
+                .map_err(|reason| Failure::Join(JoinError::Mismatch { reason }))
         }
     }
 }
@@ -194,13 +244,13 @@ async fn attempt(
 /// Checks everything from the genesis block up: the DID certifies the founder, the founder's state certifies the rest.
 async fn check(
     token: &IdentityToken,
-    keys: &DeviceKeys,
+    newcomer: &ControllerId,
     admit: &OpId,
     received: Received,
 ) -> Result<(AuthorityGraph, Block), &'static str> {
     let (genesis, mut graph) = assemble(&token.did, received).await?;
     let state = graph.state();
-    let standing = state.controllers.get(&ControllerId::Device(keys.id()));
+    let standing = state.controllers.get(newcomer);
     if standing.is_none_or(|standing| standing.since != *admit) {
         return Err("an admission that does not count");
     }
@@ -212,13 +262,46 @@ pub(super) async fn assemble(did: &Did, received: Received) -> Result<(Block, Au
     let candidates = nested::candidates(received.genesis);
     let genesis = candidates.get(did).cloned().ok_or("no genesis block of this identity")?;
     let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| "a genesis block of no identity")?;
-    for (count, op) in received.ops.into_iter().enumerate() {
+    take_in(&mut graph, received.ops, &candidates).await?;
+    Ok((genesis, graph))
+}
+
+/// Gets all that a peer has of an identity that is not here, in as many exchanges as it takes, checked from the genesis
+/// block up.
+pub(super) async fn fetch(tools: &Tools, did: &Did, peer: &PeerId) -> Result<(Block, AuthorityGraph), ExchangeError> {
+    let malformed = |what| ExchangeError::Malformed { what };
+    let first = exchange::fetch(tools, did, Vec::new(), peer).await?;
+    let mut more = first.more;
+    let (genesis, mut graph) = assemble(did, first).await.map_err(malformed)?;
+    for _ in 1..exchange::ROUNDS_MAX {
+        if !more {
+            break;
+        }
+        let next = exchange::fetch(tools, did, graph.named_heads(), peer).await?;
+        more = next.more;
+        extend(&mut graph, next).await.map_err(malformed)?;
+    }
+    Ok((genesis, graph))
+}
+
+/// Takes in more of an identity that somebody sent.
+async fn extend(graph: &mut AuthorityGraph, received: Received) -> Result<(), &'static str> {
+    let candidates = nested::candidates(received.genesis);
+    take_in(graph, received.ops, &candidates).await
+}
+
+async fn take_in(
+    graph: &mut AuthorityGraph,
+    ops: Vec<SignedOp>,
+    candidates: &nested::Candidates,
+) -> Result<(), &'static str> {
+    for (count, op) in ops.into_iter().enumerate() {
         if count % OPS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
-        nested::offer(&mut graph, op, &candidates).map_err(|_| "an authority op that is not authorised")?;
+        nested::offer(graph, op, candidates).map_err(|_| "an authority op that is not authorised")?;
     }
-    Ok((genesis, graph))
+    Ok(())
 }
 
 /// Verifies a genesis block file against a DID.

@@ -17,6 +17,7 @@
 //! of device cards. No other block, no content.
 
 mod access;
+mod acting;
 mod age;
 mod author;
 mod cards;
@@ -28,9 +29,11 @@ mod frame;
 mod govern;
 mod handle;
 mod host;
+mod info;
 mod join;
 mod keyring;
 mod limiter;
+mod members;
 mod nested;
 mod open;
 mod records;
@@ -50,10 +53,9 @@ pub use crate::recovery::RecoveryCode;
 pub use epochs::EpochStatus;
 pub use error::{IdentitiesError, IdentitiesResult, JoinError};
 pub use handle::IdentityHandle;
+pub use info::{ControllerInfo, DeviceInfo, IdentityInfo};
+pub use members::{Membership, MembershipState};
 pub use recover::{RecoverHere, Recovered};
 pub use resolve::{AnswerFault, Resolved};
-pub use runtime::{
-    ControllerInfo, Created, Identities, IdentitiesConfig, IdentitiesParts, IdentityInfo, InviteOptions, NewInvite,
-    OpDone,
-};
+pub use runtime::{Created, Identities, IdentitiesConfig, IdentitiesParts, InviteOptions, NewInvite, OpDone};
 pub use speak::Opened;

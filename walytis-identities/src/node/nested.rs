@@ -71,9 +71,12 @@ pub(super) fn offer(graph: &mut AuthorityGraph, op: SignedOp, candidates: &Candi
             taken.genesis.push(genesis.clone());
         }
     }
-    let ready = if taken.genesis.is_empty() { Vec::new() } else { graph.admit_ready() };
-    taken.own += ready.len();
-    taken.ops.extend(ready.iter().filter_map(|id| graph.op(id).cloned()));
+    if !taken.genesis.is_empty() {
+        let ready = graph.admit_ready_everywhere();
+        taken.own += ready.entered.len();
+        taken.ops.extend(ready.nested);
+        taken.ops.extend(ready.entered.iter().filter_map(|id| graph.op(id).cloned()));
+    }
     Ok(taken)
 }
 
@@ -120,5 +123,18 @@ impl Known {
         for op in &taken.ops {
             batch.put(records::op(&chain, self.next_number()), op.encode());
         }
+    }
+}
+
+impl Known {
+    /// Takes over what another graph holds of an identity below, to name it in an op of one's own.
+    pub(super) fn learn_nested(&mut self, theirs: &AuthorityGraph, batch: &mut Batch) -> Result<(), Refusal> {
+        let is_new = self.graph.nested(&theirs.did()).is_none();
+        let ops = self.graph.learn_nested(theirs)?;
+        if is_new || !ops.is_empty() {
+            let genesis = self.graph.nested_genesis().into_values().collect();
+            self.store(&Taken { ops, genesis, ..Taken::default() }, batch);
+        }
+        Ok(())
     }
 }

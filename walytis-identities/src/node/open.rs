@@ -1,5 +1,6 @@
 //! Opening the runtime, creating and joining identities.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,9 +18,9 @@ use super::error::{IdentitiesError, IdentitiesResult};
 use super::handle::IdentityHandle;
 use super::records::{self, IdentityRecord, InForceRecord};
 use super::runtime::{Created, Entry, Identities, IdentitiesParts, Inner};
-use super::shared::{Shared, Tools};
+use super::shared::{Me, Shared, Tools};
 use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
-use super::{join, nested, resolve, ring, serve};
+use super::{join, members, nested, resolve, ring, serve};
 use crate::card::CARD_NAME_MAX;
 use crate::crypto::DeviceKeys;
 use crate::id::{DeviceId, Did};
@@ -46,13 +47,12 @@ impl Identities {
         let identities = Self { inner: Arc::new(Inner::new(parts)) };
         let inner = &identities.inner;
         identities.finish_forgetting().await?;
+        let mut stored = Vec::new();
         for (key, value) in records::all(&*inner.tools.store, &records::identities()).await? {
             let Some(chain) = records::chain_of(&key) else { continue };
-            let record: IdentityRecord = records::decode(&key, &value)?;
-            if let Err(error) = identities.reopen(Did(chain), record).await {
-                warn!(did = ?Did(chain), %error, "identity cannot be opened");
-            }
+            stored.push((Did(chain), records::decode::<IdentityRecord>(&key, &value)?));
         }
+        identities.reopen_all(stored).await;
         serve::start(inner)?;
         resolve::start(inner)?;
         Ok(identities)
@@ -173,6 +173,23 @@ impl Identities {
         Ok(Stored { record, graph, genesis, next_op })
     }
 
+    /// Opens whoever acts for another identity after that one; without it it cannot be opened.
+    async fn reopen_all(&self, mut stored: Vec<(Did, IdentityRecord)>) {
+        while !stored.is_empty() {
+            let here: BTreeSet<Did> = self.inner.here().keys().copied().collect();
+            let waits = |record: &IdentityRecord| record.person.is_some_and(|person| !here.contains(&person));
+            let (later, now): (Vec<_>, Vec<_>) = stored.into_iter().partition(|(_, record)| waits(record));
+            // Of those whose identity is not here, each fails with the reason.
+            let (now, later) = if now.is_empty() { (later, now) } else { (now, later) };
+            for (did, record) in now {
+                if let Err(error) = self.reopen(did, record).await {
+                    warn!(?did, %error, "identity cannot be opened");
+                }
+            }
+            stored = later;
+        }
+    }
+
     async fn reopen(&self, did: Did, record: IdentityRecord) -> IdentitiesResult<()> {
         let (graph, genesis, next_op) = load(&*self.inner.tools.store, &did).await?;
         self.start(Stored { record, graph, genesis, next_op }).await?;
@@ -185,7 +202,12 @@ impl Identities {
         let did = graph.did();
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let tools: Arc<Tools> = Arc::clone(&self.inner.tools);
-        let shared = Arc::new(Shared::new(graph, genesis.file().clone(), record.device, tools, commands));
+        let person = match &record.person {
+            Some(person) => Some(Arc::clone(&self.entry(person)?.handle.shared)),
+            None => None,
+        };
+        let me = Me { device: record.device, name: record.device_name.clone(), person };
+        let shared = Arc::new(Shared::new(graph, genesis.file().clone(), me, tools, commands));
         shared.known().next_op = next_op;
         load_cards(&shared).await?;
         load_marks(&shared).await?;
@@ -209,6 +231,9 @@ impl Identities {
         shared.commands.send(nothing).await.map_err(|_| IdentitiesError::Closed)?;
         settled.await.map_err(|_| IdentitiesError::Closed)?;
         self.inner.here().insert(did, entry.clone());
+        self.inner.list_changed();
+        let following = members::run(Arc::downgrade(&self.inner), entry.handle.clone(), entry.stop.clone());
+        self.inner.keep(tokio::spawn(following));
         Ok(entry)
     }
 
@@ -271,6 +296,7 @@ async fn load_marks(shared: &Shared) -> IdentitiesResult<()> {
     let key = records::in_force(&chain);
     let in_force = store.get(&key).await?.map(|value| records::decode::<InForceRecord>(&key, &value)).transpose()?;
     let older_copy = store.get(&records::older_copy(&chain)).await?.is_some();
+    shared.set_archived(store.get(&records::archived(&chain)).await?.is_some());
     let mut known = shared.known();
     known.in_force = in_force.map(|record| (record.epoch, Age::since(record.since_ms, &*shared.tools.clock)));
     known.older_copy = older_copy;
@@ -278,7 +304,7 @@ async fn load_marks(shared: &Shared) -> IdentitiesResult<()> {
 }
 
 pub(super) fn new_record(device: DeviceId, name: &str, device_name: &str) -> IdentityRecord {
-    IdentityRecord { device, name: name.to_owned(), device_name: device_name.to_owned(), card_counter: 0 }
+    IdentityRecord { device, name: name.to_owned(), device_name: device_name.to_owned(), card_counter: 0, person: None }
 }
 
 pub(super) fn check_device_name(name: &str) -> IdentitiesResult<()> {

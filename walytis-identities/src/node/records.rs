@@ -2,7 +2,7 @@
 //!
 //! | key (behind the space's byte) | value |
 //! |---|---|
-//! | 0x00, chain | own identity: version, device id, name, device name, card counter |
+//! | 0x00, chain | own identity: version, device id, name, device name, card counter, option DID it is joined as |
 //! | 0x01, chain, number | signed op; numbers in the order of arrival, parents first |
 //! | 0x02, chain, device | device card |
 //! | 0x03, chain | genesis block file |
@@ -11,6 +11,7 @@
 //! | 0x08, chain | the epoch in force: its id, since when it has been known here |
 //! | 0x09, chain | empty: others hold newer things of this device than are here |
 //! | 0x0a, chain, chain | genesis block file of an identity below |
+//! | 0x0b, chain | empty: put away |
 //! | 0x06, chain | empty: a deletion under way; of the rest only the chain and secrets may be left |
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use walytis_core::id::{BlockId, ChainId};
 use walytis_core::store::keys::Space;
 use walytis_core::store::{Batch, Direction, KeyRange, KvStore, StoreError};
 
-use crate::id::{DeviceId, EpochId, OpId};
+use crate::id::{DeviceId, Did, EpochId, OpId};
 
 const VERSION: u8 = 0x01;
 const IDENTITY: u8 = 0x00;
@@ -31,6 +32,7 @@ const FORGETTING: u8 = 0x06;
 const IN_FORCE: u8 = 0x08;
 const OLDER_COPY: u8 = 0x09;
 const NESTED: u8 = 0x0a;
+const ARCHIVED: u8 = 0x0b;
 
 /// Values read at once.
 const PAGE: usize = 256;
@@ -44,6 +46,8 @@ pub(super) struct IdentityRecord {
     pub(super) device_name: String,
     /// Counter of the card made last.
     pub(super) card_counter: u64,
+    /// The identity of this node that the device acts for here; none if the device is a controller itself.
+    pub(super) person: Option<Did>,
 }
 
 /// A join that may have reached the other side.
@@ -112,6 +116,10 @@ pub(super) fn older_copy(chain: &ChainId) -> Vec<u8> {
     Space::Identity.key(&[&[OLDER_COPY], chain.digest()])
 }
 
+pub(super) fn archived(chain: &ChainId) -> Vec<u8> {
+    Space::Identity.key(&[&[ARCHIVED], chain.digest()])
+}
+
 pub(super) fn nested_genesis(chain: &ChainId, below: &ChainId) -> Vec<u8> {
     Space::Identity.key(&[&[NESTED], chain.digest(), below.digest()])
 }
@@ -129,7 +137,7 @@ pub(super) fn forget(chain: &ChainId) -> Batch {
     let mut batch = Batch::new();
     batch.put(forgetting(chain), Vec::new());
     batch.delete(identity(chain)).delete(genesis(chain)).delete(join(chain));
-    batch.delete(in_force(chain)).delete(older_copy(chain));
+    batch.delete(in_force(chain)).delete(older_copy(chain)).delete(archived(chain));
     for prefix in [ops(chain), cards(chain), all_unpublished(chain), nested(chain)] {
         batch.delete_range(KeyRange::prefix(&prefix));
     }
@@ -193,6 +201,7 @@ mod tests {
             name: "home".to_owned(),
             device_name: "laptop".to_owned(),
             card_counter: 300,
+            person: None,
         }
     }
 
@@ -201,7 +210,10 @@ mod tests {
     fn the_records_of_version_1_stand_still() {
         let ones = "01".repeat(32);
         let identity = format!("01{ones}04686f6d65066c6170746f70ac02");
-        assert_eq!(hex(&encode(&identity_record())), identity);
+        assert_eq!(hex(&encode(&identity_record())), format!("{identity}00"));
+        let acting = IdentityRecord { person: Some(Did(ChainId(BlockId::from_digest([2; 32])))), ..identity_record() };
+        assert_eq!(hex(&encode(&acting)), format!("{identity}01{}", "02".repeat(32)));
+        assert_eq!(decode::<IdentityRecord>(b"", &encode(&acting)).unwrap(), acting);
         assert_eq!(decode::<IdentityRecord>(b"", &encode(&identity_record())).unwrap(), identity_record());
         let join = JoinRecord { device_name: "laptop".to_owned() };
         assert_eq!(hex(&encode(&join)), "01066c6170746f70");
@@ -225,6 +237,7 @@ mod tests {
             (forgetting(&chain), format!("1006{cc}")),
             (in_force(&chain), format!("1008{cc}")),
             (older_copy(&chain), format!("1009{cc}")),
+            (archived(&chain), format!("100b{cc}")),
         ];
         for (key, expected) in keys {
             assert_eq!(hex(&key), expected);

@@ -52,6 +52,33 @@ pub(super) async fn store(shared: &Shared, keys: &Keyring) -> IdentitiesResult<(
 pub(super) async fn load(shared: &Shared) -> IdentitiesResult<()> {
     let secrets = &shared.tools.secrets;
     let damaged = || IdentitiesError::Secret(SecretError::Damaged);
+    // A device that acts for another identity has its keys there.
+    let keys = match &shared.person {
+        Some(_) => None,
+        None => Some(load_keys(shared).await?),
+    };
+    let prefix = epoch_prefix(&shared.did);
+    let mut ring = BTreeMap::new();
+    for name in secrets.list(&prefix).await? {
+        let Some(id) = name.strip_prefix(&prefix).and_then(|id| id.parse::<OpId>().ok()) else { continue };
+        let Some(bytes) = secrets.get(&name).await? else { continue };
+        ring.insert(id, EpochSecrets::decode(bytes.expose()).ok_or_else(damaged)?);
+    }
+    shared.known().ring.append(&mut ring);
+    if let Some(keys) = keys {
+        shared.set_keys(keys);
+    }
+    if shared.is_locked() {
+        // Locked meanwhile: the task may have wiped already.
+        shared.wipe();
+        return Err(IdentitiesError::Locked);
+    }
+    Ok(())
+}
+
+async fn load_keys(shared: &Shared) -> IdentitiesResult<Keyring> {
+    let secrets = &shared.tools.secrets;
+    let damaged = || IdentitiesError::Secret(SecretError::Damaged);
     let keys = secrets.get(&device_name(&shared.did)).await?.ok_or_else(damaged)?;
     let keys = DeviceKeys::decode(&keys).map_err(|_| damaged())?;
     if keys.id() != shared.me {
@@ -66,22 +93,7 @@ pub(super) async fn load(shared: &Shared) -> IdentitiesResult<()> {
             keys
         }
     };
-    let keys = finish_renewal(shared, keys).await?;
-    let prefix = epoch_prefix(&shared.did);
-    let mut ring = BTreeMap::new();
-    for name in secrets.list(&prefix).await? {
-        let Some(id) = name.strip_prefix(&prefix).and_then(|id| id.parse::<OpId>().ok()) else { continue };
-        let Some(bytes) = secrets.get(&name).await? else { continue };
-        ring.insert(id, EpochSecrets::decode(bytes.expose()).ok_or_else(damaged)?);
-    }
-    shared.known().ring.append(&mut ring);
-    shared.set_keys(keys);
-    if shared.is_locked() {
-        // Locked meanwhile: the task may have wiped already.
-        shared.wipe();
-        return Err(IdentitiesError::Locked);
-    }
-    Ok(())
+    finish_renewal(shared, keys).await
 }
 
 /// Finishes a renewal that a crash interrupted: the next keys take over if the op that names them was stored, otherwise
@@ -101,15 +113,42 @@ async fn finish_renewal(shared: &Shared, keys: Keyring) -> IdentitiesResult<Keyr
     Ok(keys)
 }
 
-/// Opens every epoch that is not open yet: by this device's slot, and what their histories carry. Notes in `broken` whose
-/// slot does not open. Returns what is new or more than was held.
+/// Opens every epoch that is not open yet: by the slot of this device, or of the identity that it acts for, and what their
+/// histories carry. Notes in `broken` whose slot does not open. Returns what is new or more than was held.
 pub(super) fn open_new(shared: &Shared, broken: &mut BTreeSet<EpochId>) -> BTreeMap<EpochId, EpochSecrets> {
     let Ok(keys) = shared.keyring() else { return BTreeMap::new() };
     let mut known = shared.known();
     let mut opened = BTreeMap::new();
-    open_slots(shared, &mut known, &keys.receiving(), broken, &mut opened);
+    match &shared.person {
+        None => open_slots(shared, &mut known, &keys.receiving(), broken, &mut opened),
+        Some(person) => {
+            let keys = receiving_keys(person, &wanted_keys(shared, &known));
+            open_slots(shared, &mut known, &keys.iter().collect::<Vec<_>>(), broken, &mut opened);
+        }
+    }
     open_histories(&known, &mut opened);
     opened
+}
+
+/// Returns the keys that own slots are sealed to whose epochs are not open.
+fn wanted_keys(shared: &Shared, known: &Known) -> BTreeSet<KeyId> {
+    let me = shared.controller();
+    let closed = known.graph.ops().filter(|op| known.ring.get(&op.id()).is_none_or(|held| held.transport.is_none()));
+    closed.filter_map(|op| slot_key(op.core(), &me)).collect()
+}
+
+/// Returns those receiving keys of an identity that this node holds the epochs of.
+fn receiving_keys(person: &Shared, wanted: &BTreeSet<KeyId>) -> Vec<ReceivingKey> {
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let known = person.known();
+    let key = |(epoch, secrets): (&EpochId, &EpochSecrets)| {
+        let view = EpochView::of(known.graph.op(epoch)?.core())?;
+        let found = wanted.contains(&KeyId::of(&view.part().receiving));
+        found.then(|| view.receiving_key(secrets)).flatten()
+    };
+    known.ring.iter().filter_map(key).collect()
 }
 
 fn open_slots(
@@ -133,7 +172,7 @@ fn open_slots(
             Ok(secrets) => {
                 opened.insert(id, secrets);
             }
-            // Sealed to a key that is not here any more: others are asked to seal it once more.
+            // Sealed to a key that is not here any more, or not here yet: others are asked to seal it once more.
             Err(SlotError::KeyMissing) => {}
             Err(error) => {
                 warn!(did = ?shared.did, epoch = ?id, %error, "the own slot of an epoch does not open");

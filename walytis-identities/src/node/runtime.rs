@@ -5,11 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use walytis_core::clock::{Clock, Entropy};
-use walytis_core::id::PeerId;
 use walytis_core::net::Network;
 use walytis_core::node::Node;
 use walytis_core::store::{KvStore, SecretStore};
@@ -17,13 +16,14 @@ use walytis_core::store::{KvStore, SecretStore};
 use super::author::{Authored, Draft};
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::handle::IdentityHandle;
+use super::info::{ControllerInfo, IdentityInfo};
 use super::resolve::Foreign;
 use super::shared::Tools;
 use super::task::Command;
 use crate::id::{ControllerId, Did, EpochId, OpId, Role};
 use crate::op::HistoryPolicy;
 use crate::recovery::RecoveryCode;
-use crate::state::Invitation;
+use crate::state::{Controller, Invitation};
 use crate::token::{IdentityToken, TOKEN_ADDRESSES_MAX, TOKEN_PEERS_MAX, TokenPeer};
 
 /// Settings of the runtime.
@@ -85,6 +85,8 @@ pub(super) struct Inner {
     /// One creation or join at a time: they check, then write.
     turn: Semaphore,
     pub(super) tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Counts changes of the list.
+    changes: watch::Sender<u64>,
 }
 
 /// One identity of this node.
@@ -109,45 +111,6 @@ pub struct Created {
     pub did: Did,
     /// The recovery code: shown once, stored nowhere.
     pub recovery: RecoveryCode,
-}
-
-/// An identity as the list shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityInfo {
-    /// Its DID.
-    pub did: Did,
-    /// Its local name.
-    pub name: String,
-    /// This device's role; nothing once it has been removed or has left.
-    pub role: Option<Role>,
-    /// The epoch that is written under; nothing while the keys must be renewed first.
-    pub epoch: Option<EpochId>,
-    /// Counting epochs whose secret is not here.
-    pub locked_epochs: Vec<EpochId>,
-    /// Who controls it.
-    pub controllers: Vec<ControllerInfo>,
-    /// A removal in force can be contested by the removed, who is senior; the recovery code has the final word.
-    pub provisional_removal: bool,
-    /// Others hold newer things of this device than its own data folder held: the folder is an older copy (a backup that was
-    /// restored), or there are two copies of it.
-    pub older_copy: bool,
-    /// Whether the identity was ended.
-    pub deactivated: bool,
-}
-
-/// One who controls an identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControllerInfo {
-    /// Its id.
-    pub id: ControllerId,
-    /// The device's name, if its card can be read here.
-    pub name: Option<String>,
-    /// What it may do.
-    pub role: Role,
-    /// Its node, if its card is here.
-    pub peer_id: Option<PeerId>,
-    /// The op that made it a controller.
-    pub since: OpId,
 }
 
 /// Terms of an invitation.
@@ -196,7 +159,13 @@ impl Inner {
             stop: CancellationToken::new(),
             turn: Semaphore::new(1),
             tasks: Mutex::default(),
+            changes: watch::Sender::new(0),
         }
+    }
+
+    /// Tells that an identity has come or gone.
+    pub(super) fn list_changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Short sections only.
@@ -218,6 +187,12 @@ impl Identities {
     pub fn list(&self) -> Vec<IdentityInfo> {
         let entries: Vec<Entry> = self.inner.here().values().cloned().collect();
         entries.iter().map(Entry::info).collect()
+    }
+
+    /// Returns a view that changes when an identity has come or gone: a node also joins by itself what another device of
+    /// one of its identities has joined.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
     }
 
     /// Returns the identity that `text` means: a name, a DID, a chain id, or the beginning of exactly one.
@@ -264,13 +239,7 @@ impl Identities {
             return Ok(entry.info().controllers);
         }
         let state = self.with_graph(did, |graph| graph.state()).await?;
-        let info = |controller: &crate::state::Controller| ControllerInfo {
-            id: controller.id,
-            name: None,
-            role: controller.role,
-            peer_id: None,
-            since: controller.since,
-        };
+        let info = |controller: &Controller| ControllerInfo::without_cards(controller);
         Ok(state.controllers.values().map(info).collect())
     }
 
@@ -338,12 +307,17 @@ impl Identities {
         self.publish(did, Draft::Rekey).await
     }
 
-    /// This device leaves; somebody who stays renews the keys. The data stays here.
+    /// This device leaves, or the identity that it acts for with all its devices; somebody who stays renews the keys. The
+    /// data stays here.
     ///
     /// # Errors
     /// [`IdentitiesError::Refused`] for the last admin.
     pub async fn leave(&self, did: &Did) -> IdentitiesResult<OpDone> {
-        self.publish(did, Draft::Leave).await
+        let done = self.publish(did, Draft::Leave).await?;
+        if let Some(person) = &self.entry(did)?.handle.shared.person {
+            self.note_left(did, done.op, &person.did).await?;
+        }
+        Ok(done)
     }
 
     /// Tries again what the locked vault prevented: call it after unlocking.
@@ -410,42 +384,5 @@ impl Identities {
             }
         }
         Ok(peers)
-    }
-}
-
-impl Entry {
-    fn info(&self) -> IdentityInfo {
-        let shared = &self.handle.shared;
-        let mut known = shared.known();
-        let state = known.graph.state();
-        let card_keys = known.card_keys();
-        let controllers = state.controllers.values().map(|controller| {
-            // Of another identity that is a controller there is no single card.
-            let device = match controller.id {
-                ControllerId::Device(device) => Some(device),
-                ControllerId::Identity(_) => None,
-            };
-            let card = device.and_then(|device| known.cards.card(&device));
-            let private = device.and_then(|device| known.cards.private(&device, &card_keys));
-            ControllerInfo {
-                id: controller.id,
-                name: private.map(|private| private.name),
-                role: controller.role,
-                peer_id: card.map(|card| card.body().peer.clone()),
-                since: controller.since,
-            }
-        });
-        let held = |epoch: &EpochId| known.ring.get(epoch).is_some_and(|secrets| secrets.epoch.is_some());
-        IdentityInfo {
-            did: shared.did,
-            name: self.name.clone(),
-            role: state.role(&shared.controller()),
-            epoch: state.sending_epoch,
-            locked_epochs: state.epochs.keys().filter(|epoch| !held(epoch)).copied().collect(),
-            controllers: controllers.collect(),
-            provisional_removal: state.has_provisional_removal(),
-            older_copy: known.older_copy,
-            deactivated: state.deactivated.is_some(),
-        }
     }
 }

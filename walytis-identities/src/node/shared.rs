@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::cards::Cards;
 use super::error::ExchangeError;
 use super::exchange::{Items, Received};
 use super::keyring::Keyring;
+use super::members::Memberships;
 use super::task::Command;
 use super::wire_v1::{CARDS_MAX, Hello};
 use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult, nested};
@@ -41,8 +43,16 @@ pub(super) struct Tools {
 /// One identity of this node.
 pub(super) struct Shared {
     pub(super) did: Did,
-    /// This node's device of the identity.
+    /// This node's device of the identity; where it acts for another identity, the device of that one.
     pub(super) me: DeviceId,
+    /// The identity of this node that the device acts for here.
+    pub(super) person: Option<Arc<Self>>,
+    /// What this device is called.
+    pub(super) device_name: String,
+    /// Whether the person has put this identity away: it stays a controller, and no content is exchanged.
+    archived: AtomicBool,
+    /// Identities that this one is a controller of, as its own records say.
+    memberships: Mutex<Memberships>,
     pub(super) tools: Arc<Tools>,
     /// Genesis block file.
     pub(super) genesis: Bytes,
@@ -55,6 +65,16 @@ pub(super) struct Shared {
     known: Mutex<Known>,
     changes: watch::Sender<u64>,
     pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// Who this node is in an identity.
+#[derive(Debug)]
+pub(super) struct Me {
+    pub(super) device: DeviceId,
+    /// What the device is called.
+    pub(super) name: String,
+    /// The identity of this node that the device acts for.
+    pub(super) person: Option<Arc<Shared>>,
 }
 
 /// What changes.
@@ -81,12 +101,14 @@ impl Shared {
     pub(super) fn new(
         graph: AuthorityGraph,
         genesis: Bytes,
-        me: DeviceId,
+        me: Me,
         tools: Arc<Tools>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
+        let Me { device: me, name: device_name, person } = me;
         let did = graph.did();
-        let first_block_key = graph.device_record(&me).map(DevicePublic::block_key);
+        let own_key = || graph.device_record(&me).map(DevicePublic::block_key);
+        let first_block_key = person.as_ref().map_or_else(own_key, |person| person.block_key());
         let locked = tools.secrets.locked_changes();
         let known = Known {
             graph,
@@ -99,6 +121,10 @@ impl Shared {
         Self {
             did,
             me,
+            person,
+            device_name,
+            archived: AtomicBool::new(false),
+            memberships: Mutex::default(),
             tools,
             genesis,
             keys: Mutex::default(),
@@ -121,19 +147,46 @@ impl Shared {
         self.known().graph.state()
     }
 
-    pub(super) const fn controller(&self) -> ControllerId {
-        ControllerId::Device(self.me)
+    /// Returns the controller that this device acts for: itself, or another identity.
+    pub(super) fn controller(&self) -> ControllerId {
+        self.person.as_ref().map_or(ControllerId::Device(self.me), |person| ControllerId::Identity(person.did))
     }
 
-    /// Returns this device's role, or nothing if it is no controller any more.
+    /// Returns the role in which this device acts, or nothing if it does not (any more).
     pub(super) fn my_role(&self) -> Option<Role> {
-        self.state().role(&self.controller())
+        self.role_in(&self.state())
+    }
+
+    /// As [`Self::my_role`], under a state.
+    pub(super) fn role_in(&self, state: &IdentityState) -> Option<Role> {
+        let controller = state.controllers.get(&self.controller())?;
+        controller.device(&self.me).map(|_| controller.role)
+    }
+
+    pub(super) fn is_archived(&self) -> bool {
+        self.archived.load(Ordering::Relaxed)
+    }
+
+    /// Puts the identity away or takes it up again; says whether that changed anything.
+    pub(super) fn set_archived(&self, archived: bool) -> bool {
+        let changed = self.archived.swap(archived, Ordering::Relaxed) != archived;
+        if changed {
+            self.bump();
+        }
+        changed
+    }
+
+    pub(super) fn memberships(&self) -> MutexGuard<'_, Memberships> {
+        self.memberships.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the device keys; from the moment the vault is locked they are refused.
     pub(super) fn keys(&self) -> IdentitiesResult<Arc<DeviceKeys>> {
         if self.is_locked() {
             return Err(IdentitiesError::Locked);
+        }
+        if let Some(person) = &self.person {
+            return person.keys();
         }
         self.held_keys().as_ref().map(|keys| Arc::clone(&keys.device)).ok_or(IdentitiesError::Locked)
     }
@@ -142,6 +195,9 @@ impl Shared {
     pub(super) fn keyring(&self) -> IdentitiesResult<Keyring> {
         if self.is_locked() {
             return Err(IdentitiesError::Locked);
+        }
+        if let Some(person) = &self.person {
+            return person.keyring();
         }
         self.held_keys().clone().ok_or(IdentitiesError::Locked)
     }

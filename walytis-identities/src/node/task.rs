@@ -25,7 +25,7 @@ use walytis_core::topic::Topic;
 
 use super::author::{self, Authored, Draft};
 use super::error::{IdentitiesError, IdentitiesResult};
-use super::host::{self, HonourRequest};
+use super::host::HonourRequest;
 use super::nested::{self, Candidates};
 use super::records::{self, IdentityRecord};
 use super::shared::Shared;
@@ -75,6 +75,8 @@ pub(super) enum Command {
     RenewKeys { reply: oneshot::Sender<IdentitiesResult<Authored>> },
     /// Keep secrets that another controller sealed once more.
     Resealed { epochs: BTreeMap<EpochId, EpochSecrets> },
+    /// Look what falls due now: the identity was put away, or taken up again.
+    Look,
     /// The vault was unlocked.
     Unlocked { reply: oneshot::Sender<IdentitiesResult<()>> },
 }
@@ -95,16 +97,20 @@ pub(super) struct Task {
     settle_at: Option<Instant>,
     /// Whether the vault is locked; nothing if it never is.
     locked: Option<watch::Receiver<bool>>,
+    /// News of the identity that this device acts for.
+    person: Option<watch::Receiver<u64>>,
 }
 
 impl Task {
     pub(super) fn new(shared: Arc<Shared>, chain: Chain, record: IdentityRecord) -> Self {
         let locked = shared.locked_changes();
+        let person = shared.person.as_ref().map(|person| person.changes());
         Self {
             shared,
             chain,
             record,
             locked,
+            person,
             pushes: JoinSet::new(),
             upkeep: Upkeep::new(),
             to_tell: BTreeSet::new(),
@@ -117,6 +123,7 @@ impl Task {
     /// Runs until stopped; a command that was begun is finished.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
         self.settle(None).await;
+        self.follow_person().await;
         if let Err(error) = self.publish_rest().await {
             warn!(did = ?self.shared.did, %error, "own authority ops could not be put into blocks");
         }
@@ -128,6 +135,7 @@ impl Task {
                 biased;
                 () = stop.cancelled() => break,
                 () = changed(&mut self.locked) => self.follow_vault().await,
+                () = changed(&mut self.person) => self.follow_person().await,
                 command = commands.recv() => match command {
                     Some(command) => self.handle(command).await,
                     None => break,
@@ -174,20 +182,12 @@ impl Task {
             }
             Command::Author { draft, reply } => drop(reply.send(Box::pin(self.author(draft)).await)),
             Command::Honour { request, reply } => {
-                let answer = match host::judge(&self.shared, &request) {
-                    host::Verdict::Known(id) => Ok(id),
-                    host::Verdict::Refuse(code) => Err(code),
-                    host::Verdict::Admit(draft) => {
-                        self.author(draft).await.map(|authored| authored.id).map_err(|error| {
-                            warn!(did = ?self.shared.did, %error, "a joiner could not be admitted");
-                            RefusalCode::CannotAdmit
-                        })
-                    }
-                };
+                let answer = Box::pin(self.honour(*request)).await;
                 let _gone = reply.send(answer);
             }
             Command::RenewKeys { reply } => drop(reply.send(Box::pin(self.renew_keys()).await)),
             Command::Resealed { epochs } => self.take_in_resealed(epochs).await,
+            Command::Look => self.settle(None).await,
             Command::Unlocked { reply } => {
                 let opened = ring::load(&self.shared).await;
                 if opened.is_ok() {
@@ -433,11 +433,11 @@ impl Task {
     }
 }
 
-/// Returns when the vault was locked or unlocked.
-async fn changed(locked: &mut Option<watch::Receiver<bool>>) {
+/// Returns when something was changed: the vault locked or unlocked, news of another identity.
+async fn changed<T>(locked: &mut Option<watch::Receiver<T>>) {
     let Some(receiver) = locked else { return std::future::pending().await };
     if receiver.changed().await.is_err() {
-        // The vault is gone; it stays as it is.
+        // It is gone; all stays as it is.
         *locked = None;
     }
 }

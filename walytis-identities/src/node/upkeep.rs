@@ -6,6 +6,8 @@
 //!  epoch in force 30 days old ──rank r waits r turns─► Rekey
 //!  receiving key 7 days old ───────────────────────► new one, new card
 //!  retired 30 days, newer one has opened a slot ───► private half destroyed
+//!  another identity's device here, not shown ──────► Introduce, at once
+//!  removal inside it, renewed keys, not shown ──rank r─► Update
 //!  secrets missing that are this device's ─────────► one connected controller after the other is asked
 //! ```
 //!
@@ -112,7 +114,8 @@ impl Task {
     pub(super) async fn renew_what_is_old(&mut self) -> IdentitiesResult<()> {
         self.follow_epoch().await?;
         let (clock, config) = (Arc::clone(&self.shared.tools.clock), self.shared.tools.config);
-        let Ok(mut keys) = self.shared.keyring() else { return Ok(()) };
+        // A device that acts for another identity has its keys there.
+        let Some(mut keys) = self.shared.keyring().ok().filter(|_| self.shared.person.is_none()) else { return Ok(()) };
         if self.shared.my_role().is_some()
             && keys.until_renewal(config.receiving_age, &*clock).is_some_and(|left| left.is_zero())
         {
@@ -171,7 +174,7 @@ impl Task {
 
     fn plan_look(&mut self) {
         let (clock, config) = (&*self.shared.tools.clock, self.shared.tools.config);
-        let Ok(keys) = self.shared.keyring() else {
+        let Some(keys) = self.shared.keyring().ok().filter(|_| self.shared.person.is_none()) else {
             self.upkeep.look_at = None;
             return;
         };
@@ -205,20 +208,29 @@ impl Task {
         let (state, me) = (self.shared.state(), self.shared.controller());
         let (now, turn) = (Instant::now(), self.shared.tools.config.turn);
         let turns = |rank: usize| turn.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX));
-        if let Some(duty) = state.duty(&me) {
+        let archived = self.shared.is_archived();
+        // Of what was put away this node sees no new blocks, so that it could not say what of somebody's writing counts.
+        let fits = |duty: &Duty| !archived || duty.kind == DutyKind::Rekey;
+        if let Some(duty) = self.nested_duty().or_else(|| state.duty_of(&me, &self.shared.me).filter(fits)) {
             let at = now + turns(duty.rank);
             return Some((duty, Why::Due, at));
         }
-        let about = state.sending_epoch?;
-        let writes = state.role(&me).is_some_and(Role::writes);
+        let about = state.sending_epoch.filter(|_| !archived)?;
+        let writes = self.shared.role_in(&state).is_some_and(Role::writes);
         if writes && self.is_unusable(&about) && self.upkeep.repairs < REPAIRS_MAX {
             return Some((Duty { kind: DutyKind::Rekey, about, rank: 0 }, Why::Unusable, now));
         }
-        let rank = state.renewal_rank(&about, &me)?;
+        let rank = state.renewal_rank_of(&about, &me, &self.shared.me)?;
         let age = self.shared.known().in_force.filter(|(id, _)| *id == about)?.1;
         let left = age.until(self.shared.tools.config.epoch_age, &*self.shared.tools.clock);
         let first = (now + left).max(self.upkeep.began + turn);
         Some((Duty { kind: DutyKind::Rekey, about, rank }, Why::Old, first + turns(rank)))
+    }
+
+    /// Returns what this device owes because it acts for another identity.
+    fn nested_duty(&self) -> Option<Duty> {
+        let person = self.shared.person.as_ref()?;
+        self.shared.known().graph.nested_duty(&person.did, &self.shared.me)
     }
 
     /// Says whether the epoch's secret cannot be had: the slot is no good, or nobody who was asked could help.
@@ -234,6 +246,8 @@ impl Task {
         let draft = match duty.kind {
             DutyKind::RemoveLeft(targets) => Draft::Remove { targets },
             DutyKind::Rekey => Draft::Rekey,
+            DutyKind::Introduce => Draft::Introduce,
+            DutyKind::Update => Draft::Update,
         };
         info!(did = ?self.shared.did, about = ?duty.about, ?why, "taking over a duty");
         // Somebody else may have done it by the next turn.

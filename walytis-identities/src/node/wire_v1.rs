@@ -128,8 +128,10 @@ pub(super) struct JoinHello {
     pub(super) invite: OpId,
     /// 32 fresh random bytes.
     pub(super) nonce: [u8; 32],
-    /// The keys that want in.
+    /// The keys that want in, or those of the device that proves for an identity.
     pub(super) device: DevicePublic,
+    /// The identity that wants in, if it is one; its ops follow the proof.
+    pub(super) person: Option<Did>,
 }
 
 /// Second frame, from the controller.
@@ -175,6 +177,7 @@ pub(super) enum RefusalCode {
     Revoked,
     Removed,
     CannotAdmit,
+    Nesting,
 }
 
 impl Hello {
@@ -251,7 +254,7 @@ mod tests {
             encode(&Item::Op(b"op")),
             encode(&Item::Card(b"card")),
             encode(&Item::Done { more: true }),
-            encode(&JoinHello { did, invite: op, nonce: [6; 32], device: keys.public().clone() }),
+            encode(&JoinHello { did, invite: op, nonce: [6; 32], device: keys.public().clone(), person: None }),
             encode(&JoinChallenge { nonce: [7; 32], controller, sealed: FixedBytes::new([8; CHALLENGE]) }),
             encode(&JoinProof { answer: [9; 32], session: FixedBytes::new([10; 64]), request }),
             encode(&JoinAnswer::Admitted(op)),

@@ -1,9 +1,9 @@
 //! Who has to publish what nobody asked for: the removal after a leave, new keys when none fit. Ranked, so that one acts
 //! and the next takes over: rank r waits r slots of monotonic time. No clock, no quorum.
 
-use super::IdentityState;
+use super::{AuthorityGraph, IdentityState};
 use crate::crypto::{Label, digest};
-use crate::id::{ControllerId, DeviceId, EpochId, OpId};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
 
 /// What is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub enum DutyKind {
     RemoveLeft(Vec<ControllerId>),
     /// Rekey: no epoch fits the controllers.
     Rekey,
+    /// Introduce this device: the identity it acts for is a controller, and the device has not shown itself.
+    Introduce,
+    /// Name newer heads of the identity that this device acts for: they show a removal, or keys that it renewed.
+    Update,
 }
 
 /// Something that one of the writers has to publish.
@@ -75,4 +79,37 @@ impl IdentityState {
         ranked.sort_unstable();
         ranked.iter().position(|(_, _, controller, acting)| controller == me && acting == device)
     }
+}
+
+impl AuthorityGraph {
+    /// Returns what a device owes to the identity here because it acts for another one, `of`, by all that is known of
+    /// that one, named or not: to show itself, to show a removal, to show keys that it renewed.
+    pub fn nested_duty(&mut self, of: &Did, device: &DeviceId) -> Option<Duty> {
+        let (state, me) = (self.state(), ControllerId::Identity(*of));
+        if state.deactivated.is_some() {
+            return None;
+        }
+        let controller = state.controllers.get(&me)?;
+        let acting = self.nested_devices(of);
+        let since = acting.get(device).copied()?;
+        let Some(shown) = controller.device(device) else {
+            return Some(Duty { kind: DutyKind::Introduce, about: since, rank: 0 });
+        };
+        if let Some(about) = self.unshown_removal(of) {
+            // A device that is about to be shown as removed has no turn.
+            let shown = controller.devices().map(|(id, _)| id).filter(|id| acting.contains_key(id));
+            let rank = rank_among(&about, shown, device)?;
+            return Some(Duty { kind: DutyKind::Update, about, rank });
+        }
+        let renewed = self.nested_block_key(of, device).is_some_and(|key| !shown.block_keys.contains(&key));
+        renewed.then_some(Duty { kind: DutyKind::Update, about: since, rank: 0 })
+    }
+}
+
+/// Returns the turn of a device among those that act for the same controller.
+fn rank_among(subject: &OpId, devices: impl Iterator<Item = DeviceId>, device: &DeviceId) -> Option<usize> {
+    let hash = |id: &DeviceId| digest(Label::Rank, &[&subject.0, id.to_string().as_bytes()]);
+    let mut ranked: Vec<_> = devices.map(|id| (hash(&id), id)).collect();
+    ranked.sort_unstable();
+    ranked.iter().position(|(_, id)| id == device)
 }

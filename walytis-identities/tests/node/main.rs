@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod acting;
 mod contract;
 mod epochs;
 mod forget;
@@ -9,6 +10,7 @@ mod hostile;
 mod join;
 mod large;
 mod lock;
+mod memberships;
 mod recovery;
 mod remove;
 mod reseal;

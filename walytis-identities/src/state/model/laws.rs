@@ -323,6 +323,8 @@ impl Check<'_> {
             let op = match kind {
                 DutyKind::Rekey => self.cast.rekey(&mut graph, who),
                 DutyKind::RemoveLeft(left) => self.cast.remove_all(&mut graph, who, left),
+                // Nobody here acts for another identity.
+                DutyKind::Introduce | DutyKind::Update => break,
             };
             if graph.insert(op).is_err() {
                 break;

@@ -107,6 +107,11 @@ impl AuthorityGraph {
         writers.flat_map(|writer| writer.devices().map(|(id, _)| (id, writer.since))).collect()
     }
 
+    /// Returns the key that a device signs blocks with under everything that is here of the identity below that it acts for.
+    pub(in crate::state) fn nested_block_key(&mut self, did: &Did, device: &DeviceId) -> Option<PublicKey> {
+        Some(self.nested.get_mut(did)?.state().device(device)?.block_key())
+    }
+
     /// Returns the lowest removal inside an identity below, among all that is known here of it, that no `Update` shows
     /// yet: one of the identity's devices has to.
     pub fn unshown_removal(&mut self, did: &Did) -> Option<OpId> {

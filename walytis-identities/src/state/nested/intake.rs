@@ -87,7 +87,8 @@ impl AuthorityGraph {
         };
         graph.take_shape(theirs)?;
         let mut entered = Vec::new();
-        for travelling in theirs.travelling(&[]) {
+        // What it has of the identity it has whole, with what stands below.
+        for travelling in theirs.travelling(&graph.heads()) {
             let op = match travelling {
                 Travelling::Genesis(_) => continue,
                 Travelling::Op(op) => op,
@@ -160,6 +161,17 @@ impl AuthorityGraph {
         outcome
     }
 
+    /// Admits what waited for a genesis block, at every level, the innermost first.
+    pub(crate) fn admit_ready_everywhere(&mut self) -> NestedTaken {
+        let mut nested = Vec::new();
+        for graph in self.nested.values_mut() {
+            let below = graph.admit_ready_everywhere();
+            nested.extend(below.nested);
+            nested.extend(below.entered.iter().filter_map(|id| graph.op(id).cloned()));
+        }
+        NestedTaken { nested, entered: self.admit_ready() }
+    }
+
     fn entered(&self, inserted: &Inserted) -> Vec<Arc<SignedOp>> {
         match inserted {
             Inserted::New(ids) => ids.iter().filter_map(|id| self.op(id).cloned()).collect(),
@@ -224,6 +236,11 @@ impl AuthorityGraph {
     /// Says whether an identity stands anywhere below.
     pub fn has_below(&self, did: &Did) -> bool {
         self.nested.contains_key(did) || self.nested.values().any(|graph| graph.has_below(did))
+    }
+
+    /// Returns how many levels of identities there are, this one included: 1 if none stands below.
+    pub fn levels(&self) -> usize {
+        1 + self.nested.values().map(Self::levels).max().unwrap_or(0)
     }
 
     /// Forgets identities below that no op names (any more): left by an op that did not enter after all.

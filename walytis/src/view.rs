@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use changes::{Change, Erased, Policy, Restore, Version};
 pub use identity::{
-    Controller, CreateIdentity, Epoch, Identity, IdentityDetail, OpDone, Opened, Recover, Recovered, Service, SetRole,
-    SetServices, Text, Verified,
+    ActingDevice, Archive, Controller, CreateIdentity, Epoch, Identity, IdentityDetail, Membership, OpDone, Opened,
+    Recover, Recovered, Service, SetRole, SetServices, Text, Verified,
 };
 pub use inbox::{Message, Outgoing, SenderChange, Senders, Sent};
 pub use log::{Acknowledge, BlockChanged, Failing, LogEvent, LogQuery, Notice, Page, Subscriber};
@@ -374,6 +374,9 @@ pub struct Join {
     /// Chains only: `all` (the default) or `on_demand`.
     #[serde(default)]
     pub fetch: Option<String>,
+    /// Identities only: the identity of this node that joins, with all its devices; this device alone by default.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
 }
 
 impl std::fmt::Debug for Join {

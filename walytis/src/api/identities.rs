@@ -20,6 +20,8 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/identities/{identity}/invitations", post(invite).get(invitations))
         .route("/identities/{identity}/invitations/{invitation}", delete(revoke))
         .route("/identities/{identity}/controllers", get(controllers))
+        .route("/identities/{identity}/memberships", get(memberships))
+        .route("/identities/{identity}/archive", post(archive))
         .route("/identities/{identity}/controllers/{controller}", delete(remove).put(set_role))
         .route("/identities/{identity}/services", put(set_services))
         .route("/identities/{identity}/deactivate", post(deactivate))
@@ -89,6 +91,22 @@ async fn controllers(
     Path(identity): Path<String>,
 ) -> Result<Json<Vec<view::Controller>>, Failure> {
     shared.app.identity_show(&identity).await.map(|detail| Json(detail.controllers))
+}
+
+async fn memberships(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+) -> Result<Json<Vec<view::Membership>>, Failure> {
+    shared.app.identity_memberships(&identity).await.map(Json)
+}
+
+async fn archive(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+    body: Result<Json<view::Archive>, JsonRejection>,
+) -> Result<Json<view::Membership>, Failure> {
+    let Json(request) = body?;
+    shared.app.identity_archive(&identity, request.archived).await.map(Json)
 }
 
 async fn epochs(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<Vec<view::Epoch>>, Failure> {

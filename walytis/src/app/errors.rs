@@ -163,6 +163,7 @@ fn join_hint(error: &IdentityJoinError) -> (Kind, &'static str) {
         IdentityJoinError::Unreachable { .. } => {
             (Kind::TimedOut, "a controller must be online and reachable; ask for an invitation with newer addresses")
         }
+        IdentityJoinError::Nesting => (Kind::Refused, "see walytis identity memberships and controllers of both"),
         IdentityJoinError::CannotAdmit => (Kind::Failed, "try again later, when another controller is online"),
         _ => (Kind::Refused, "ask for another invitation"),
     }

@@ -7,7 +7,7 @@ use walytis_core::ledger::LedgerRead as _;
 use walytis_identities::contact::ContactCard;
 use walytis_identities::id::{ControllerId, Did, OpId, Role};
 use walytis_identities::node::{
-    ControllerInfo, EpochStatus, IdentityInfo, InviteOptions, OpDone, RecoverHere, RecoveryCode,
+    ControllerInfo, DeviceInfo, EpochStatus, IdentityInfo, InviteOptions, OpDone, RecoverHere, RecoveryCode,
 };
 use walytis_identities::op::HistoryPolicy;
 use walytis_identities::sealed::SealedMessage;
@@ -45,7 +45,7 @@ impl App {
         let created = self.identities.create_with(&request.name, &device, history).await?;
         self.ledgers.watch(&self.identities, created.did).await?;
         let recovery_code = Some(created.recovery.text().to_owned());
-        Ok(view::Identity { recovery_code, ..identity(&self.identities.show(&created.did)?) })
+        Ok(view::Identity { recovery_code, ..self.identity(&self.identities.show(&created.did)?) })
     }
 
     /// Lists identities.
@@ -54,7 +54,7 @@ impl App {
     /// [`Failure`].
     #[expect(clippy::unused_async, reason = "every operation of the node is called the same way")]
     pub async fn identity_list(&self) -> Result<Vec<view::Identity>, Failure> {
-        Ok(self.identities.list().iter().map(identity).collect())
+        Ok(self.identities.list().iter().map(|info| self.identity(info)).collect())
     }
 
     /// Shows one identity.
@@ -73,6 +73,8 @@ impl App {
             provisional_removal: info.provisional_removal,
             older_copy: info.older_copy,
             deactivated: info.deactivated,
+            acts_as: self.acts_as(&info),
+            archived: info.archived,
             name: info.name,
         })
     }
@@ -143,7 +145,11 @@ impl App {
         let step = view::Progress { step: "asking a controller".into(), ..view::Progress::default() };
         // A full queue only means that the reader is slow.
         let _slow = progress.try_send(step);
-        let did = self.identities.join(&request.token, request.name.as_deref(), &host_name()).await?;
+        let (token, name) = (request.token.as_str(), request.name.as_deref());
+        let did = match &request.person {
+            None => self.identities.join(token, name, &host_name()).await?,
+            Some(person) => self.identities.join_as(token, name, &self.identities.find(person)?).await?,
+        };
         self.ledgers.watch(&self.identities, did).await?;
         let blocks_done = self.identities.identity(&did)?.chain().count().await?;
         let step = view::Progress {
@@ -153,7 +159,7 @@ impl App {
             ..view::Progress::default()
         };
         let _slow = progress.try_send(step);
-        Ok(identity(&self.identities.show(&did)?))
+        Ok(self.identity(&self.identities.show(&did)?))
     }
 
     /// Removes a controller and renews the keys.
@@ -351,6 +357,25 @@ impl App {
         })
     }
 
+    fn identity(&self, info: &IdentityInfo) -> view::Identity {
+        view::Identity {
+            did: info.did.to_string(),
+            id: info.did.chain().to_string(),
+            name: info.name.clone(),
+            role: role(info),
+            acts_as: self.acts_as(info),
+            archived: info.archived,
+            epoch: info.epoch.map(|epoch| epoch.to_string()),
+            recovery_code: None,
+        }
+    }
+
+    /// Returns the local name of the identity as which this node acts in another one.
+    fn acts_as(&self, info: &IdentityInfo) -> Option<String> {
+        let person = info.person?;
+        Some(self.identities.show(&person).map_or_else(|_| person.to_string(), |person| person.name))
+    }
+
     /// Finds a controller by name, id or prefix.
     fn controller(&self, did: &Did, text: &str) -> Result<ControllerId, Failure> {
         find_controller(&self.identities.show(did)?.controllers, text)
@@ -410,17 +435,6 @@ fn epoch(status: &EpochStatus) -> view::Epoch {
     }
 }
 
-fn identity(info: &IdentityInfo) -> view::Identity {
-    view::Identity {
-        did: info.did.to_string(),
-        id: info.did.chain().to_string(),
-        name: info.name.clone(),
-        role: role(info),
-        epoch: info.epoch.map(|epoch| epoch.to_string()),
-        recovery_code: None,
-    }
-}
-
 fn role(info: &IdentityInfo) -> String {
     info.role.map_or("removed", Role::name).to_owned()
 }
@@ -437,6 +451,18 @@ fn controller(info: &ControllerInfo) -> view::Controller {
         role: info.role.name().into(),
         peer_id: info.peer_id.as_ref().map(ToString::to_string),
         since: info.since.to_string(),
+        devices: match info.id {
+            ControllerId::Device(_) => Vec::new(),
+            ControllerId::Identity(_) => info.devices.iter().map(device).collect(),
+        },
+    }
+}
+
+fn device(info: &DeviceInfo) -> view::ActingDevice {
+    view::ActingDevice {
+        id: info.id.to_string(),
+        name: info.name.clone().unwrap_or_default(),
+        peer_id: info.peer_id.as_ref().map(ToString::to_string),
     }
 }
 

@@ -14,6 +14,7 @@ mod handlers;
 mod identities;
 mod inbox;
 mod log;
+mod memberships;
 mod private;
 mod range;
 mod resolve;
@@ -166,6 +167,7 @@ impl App {
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
         });
+        ledgers.follow(&identities).await;
         ledgers.open_all(&identities).await;
         let inbox = Inbox::start(InboxParts {
             ledgers: Arc::new(inbox::Layers { ledgers: ledgers.clone(), identities: identities.clone() }),

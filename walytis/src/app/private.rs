@@ -74,6 +74,22 @@ impl Ledgers {
         }
     }
 
+    /// Opens what comes later, too: a node joins by itself what another device of one of its identities has joined.
+    pub(super) async fn follow(&self, identities: &Identities) {
+        let (ledgers, identities, stop) = (self.clone(), identities.clone(), self.stop.clone());
+        let mut changes = identities.changes();
+        self.watchers.lock().await.spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    changed = changes.changed() => if changed.is_err() { return },
+                }
+                ledgers.open_all(&identities).await;
+            }
+        });
+    }
+
     /// Opens the main ledger of an identity and watches its chain for others.
     pub(super) async fn watch(&self, identities: &Identities, did: Did) -> Result<(), Failure> {
         let handle = identities.identity(&did)?;

@@ -42,14 +42,25 @@ pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> 
         Identity::Revoke { identity, invitation } => {
             op(&client.call(ApiRequest::delete(&["identities", &identity, "invitations", &invitation])).await?, output);
         }
-        Identity::Join { token, name } => {
-            let request = ApiRequest::post(&["identities", "join"]).json(&view::Join { token, name, fetch: None });
+        Identity::Join { token, name, person } => {
+            let request = view::Join { token, name, fetch: None, person };
+            let request = ApiRequest::post(&["identities", "join"]).json(&request);
             show(&work(client, request, output).await?, output);
         }
         Identity::Controllers { identity } => {
             let request = ApiRequest::get(&["identities", &identity, "controllers"]);
             let controllers: Vec<view::Controller> = client.call(request).await?;
             controllers.iter().for_each(|controller| output.value(controller, || controller_line(controller)));
+        }
+        Identity::Memberships { identity } => {
+            let request = ApiRequest::get(&["identities", &identity, "memberships"]);
+            let memberships: Vec<view::Membership> = client.call(request).await?;
+            memberships.iter().for_each(|one| output.value(one, || membership_line(one)));
+        }
+        Identity::Archive { identity, undo } => {
+            let request = ApiRequest::post(&["identities", &identity, "archive"]);
+            let membership: view::Membership = client.call(request.json(&view::Archive { archived: !undo })).await?;
+            output.value(&membership, || membership_line(&membership));
         }
         Identity::Card { identity, qr } => resolve::card(&identity, qr, client, output).await?,
         Identity::Resolve { who, version_id, document } => {
@@ -203,13 +214,17 @@ fn opened(opened: &view::Opened, output: &Output) -> Result<(), Failure> {
 }
 
 fn show(identity: &view::Identity, output: &Output) {
-    output.value(identity, || format!("{}  {}  {}", identity.name, identity.did, identity.role));
+    output.value(identity, || {
+        let standing = standing(&identity.role, identity.acts_as.as_deref(), identity.archived);
+        format!("{}  {}  {standing}", identity.name, identity.did)
+    });
 }
 
 fn detail(identity: &view::IdentityDetail, output: &Output) {
     output.value(identity, || {
         let epoch = identity.epoch.as_deref().unwrap_or("none (writing waits for new keys)");
-        let mut text = format!("{}  {}  {}\nepoch {epoch}", identity.name, identity.did, identity.role);
+        let standing = standing(&identity.role, identity.acts_as.as_deref(), identity.archived);
+        let mut text = format!("{}  {}  {standing}\nepoch {epoch}", identity.name, identity.did);
         if identity.older_copy {
             text.push_str(
                 "\nOTHERS KNOW NEWER THINGS of this device than its own data folder did: the folder is an older copy (a \
@@ -236,9 +251,26 @@ fn detail(identity: &view::IdentityDetail, output: &Output) {
     });
 }
 
+/// Role, and as whom this node acts.
+fn standing(role: &str, acts_as: Option<&str>, archived: bool) -> String {
+    let acts_as = acts_as.map(|person| format!(" as {person}")).unwrap_or_default();
+    let archived = if archived { ", archived" } else { "" };
+    format!("{role}{acts_as}{archived}")
+}
+
+fn membership_line(one: &view::Membership) -> String {
+    let here = if one.here { "" } else { "  (not on this node yet)" };
+    format!("{}  {}  {}{here}", one.name, one.did, one.state)
+}
+
 fn controller_line(controller: &view::Controller) -> String {
     let peer = controller.peer_id.as_deref().unwrap_or("-");
-    format!("{}  {}  {}  {}  {peer}", controller.id, controller.kind, controller.role, controller.name)
+    let mut text = format!("{}  {}  {}  {}  {peer}", controller.id, controller.kind, controller.role, controller.name);
+    for device in &controller.devices {
+        let peer = device.peer_id.as_deref().unwrap_or("-");
+        text.push_str(&format!("\n  {}  {}  {peer}", device.id, device.name));
+    }
+    text
 }
 
 fn epoch_line(epoch: &view::Epoch) -> String {

@@ -13,6 +13,12 @@ pub struct Identity {
     pub name: String,
     /// This device's role, or `removed`.
     pub role: String,
+    /// The identity of this node as which it acts here, if it does.
+    #[serde(default)]
+    pub acts_as: Option<String>,
+    /// Whether it was put away.
+    #[serde(default)]
+    pub archived: bool,
     /// Epoch that is written under now.
     pub epoch: Option<String>,
     /// The recovery code: only when the identity is created, and never stored by the node.
@@ -29,6 +35,12 @@ pub struct IdentityDetail {
     pub name: String,
     /// This device's role, or `removed`.
     pub role: String,
+    /// The identity of this node as which it acts here, if it does.
+    #[serde(default)]
+    pub acts_as: Option<String>,
+    /// Whether it was put away.
+    #[serde(default)]
+    pub archived: bool,
     /// Epoch that is written under now.
     pub epoch: Option<String>,
     /// Epochs whose secret is not here.
@@ -159,6 +171,41 @@ pub struct Controller {
     pub peer_id: Option<String>,
     /// The authority op that made it a controller.
     pub since: String,
+    /// Of an identity: its devices that act here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<ActingDevice>,
+}
+
+/// A device that acts for an identity that is a controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActingDevice {
+    /// Device id.
+    pub id: String,
+    /// Its name, if known.
+    pub name: String,
+    /// Its node, if known.
+    pub peer_id: Option<String>,
+}
+
+/// `identity memberships`, one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The identity that is controlled.
+    pub did: String,
+    /// What it is called.
+    pub name: String,
+    /// `active`, `archived`, `left` or `removed`.
+    pub state: String,
+    /// Whether this node takes part in it already.
+    pub here: bool,
+}
+
+/// `identity archive`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// Whether it is put away, or taken up again.
+    pub archived: bool,
 }
 
 /// `identity rekey`, `identity remove`.

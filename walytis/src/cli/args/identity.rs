@@ -60,6 +60,24 @@ pub enum Identity {
         /// Local name
         #[arg(long)]
         name: Option<String>,
+        /// Join as this identity of this node: all its devices take part, new ones by themselves
+        #[arg(long = "as", value_name = "ID")]
+        person: Option<String>,
+    },
+    /// List the identities that an identity has joined
+    Memberships {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
+    /// Put away an identity that was joined as another one: no content is exchanged, on any device
+    Archive {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Take it up again
+        #[arg(long)]
+        undo: bool,
     },
     /// List controllers
     Controllers {
@@ -148,7 +166,7 @@ pub enum Identity {
         #[arg(value_name = "ID")]
         identity: String,
     },
-    /// Leave an identity
+    /// Leave an identity; where it was joined as another one, that one leaves with all its devices
     Leave {
         /// Name, DID or unambiguous prefix
         #[arg(value_name = "ID")]

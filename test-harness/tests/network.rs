@@ -149,4 +149,6 @@ fn the_rerun_line_names_seed_program_and_test() {
     let line = rerun_line("sync::all_agree", 7);
     assert!(line.starts_with("WALYTIS_SEED=7 cargo test -p test-harness"), "{line}");
     assert!(line.ends_with(" --test sync all_agree -- --nocapture"), "{line}");
+    let line = rerun_line("walytis/mutable_sim::editors", 7);
+    assert_eq!(line, "WALYTIS_SEED=7 cargo test -p walytis --test mutable_sim editors -- --nocapture");
 }

@@ -14,6 +14,7 @@ use walytis::app::IdentityGroup;
 use walytis_core::id::BlockId;
 use walytis_core::ledger::{LedgerControl as _, NewBlock, Query, SubscribeFrom};
 use walytis_identities::id::{Did, Role};
+use walytis_identities::identity::Identity as _;
 use walytis_mutability::event::Change;
 use walytis_mutability::rights::{Policy, PolicyRights};
 use walytis_mutability::{MutableError, MutableLedger, MutableParts, Version};
@@ -189,27 +190,45 @@ async fn story(seed: u64) -> TraceHash {
     world.until("everybody has the blocks", async || editors[2].shown().await.len() == 3).await;
     until_same(&world, &editors).await;
     for round in 0..4 {
-        part(&world, &editors);
-        for _ in 0..3 {
-            for editor in &editors {
-                editor.change_something(&world).await;
-            }
-            world.pass(Duration::from_secs(5)).await;
-        }
+        edit_apart(&world, &editors).await;
         if round == 1 {
             editors[0].ledger.set_policy(Policy::AdminsMayDelete).await.unwrap();
         }
         if round == 2 {
-            let crash = if seed.is_multiple_of(2) { Crash::Kill } else { Crash::PowerCut };
-            let editor = editors.remove(1).crash_and_start(&world, &did, crash).await;
-            editors.insert(1, editor);
+            crash_one(&world, &mut editors, &did, seed).await;
         }
-        for editor in &mut editors {
-            editor.hear().await;
-        }
-        world.hub().heal_all();
-        world.pass(Duration::from_secs(30)).await;
+        meet(&world, &mut editors).await;
     }
+    end(world, editors).await
+}
+
+/// Everybody changes something while some cannot hear others.
+async fn edit_apart(world: &World, editors: &[Editor]) {
+    part(world, editors);
+    for _ in 0..3 {
+        for editor in editors {
+            editor.change_something(world).await;
+        }
+        world.pass(Duration::from_secs(5)).await;
+    }
+}
+
+async fn crash_one(world: &World, editors: &mut Vec<Editor>, did: &Did, seed: u64) {
+    let crash = if seed.is_multiple_of(2) { Crash::Kill } else { Crash::PowerCut };
+    let editor = editors.remove(1).crash_and_start(world, did, crash).await;
+    editors.insert(1, editor);
+}
+
+async fn meet(world: &World, editors: &mut [Editor]) {
+    for editor in editors {
+        editor.hear().await;
+    }
+    world.hub().heal_all();
+    world.pass(Duration::from_secs(30)).await;
+}
+
+/// All come to the same, and heard of it once.
+async fn end(world: World, editors: Vec<Editor>) -> TraceHash {
     until_same(&world, &editors).await;
     let shown = editors[0].shown().await;
     assert!(shown.iter().any(|block| block.history.len() > 3), "nothing much was changed");
@@ -222,7 +241,74 @@ async fn story(seed: u64) -> TraceHash {
     world.end().await
 }
 
+async fn join_as(world: &World, by: &PrivateNode, other: &PrivateNode, team: &Did, person: &Did) {
+    let token = by.token(team, Role::Member).await;
+    let joined = async || other.join_as(&token, person).await.is_ok() || other.acts_in(team);
+    world.until("the person is in", joined).await;
+}
+
+/// A team of t and two persons, one of them with two devices, of which one is removed while it edits.
+async fn nested_story(seed: u64) -> TraceHash {
+    let world = World::new(seed, LinkConditions::ROUGH);
+    let (t, a) = (world.private_node("t").await, world.private_node("a").await);
+    let (b, c) = (world.private_node("b").await, world.private_node("c").await);
+    let (team, alice, carol) = (t.create("team").await, a.create("alice").await, c.create("carol").await);
+    admit(&world, &a, &b, &alice, Role::Member).await;
+    join_as(&world, &t, &a, &team, &alice).await;
+    join_as(&world, &t, &c, &team, &carol).await;
+    world.until("the other device joins by itself", async || b.acts_in(&team)).await;
+    let mut editors = Vec::new();
+    for node in [t, a, c, b] {
+        editors.push(Editor::new(node, &team).await);
+    }
+    for (n, editor) in editors.iter().enumerate() {
+        world.until("it can write", async || editor.node.add(&team, &format!("block {n}"), &[]).await.is_ok()).await;
+    }
+    world
+        .until("everybody has the blocks", async || {
+            for editor in &editors {
+                if editor.shown().await.len() < 4 {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    until_same(&world, &editors).await;
+    for round in 0..4 {
+        edit_apart(&world, &editors).await;
+        if round == 1 {
+            crash_one(&world, &mut editors, &team, seed).await;
+        }
+        if round == 2 {
+            // What it wrote apart and nobody had admitted is void everywhere.
+            let gone = editors.remove(3);
+            let device = gone.node.identity(&alice).controller();
+            editors[1].node.identities().remove(&alice, device).await.unwrap();
+            world.hub().heal_all();
+            world.until("the removed device has lost the team", async || !gone.node.acts_in(&team)).await;
+            gone.ledger.shutdown().await;
+            gone.node.stop().await;
+        }
+        meet(&world, &mut editors).await;
+    }
+    end(world, editors).await
+}
+
+#[test]
+fn editors_in_nested_identities_come_to_the_same_also_when_a_device_is_removed() {
+    simulate(
+        "walytis/mutable_sim::editors_in_nested_identities_come_to_the_same_also_when_a_device_is_removed",
+        &[1, 2, 3],
+        nested_story,
+    );
+}
+
 #[test]
 fn editors_apart_come_to_the_same_versions_conflicts_and_histories() {
-    simulate("mutable_sim::editors_apart_come_to_the_same_versions_conflicts_and_histories", &[1, 2, 3, 4], story);
+    simulate(
+        "walytis/mutable_sim::editors_apart_come_to_the_same_versions_conflicts_and_histories",
+        &[1, 2, 3, 4],
+        story,
+    );
 }

@@ -24,12 +24,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("seeds and their counts are numbers"))
 }
 
-/// Returns the command that runs one seed of a test again. `test` is `<test program>::<function>`.
+/// Returns the command that runs one seed of a test again. `test` is `<test program>::<function>`, of another crate than
+/// this one `<crate>/<test program>::<function>`.
 pub fn rerun_line(test: &str, seed: u64) -> String {
+    let own = env!("CARGO_PKG_NAME");
+    let (package, test) = test.split_once('/').unwrap_or((own, test));
     let (program, function) = test.split_once("::").unwrap_or((test, ""));
     // With fewer features the test might not be built.
-    let features = if cfg!(feature = "offchain") { " --features offchain" } else { "" };
-    format!("{SEED}={seed} cargo test -p test-harness{features} --test {program} {function} -- --nocapture")
+    let features = if package == own && cfg!(feature = "offchain") { " --features offchain" } else { "" };
+    format!("{SEED}={seed} cargo test -p {package}{features} --test {program} {function} -- --nocapture")
 }
 
 /// Runs something in a runtime of its own with one thread and paused time; returns what it gave, or its panic.

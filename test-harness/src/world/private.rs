@@ -164,6 +164,21 @@ impl PrivateNode {
         Ok(did)
     }
 
+    /// Joins with a token as another identity of this node, once.
+    ///
+    /// # Errors
+    /// [`IdentitiesError`].
+    pub async fn join_as(&self, token: &str, person: &Did) -> Result<Did, IdentitiesError> {
+        let did = self.identities.join_as(token, Some("joined as another"), person).await?;
+        self.open_layers(&did).await;
+        Ok(did)
+    }
+
+    /// Says whether this node acts in an identity, as one of its own or by itself.
+    pub fn acts_in(&self, did: &Did) -> bool {
+        self.identities.show(did).is_ok_and(|info| info.role.is_some())
+    }
+
     /// Returns the private ledger of an identity.
     pub async fn ledger(&self, did: &Did) -> PrivateLedger {
         self.try_ledger(did).await.expect("a private ledger can be opened")

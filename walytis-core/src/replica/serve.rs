@@ -155,7 +155,8 @@ impl ServeTask {
                 Ok(true)
             }
             ServeInput::Walk { round, from, limit } => {
-                let Walked { passed, frontier, cost } = source::walk(&self.core, &from, limit as usize).await?;
+                let told = self.told();
+                let Walked { passed, frontier, cost } = source::walk(&self.core, &from, &told, limit as usize).await?;
                 self.line.charge(cost);
                 Ok(self.line.stream(Message::Ids { round, passed, frontier }).await)
             }
@@ -166,6 +167,10 @@ impl ServeTask {
                 Ok(self.line.stream(Message::List { round, ids, generation }).await)
             }
         }
+    }
+
+    fn told(&self) -> Arc<Vec<BlockId>> {
+        Arc::clone(&self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Credit costs nothing; everything else does.
@@ -197,7 +202,7 @@ impl ServeTask {
             return Ok(true);
         };
         if span.is_none() {
-            let told = Arc::clone(&self.told.lock().unwrap_or_else(PoisonError::into_inner));
+            let told = self.told();
             self.line.charge(told.len() as u64);
             let here = self.core.nodes(&told).await?;
             have.extend(told.iter().zip(here).filter(|(_, node)| node.is_some()).map(|(id, _)| *id));

@@ -127,19 +127,27 @@ pub(super) struct Walked {
     pub(super) cost: u64,
 }
 
-/// Walks down from `from`, or from all heads if it is empty, until about `limit` blocks were seen; those it starts from are
-/// not among them. All branches are followed equally far: the highest first would follow one of them only.
-pub(super) async fn walk(core: &ChainCore, from: &[ShortId], limit: usize) -> Result<Walked, LedgerError> {
+/// Walks down from `from`, or if it is empty from all heads but those that the peer `told`, until about `limit` blocks were
+/// seen; those it starts from are not among them. All branches are followed equally far: the highest first would follow
+/// one of them only.
+pub(super) async fn walk(
+    core: &ChainCore,
+    from: &[ShortId],
+    told: &[BlockId],
+    limit: usize,
+) -> Result<Walked, LedgerError> {
     let limit = limit.clamp(1, WALK_IDS_MAX / 2);
     let mut start = Vec::new();
     if from.is_empty() {
         start = core.summary().heads;
+        // What lies below a head of both is known to both; one that merges many branches would fill the answer.
+        start.retain(|head| told.binary_search(head).is_err());
         start.truncate(WALK_IDS_MAX);
     }
     for short in from {
         start.extend(core.by_prefix(&short.0).await?);
     }
-    let mut cost = from.len() as u64 * SHORT_COSTS;
+    let mut cost = from.len() as u64 * SHORT_COSTS + start.len() as u64;
     let mut seen: BTreeSet<BlockId> = start.iter().copied().collect();
     let mut level = start;
     let mut passed = Vec::new();

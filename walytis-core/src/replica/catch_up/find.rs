@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 /// Ids in the first step of a walk; four times as many in each next one. Chosen: a hundred blocks of one writer are found
 /// in one step, for less than a kilobyte.
-const WALK_FIRST: u32 = 112;
+const WALK_FIRST: u32 = 100;
 /// Ids that a walk can start from. Chosen: more branches are better compared.
 const WALK_FROM_MAX: usize = 256;
 /// Steps of one walk; then ranges are compared. Chosen: what comparing costs at least.

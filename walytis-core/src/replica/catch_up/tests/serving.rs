@@ -83,9 +83,11 @@ impl Simulation {
         }
     }
 
-    pub(super) fn walk(&self, at: usize, from: &[ShortId], limit: u32) -> (Vec<ShortId>, Vec<ShortId>) {
-        let start = if from.is_empty() {
-            self.view(at).heads
+    pub(super) fn walk(&self, at: usize, to: usize, from: &[ShortId], limit: u32) -> (Vec<ShortId>, Vec<ShortId>) {
+        let start: Vec<_> = if from.is_empty() {
+            let told = self.replicas[at].told.get(&to);
+            let shared = |head: &BlockId| told.is_some_and(|told| told.contains(head));
+            self.view(at).heads.into_iter().filter(|head| !shared(head)).collect()
         } else {
             from.iter().filter_map(|s| self.by_short(at, s)).collect()
         };
@@ -115,7 +117,7 @@ impl Simulation {
             Message::Diverged { round } => self.replicas[to].machine.handle_diverged(&sender, round, now),
             Message::Level { digest, .. } => self.replicas[to].machine.handle_same(&sender, digest, now),
             Message::Walk { round, from: ids, limit } if !self.replicas[to].mute => {
-                let (passed, frontier) = self.walk(to, &ids, limit);
+                let (passed, frontier) = self.walk(to, from, &ids, limit);
                 self.send(to, from, Message::Ids { round, passed, frontier });
             }
             Message::Ids { round, passed, frontier } => {

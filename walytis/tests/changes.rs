@@ -82,7 +82,7 @@ fn edits_deletion_and_restore_show_in_the_log_and_keep_the_history() {
         let bare = node.value_with(b"4", &of(ledger, "edit", &[&first, "--no-topics"]));
         assert_eq!(bare["topics"], serde_json::json!([]));
 
-        let deleted = node.value(&of(ledger, "delete", &[&first]));
+        let deleted = node.value(&of(ledger, "delete-block", &[&first]));
         assert_eq!(deleted["deleted"], true);
         assert_eq!(ids(&log(node, ledger, &[])), std::slice::from_ref(&second));
         let all = log(node, ledger, &["--deleted"]);
@@ -131,7 +131,7 @@ fn what_cannot_be_changed_is_refused_with_the_reason_and_leaves_nothing() {
         let unknown = "bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
         let (kind, message, hint) = node.error_with(3, b"x", &of(ledger, "edit", &[unknown]));
         assert!(kind == "not_found" && message.contains("block") && hint.contains("log"), "{message} {hint}");
-        for command in ["delete", "versions", "conflicts", "erase"] {
+        for command in ["delete-block", "versions", "conflicts", "erase"] {
             node.error(3, &of(ledger, command, &[unknown]));
         }
         let (_, message, hint) = node.error_with(3, b"x", &of(ledger, "edit", &[&version]));
@@ -154,8 +154,8 @@ fn what_cannot_be_changed_is_refused_with_the_reason_and_leaves_nothing() {
         node.error(2, &of(ledger, "rights", &["everybody"]));
         assert_eq!(blocks(node), before, "nothing of all this was written");
 
-        node.value(&of(ledger, "delete", &[&one]));
-        for (args, input) in [(of(ledger, "edit", &[&one]), &b"x"[..]), (of(ledger, "delete", &[&one]), b"")] {
+        node.value(&of(ledger, "delete-block", &[&one]));
+        for (args, input) in [(of(ledger, "edit", &[&one]), &b"x"[..]), (of(ledger, "delete-block", &[&one]), b"")] {
             let (kind, message, hint) = node.error_with(4, input, &args);
             assert!(kind == "refused" && message.contains("deleted") && !hint.is_empty(), "{message}");
         }
@@ -168,7 +168,7 @@ fn what_cannot_be_changed_is_refused_with_the_reason_and_leaves_nothing() {
     node.value(&["chain", "create", "notes"]);
     let genesis = text(&node.value(&["chain", "log", "notes"]), "id");
     node.error_with(4, b"x", &["chain", "edit", "notes", &genesis]);
-    node.error_with(4, b"x", &["chain", "delete", "notes", &genesis]);
+    node.error_with(4, b"x", &["chain", "delete-block", "notes", &genesis]);
     node.value(&["identity", "create", "family"]);
     let record = text(&node.value_with(b"x", &["offchain", "add", "family"]), "id");
     let chain = text(&node.value(&["identity", "show", "family"]), "did").replace("did:walytis:", "");
@@ -201,14 +201,14 @@ fn two_daemons_show_the_same_however_they_changed_blocks() {
     let heads = b.value(&["chain", "heads", "notes"]);
     let (kind, message, hint) = b.error_with(4, b"mine now", &["chain", "edit", "notes", &id]);
     assert!(kind == "refused" && message.contains("author") && hint.contains("rights"), "{message} {hint}");
-    b.error(4, &["chain", "delete", "notes", &id]);
+    b.error(4, &["chain", "delete-block", "notes", &id]);
     b.error(4, &["chain", "rights", "notes", "anyone"]);
     assert_eq!(b.value(&["chain", "heads", "notes"]), heads);
 
     // An edit, a deletion and a restore reach the other.
     edit(&a, &NOTES, &id, "final");
     b.until("the edit arrives", |b| (cat(b, &NOTES, &[&id]) == "final").then_some(()));
-    a.value(&["chain", "delete", "notes", &id]);
+    a.value(&["chain", "delete-block", "notes", &id]);
     b.until("the deletion arrives", |b| log(b, &NOTES, &[]).is_empty().then_some(()));
     a.value(&["chain", "restore", "notes", &id, &id]);
     b.until("the restore arrives", |b| (log(b, &NOTES, &[]).len() == 1).then_some(()));
@@ -306,7 +306,7 @@ fn a_named_follower_hears_of_changes_once_over_kills_of_both_sides() {
     assert_eq!((&event["position"], &event["attempt"], &event["block"]["size"]), (&3.into(), &1.into(), &3.into()));
     all_acknowledged(&node);
     end(follower);
-    node.value(&["chain", "delete", "notes", &id]);
+    node.value(&["chain", "delete-block", "notes", &id]);
     node.kill();
     node.start(&["--offline"]);
     let (follower, mut lines) = follow(&node, &named);
@@ -365,7 +365,7 @@ fn a_killed_daemon_keeps_what_it_said_was_changed() {
             node.start(&["--offline"]);
         }
     }
-    node.value(&["chain", "delete", "notes", &gone]);
+    node.value(&["chain", "delete-block", "notes", &gone]);
     node.kill();
     // Also without a daemon.
     assert_eq!(ids(&log(&node, &NOTES, &[])), std::slice::from_ref(&kept));
@@ -446,4 +446,37 @@ fn raw(node: &Node, path: &str, headers: &str) -> String {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// A script whose variable is empty must not delete something else.
+#[test]
+fn an_empty_name_deletes_nothing() {
+    let mut node = Node::new();
+    node.value(&["chain", "create", "notes"]);
+    node.value(&["identity", "create", "family"]);
+    let block = add(&node, &NOTES, "kept", "t");
+    let private = add(&node, &["offchain", "family"], "kept", "t");
+    for daemon in [false, true] {
+        if daemon {
+            node.start(&["--offline"]);
+        }
+        for args in [
+            &["chain", "delete-block", "notes", ""][..],
+            &["chain", "erase", "notes", ""],
+            &["offchain", "delete", "family", ""],
+            &["offchain", "delete-block", "", &private],
+            &["chain", "delete", ""],
+            &["identity", "remove", "family", ""],
+        ] {
+            let (kind, message, hint) = node.error(2, args);
+            assert!(kind == "usage" && message.contains("empty") && hint.contains("variable"), "{args:?}: {message} {hint}");
+        }
+        // An unquoted empty variable is no argument at all; and a chain is deleted without naming a block.
+        node.error(2, &["chain", "delete-block", "notes"]);
+        node.error(2, &["offchain", "delete", "family"]);
+        node.error(2, &["chain", "delete", "notes", &block]);
+    }
+    assert_eq!(node.api("DELETE", "/v1/chains/notes/blocks/", "").0, 404);
+    assert_eq!(ids(&log(&node, &NOTES, &[])), [block]);
+    assert_eq!(ids(&log(&node, &["offchain", "family"], &[])), [private]);
 }

@@ -1,6 +1,6 @@
 //! `walytis chain …`.
 
-use super::args::Chain;
+use super::args::{Chain, NamesLedger as _};
 use super::client::{ApiRequest, Client, StreamEvent};
 use super::log::{log, subscribers, unsubscribe};
 use super::{changes, input, output::Output, transfer};
@@ -24,7 +24,11 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         Chain::Show { chain, block: Some(block) } => {
             output.block(&client.call(ApiRequest::get(&["chains", &chain, "blocks", &block])).await?);
         }
-        Chain::Delete { chain, block } => delete(&chain, block.as_deref(), client, output).await?,
+        Chain::Delete { chain } => {
+            let chain: view::Chain = client.call(ApiRequest::delete(&["chains", &chain])).await?;
+            output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
+        }
+        Chain::DeleteBlock { ledger, block } => changes::delete(&ledger.route(), &block, client, output).await?,
         Chain::Change(change) => changes::run(change, client, output).await?,
         Chain::Invite { chain, uses, expires, shareable, qr } => {
             let request = view::CreateInvitation { uses, expires_s: expires.as_secs(), shareable, role: None };
@@ -76,16 +80,6 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         }
     }
     Ok(0)
-}
-
-/// Deletes a block, or without one what this node has of the chain.
-async fn delete(chain: &str, block: Option<&str>, client: &Client, output: &Output) -> Result<(), Failure> {
-    if let Some(block) = block {
-        return changes::delete(&["chains", chain], block, client, output).await;
-    }
-    let chain: view::Chain = client.call(ApiRequest::delete(&["chains", chain])).await?;
-    output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
-    Ok(())
 }
 
 /// Makes an invitation and shows it, on request as a picture too.

@@ -249,6 +249,8 @@ pub(crate) struct ApiRequest {
     range: Option<String>,
     body: Body,
     json: bool,
+    /// Whether something that must have a name has none.
+    nameless: bool,
 }
 
 impl ApiRequest {
@@ -259,7 +261,8 @@ impl ApiRequest {
             path.push('/');
             path.extend(utf8_percent_encode(segment, SEGMENT));
         }
-        Self { method, path, query: Vec::new(), range: None, body: Body::empty(), json: false }
+        let nameless = segments.iter().any(|segment| segment.is_empty());
+        Self { method, path, query: Vec::new(), range: None, body: Body::empty(), json: false, nameless }
     }
 
     /// Returns a `GET`.
@@ -312,6 +315,13 @@ impl ApiRequest {
     }
 
     fn build(self, token: &str, host: &str) -> Result<Request<Body>, Failure> {
+        if self.nameless {
+            // Otherwise it would be the route of something else: without a block, that of all blocks.
+            return Err(Failure::usage(
+                "a chain, identity, block or other thing is named by an empty text",
+                "is a variable of the shell not set?",
+            ));
+        }
         let mut uri = self.path;
         if !self.query.is_empty() {
             let pairs = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.query).finish();

@@ -30,14 +30,19 @@ pub enum Chain {
         /// Id, unambiguous prefix, or place: @0 is the first, @-1 the last
         block: Option<String>,
     },
-    /// Remove a chain's data from this node; with a block: delete that block for everybody, keeping its history
+    /// Remove a chain's data from this node; a block is deleted with delete-block
     Delete {
         /// Name, id or unambiguous prefix
         #[arg(value_name = "C")]
         chain: String,
+    },
+    /// Delete a block for everybody; its history stays
+    DeleteBlock {
+        /// Where
+        #[command(flatten)]
+        ledger: ChainLedger,
         /// Id or unambiguous prefix
-        #[arg(value_name = "BLOCK")]
-        block: Option<String>,
+        block: String,
     },
     /// What becomes of blocks.
     #[command(flatten)]

@@ -188,6 +188,7 @@ pub enum Offchain {
         layer: String,
     },
     /// Delete a private block; its history stays
+    #[command(visible_alias = "delete-block")]
     Delete {
         /// Where
         #[command(flatten)]

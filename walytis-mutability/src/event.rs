@@ -22,6 +22,10 @@ pub enum Change {
     Conflicted,
     /// The version no longer counts; if it is the original, the whole block.
     Retracted,
+    /// It was proposed that everybody forgets contents of the ledger below; `id` and `version` are the proposal.
+    ForgetProposed,
+    /// The content of the version was destroyed here on purpose; the block stays.
+    Forgotten,
 }
 
 /// One event.

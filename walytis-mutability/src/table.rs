@@ -188,6 +188,8 @@ impl EventRow {
             Change::Restored => 3,
             Change::Conflicted => 4,
             Change::Retracted => 5,
+            Change::ForgetProposed => 6,
+            Change::Forgotten => 7,
         };
         Self { change, original, version }
     }
@@ -199,6 +201,8 @@ impl EventRow {
             2 => Change::Deleted,
             3 => Change::Restored,
             4 => Change::Conflicted,
+            6 => Change::ForgetProposed,
+            7 => Change::Forgotten,
             _ => Change::Retracted,
         }
     }

@@ -88,6 +88,17 @@ impl<L: Ledger + ?Sized + 'static> Task<L> {
                 self.commit(draft).await?;
                 self.retract(draft, &id).await
             }
+            LedgerEvent::ForgetProposed { proposal, .. } => {
+                self.tell_beside(draft, Change::ForgetProposed, &proposal, &proposal);
+                Ok(())
+            }
+            LedgerEvent::Forgotten { id, .. } => {
+                // Whose version it was must be found in the store.
+                self.commit(draft).await?;
+                let original = self.inner.table.original_of(&id).await?.unwrap_or(id);
+                self.tell_beside(draft, Change::Forgotten, &original, &id);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -313,6 +324,13 @@ impl<L: Ledger + ?Sized + 'static> Task<L> {
         if change != Change::Conflicted {
             row.cursor = self.meta.sequence;
         }
+        let event = EventRow::new(change, *original, *version);
+        self.inner.table.put_event(&mut draft.batch, self.meta.sequence, &event);
+    }
+
+    /// Writes down an event that changes no block.
+    fn tell_beside(&mut self, draft: &mut Draft, change: Change, original: &BlockId, version: &BlockId) {
+        self.meta.sequence += 1;
         let event = EventRow::new(change, *original, *version);
         self.inner.table.put_event(&mut draft.batch, self.meta.sequence, &event);
     }

@@ -222,8 +222,11 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
 
     /// Returns the block of an index entry as it stands, if it may be shown.
     async fn at(&self, query: &Query, row: &Row, place: Place, deleted: bool) -> Result<Option<Current>, LedgerError> {
-        if query.order == Order::Arrival && event(&row.key, &row.value)?.1.change() == Change::Conflicted {
-            return Ok(None);
+        if query.order == Order::Arrival {
+            match event(&row.key, &row.value)?.1.change() {
+                Change::Conflicted | Change::ForgetProposed | Change::Forgotten => return Ok(None),
+                _ => {}
+            }
         }
         let Some(original) = self.table.original(&place.id).await? else { return Ok(None) };
         // Of several events of one block the last stands for it.

@@ -181,15 +181,18 @@ impl<L: Ledger + ?Sized + 'static> Follower<L> {
 
     /// Returns what an event means to a subscriber of blocks; nothing if a later event has taken its place.
     async fn block(&self, sequence: u64, event: &EventRow) -> Result<Option<LedgerEvent>, LedgerError> {
-        if event.change() == Change::Conflicted {
-            return Ok(None);
+        let (id, cursor) = (event.original, Cursor(sequence));
+        match event.change() {
+            Change::Conflicted => return Ok(None),
+            Change::ForgetProposed => return Ok(Some(LedgerEvent::ForgetProposed { proposal: id, cursor })),
+            Change::Forgotten => return Ok(Some(LedgerEvent::Forgotten { id, cursor })),
+            _ => {}
         }
-        let id = event.original;
         let Some(row) = self.inner.table.original(&id).await?.filter(|row| row.cursor == sequence) else {
             return Ok(None);
         };
         if !row.is_shown() {
-            return Ok(Some(LedgerEvent::Retracted { id, cursor: Cursor(sequence) }));
+            return Ok(Some(LedgerEvent::Retracted { id, cursor }));
         }
         Ok(Some(LedgerEvent::Block(self.inner.current_of(&id, &row).await?.info)))
     }

@@ -167,6 +167,9 @@ pub enum Notice {
     Forgotten {
         /// The block.
         id: String,
+        /// The version, if it is not the first one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
         /// Place of this event.
         position: u64,
     },

@@ -125,7 +125,7 @@ impl Following {
                 view::LogEvent::Notice(view::Notice::ForgetProposed { proposal: proposal.to_string(), position })
             }
             LedgerEvent::Forgotten { id, .. } => {
-                view::LogEvent::Notice(view::Notice::Forgotten { id: id.to_string(), position })
+                view::LogEvent::Notice(view::Notice::Forgotten { id: id.to_string(), version: None, position })
             }
             LedgerEvent::Lagged { missed, resume, .. } => {
                 view::LogEvent::Notice(view::Notice::Lagged { missed, resume: resume.0, position })
@@ -144,9 +144,15 @@ impl Following {
     ) -> Result<Option<view::LogEvent>, LedgerError> {
         let position = event.cursor.0;
         let id = event.id.to_string();
-        if event.change == Change::Retracted {
-            let version = (event.version != event.id).then(|| event.version.to_string());
-            return Ok(Some(view::LogEvent::Notice(view::Notice::Retracted { id, version, position })));
+        let version = || (event.version != event.id).then(|| event.version.to_string());
+        let notice = match event.change {
+            Change::Retracted => Some(view::Notice::Retracted { id: id.clone(), version: version(), position }),
+            Change::ForgetProposed => Some(view::Notice::ForgetProposed { proposal: id.clone(), position }),
+            Change::Forgotten => Some(view::Notice::Forgotten { id: id.clone(), version: version(), position }),
+            _ => None,
+        };
+        if let Some(notice) = notice {
+            return Ok(Some(view::LogEvent::Notice(notice)));
         }
         let Some(current) = shown(&event, ledger, &self.query).await? else {
             self.pass(event.cursor).await?;

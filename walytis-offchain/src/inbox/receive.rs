@@ -26,7 +26,7 @@ use walytis_identities::signed::SignerStanding;
 use super::gate::Buckets;
 use super::message_v1::{Answer, CONTEXT, Control, FRAME_MAX, Kept, Letter, MessageId, Says, copy_name};
 use super::outbox::OutgoingState;
-use super::rules::{OVERLAY, decide, read, rules_of};
+use super::rules::{OVERLAY, decide, is_opened, read, rules_of};
 use super::{Inbox, InboxError, Limits, Shared, frame, lock};
 use crate::PrivateLedger;
 
@@ -207,17 +207,19 @@ impl Inbox {
     /// [`InboxError`].
     pub async fn messages(&self, did: &Did) -> Result<BoxStream<'static, Result<Received, InboxError>>, InboxError> {
         let ledger = self.0.parts.ledgers.inbox(did).await?;
-        let opened = rules_of(&ledger).await?.opened;
         let query = Query { topics_all: vec![message_topic()?], ..Query::default() };
         let blocks = ledger.query(query).await?.map_err(InboxError::from);
         let found = blocks.try_filter_map(move |info| {
             let ledger = ledger.clone();
-            async move { Ok(received(&ledger, &info).await?) }
+            async move {
+                let Some(mut message) = received(&ledger, &info).await? else { return Ok(None) };
+                message.opened = is_opened(&ledger, &message.from, &message.id).await?;
+                Ok(Some(message))
+            }
         });
         let mut seen = BTreeSet::new();
-        let once = found.try_filter_map(move |mut message| {
+        let once = found.try_filter_map(move |message| {
             let name = (message.from, message.id);
-            message.opened = opened.contains(&name);
             std::future::ready(Ok(seen.insert(name).then_some(message)))
         });
         Ok(once.boxed())
@@ -236,7 +238,7 @@ impl Inbox {
                 let LedgerEvent::Block(info) = &event else { continue };
                 let Some(mut message) = received(&ledger, info).await? else { continue };
                 if is_first_copy(&ledger, info, &message).await? {
-                    message.opened = rules_of(&ledger).await?.opened.contains(&(message.from, message.id));
+                    message.opened = is_opened(&ledger, &message.from, &message.id).await?;
                     return Ok(Some((message, (ledger, events))));
                 }
             }
@@ -252,7 +254,7 @@ impl Inbox {
     /// [`InboxError`].
     pub async fn mark_opened(&self, did: &Did, message: &Received) -> Result<(), InboxError> {
         let ledger = self.0.parts.ledgers.inbox(did).await?;
-        if rules_of(&ledger).await?.opened.contains(&(message.from, message.id)) {
+        if is_opened(&ledger, &message.from, &message.id).await? {
             return Ok(());
         }
         decide(&ledger, Control::Opened(message.from, message.id)).await?;

@@ -9,7 +9,7 @@ use walytis_core::ledger::{BlockState, Ledger as _, LedgerError, LedgerRead as _
 use walytis_core::topic::Topic;
 use walytis_identities::id::Did;
 
-use super::message_v1::{Control, MessageId, Policy};
+use super::message_v1::{Control, MessageId, Policy, copy_name};
 use super::{Inbox, InboxError};
 use crate::PrivateLedger;
 
@@ -27,7 +27,6 @@ pub struct InboxRules {
     pub blocked: BTreeSet<Did>,
     /// From whom it does under [`Policy::Known`], ascending.
     pub allowed: BTreeSet<Did>,
-    pub(super) opened: BTreeSet<(Did, MessageId)>,
 }
 
 impl InboxRules {
@@ -44,7 +43,8 @@ impl InboxRules {
                 self.blocked.remove(&did);
             }
             Control::Policy(policy) => self.policy = policy,
-            Control::Opened(from, id) => drop(self.opened.insert((from, id))),
+            // Stands under a topic of its own.
+            Control::Opened(..) => {}
         }
     }
 
@@ -55,6 +55,18 @@ impl InboxRules {
 
 pub(super) fn control_topic() -> Result<Topic, LedgerError> {
     Ok(Topic::overlay(OVERLAY, "control")?)
+}
+
+/// Returns the topic of the note that a message was opened: each has its own, so that reading the rules costs what people
+/// decided, and not one read for every message that ever came.
+fn opened_topic(from: &Did, id: &MessageId) -> Result<Topic, LedgerError> {
+    Ok(Topic::overlay(OVERLAY, &format!("opened/{}", copy_name(from, id)))?)
+}
+
+/// Says whether a controller has opened a message: one look at the index, however many there are.
+pub(super) async fn is_opened(ledger: &PrivateLedger, from: &Did, id: &MessageId) -> Result<bool, LedgerError> {
+    let query = Query { topics_all: vec![opened_topic(from, id)?], limit: Some(1), ..Query::default() };
+    Ok(ledger.query(query).await?.next().await.transpose()?.is_some())
 }
 
 /// Reads what has been decided, in canonical order: the same on every device.
@@ -81,7 +93,11 @@ pub(super) async fn read(ledger: &PrivateLedger, id: &BlockId, max: u64) -> Resu
 }
 
 pub(super) async fn decide(ledger: &PrivateLedger, control: Control) -> Result<(), LedgerError> {
-    let block = NewBlock { content: control.encode().into(), topics: vec![control_topic()?] };
+    let topic = match &control {
+        Control::Opened(from, id) => opened_topic(from, id)?,
+        _ => control_topic()?,
+    };
+    let block = NewBlock { content: control.encode().into(), topics: vec![topic] };
     ledger.add_overlay(vec![block]).await.map(drop)
 }
 

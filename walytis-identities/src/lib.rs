@@ -32,10 +32,12 @@
 //! | [`state`] | who may do what: a pure function of the authority ops |
 //! | [`did`], [`contact`] | DID documents, DID URLs, contact cards |
 //! | [`op`], [`epoch`], [`card`], [`token`], [`signed`], [`sealed`] | formats, and making and checking them |
+//! | [`bound`] | chains bound to an identity at their genesis |
 //! | [`recovery`] | the recovery code of an identity |
 //! | [`vault`] | the key vault |
 //! | [`crypto`] | every primitive and label |
 
+pub mod bound;
 pub mod card;
 pub mod claim;
 pub mod contact;

@@ -3,18 +3,19 @@
 //! Every [`MemoryIdentity`] of one [`MemoryGroup`] sees the same list, up to the op it knows; [`MemoryIdentity::hold`]
 //! lets one lag behind. Nothing is stored and no key ever leaves the process: this is no security boundary.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use walytis_core::id::{BlockId, PeerId};
+use walytis_core::id::{BlockId, ChainId, PeerId};
 use walytis_core::key::{PublicKey, Signer, SigningKey};
 use walytis_core::secret::Secret;
 
 use super::{EpochUse, Identity, IdentityError, Judgement, RecordRef};
+use crate::bound::RecordRules;
 use crate::crypto::provider::{CryptoProvider as _, Provider};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 
@@ -24,6 +25,7 @@ pub struct MemoryGroup(Arc<Mutex<Group>>);
 
 struct Group {
     did: Did,
+    bound: BTreeMap<ChainId, RecordRules>,
     ops: Vec<Op>,
     changes: watch::Sender<u64>,
 }
@@ -57,7 +59,13 @@ impl fmt::Debug for MemoryGroup {
 impl MemoryGroup {
     /// Returns a group without members.
     pub fn new(did: Did) -> Self {
-        Self(Arc::new(Mutex::new(Group { did, ops: Vec::new(), changes: watch::Sender::new(0) })))
+        let (bound, ops, changes) = (BTreeMap::new(), Vec::new(), watch::Sender::new(0));
+        Self(Arc::new(Mutex::new(Group { did, bound, ops, changes })))
+    }
+
+    /// Lets records of the group stand on another chain.
+    pub fn bind(&self, chain: ChainId, rules: RecordRules) {
+        self.lock().bound.insert(chain, rules);
     }
 
     /// Admits the device with this key seed; everybody who reads gets all epochs. Starts no new epoch but the first.
@@ -177,6 +185,11 @@ impl Identity for MemoryIdentity {
 
     fn device_signer(&self) -> Arc<dyn Signer> {
         self.signer.clone()
+    }
+
+    fn rules(&self, chain: &ChainId) -> Option<RecordRules> {
+        let group = self.group.lock();
+        if *chain == group.did.chain() { Some(RecordRules::default()) } else { group.bound.get(chain).copied() }
     }
 
     async fn auth_heads(&self) -> Vec<OpId> {

@@ -11,10 +11,11 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::watch;
 use walytis_core::fault::Fault;
-use walytis_core::id::{BlockId, PeerId};
+use walytis_core::id::{BlockId, ChainId, PeerId};
 use walytis_core::key::{PublicKey, Signer};
 use walytis_core::secret::Secret;
 
+use crate::bound::RecordRules;
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
 use crate::signed::IdentitySignature;
 
@@ -113,6 +114,10 @@ pub trait Identity: Send + Sync + fmt::Debug {
     /// Returns the signer of blocks: the device's Ed25519 key that is in force now. The signer keeps to it when the device
     /// renews its keys; take it before the heads that a record names, which then know its key.
     fn device_signer(&self) -> Arc<dyn Signer>;
+
+    /// Returns what is asked of records of the identity on a chain; nothing for a chain that is neither its own nor was bound
+    /// to it at its genesis, or whose records are not judged by this value.
+    fn rules(&self, chain: &ChainId) -> Option<RecordRules>;
 
     /// Returns the heads of the authority graph known here, strictly ascending, at least one.
     async fn auth_heads(&self) -> Vec<OpId>;

@@ -92,7 +92,8 @@ impl Gate {
         false
     }
 
-    fn judge_record(&self, block: &Block, content: &[u8]) -> bool {
+    /// Says whether a content record may enter, on whatever chain of the identity.
+    pub(super) fn judge_record(&self, block: &Block, content: &[u8]) -> bool {
         let Some((claim, _)) = Claim::split(content) else { return false };
         let mut known = self.0.known();
         let right = known.graph.authorised_to_write(&claim.auth_heads, &claim.author, &block.header().creator);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use walytis_core::id::BlockId;
 use walytis_core::secret::Secret;
 
+use super::bound;
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::recover::staying;
 use super::shared::{Known, Shared};
 use crate::id::{ControllerId, OpId, Role};
-use crate::op::{CUT_HEADS_MAX, ChainCut, KEPT_MAX};
+use crate::op::KEPT_MAX;
 use crate::recovery::RecoveryKey;
 use crate::state::{BuildError, Builder, Built, IdentityState, RecoveryPlan};
 use crate::token::JoinRequest;
@@ -69,7 +70,7 @@ pub(super) fn build(shared: &Shared, draft: Draft, heads: &[BlockId]) -> Identit
     let builder = Builder::new(graph, &keys, ring, &*shared.tools.entropy)
         .acting_for(shared.controller())
         .with_receiving_keys(receiving);
-    let cut = ChainCut { chain: shared.did.chain(), heads: heads.iter().copied().take(CUT_HEADS_MAX).collect() };
+    let cut = bound::cuts(shared, heads);
     let built = match draft {
         Draft::Invite { role, uses, expires_at_ms } => {
             let invitation = builder.invite(role, uses, expires_at_ms).map_err(refused)?;
@@ -78,21 +79,21 @@ pub(super) fn build(shared: &Shared, draft: Draft, heads: &[BlockId]) -> Identit
         Draft::RevokeInvite { invite } => builder.revoke_invite(invite),
         Draft::Remove { targets } => {
             let kept = kept_invitations(&state, &targets);
-            builder.remove(targets, vec![cut], kept)
+            builder.remove(targets, cut, kept)
         }
-        Draft::SetRole { controller, role } => builder.set_role(controller, role, vec![cut]),
+        Draft::SetRole { controller, role } => builder.set_role(controller, role, cut),
         Draft::Document { services } => builder.document(services),
-        Draft::Deactivate => builder.deactivate(vec![cut]),
+        Draft::Deactivate => builder.deactivate(cut),
         Draft::Recover { key, keep, next } => {
             let staying = staying(&state, &key, &keep)?;
-            let plan = RecoveryPlan { staying, cut: vec![cut], kept: Vec::new(), next_recovery: Some(next) };
+            let plan = RecoveryPlan { staying, cut, kept: Vec::new(), next_recovery: Some(next) };
             builder.recover(&key, plan)
         }
         Draft::Leave => builder.leave(),
         Draft::Rekey => builder.rekey(),
         Draft::Honour { request } => builder.honour(*request),
         Draft::Introduce => builder.introduce(),
-        Draft::Update => builder.name_heads(vec![cut]),
+        Draft::Update => builder.name_heads(cut),
     };
     Ok((built.map_err(refused)?, None))
 }

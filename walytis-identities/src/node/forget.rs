@@ -61,7 +61,8 @@ impl Identities {
         entry.stop.cancel();
         // Its commands end with the task; from then on nobody writes.
         shared.commands.closed().await;
-        self.inner.tools.store.commit(records::forget(&did.chain()), Durability::Flushed).await?;
+        let forget = records::forget(&did.chain(), &shared.bound.ids());
+        self.inner.tools.store.commit(forget, Durability::Flushed).await?;
         shared.wipe();
         self.finish(did).await?;
         info!(?did, "identity deleted from this node");
@@ -83,11 +84,11 @@ impl Identities {
     pub(super) async fn finish(&self, did: &Did) -> IdentitiesResult<()> {
         let tools = &self.inner.tools;
         let chain = did.chain();
-        if tools.store.get(&records::forgetting(&chain)).await?.is_none() {
-            return Ok(());
-        }
-        if self.inner.node.chains(Listing::All).iter().any(|entry| entry.id == chain) {
-            self.inner.node.delete_chain(&chain).await?;
+        let Some(bound) = tools.store.get(&records::forgetting(&chain)).await? else { return Ok(()) };
+        for chain in records::chains_in(&bound).into_iter().chain([chain]) {
+            if self.inner.node.chains(Listing::All).iter().any(|entry| entry.id == chain) {
+                self.inner.node.delete_chain(&chain).await?;
+            }
         }
         for name in tools.secrets.list(&ring::epoch_prefix(did)).await? {
             tools.secrets.delete(&name).await?;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use walytis_core::chain::{Chain, ChainCore};
-use walytis_core::id::{BlockId, PeerId};
+use walytis_core::id::{BlockId, ChainId, PeerId};
 use walytis_core::key::{PublicKey, SignError, Signature, Signer};
 use walytis_core::ledger::LedgerError;
 use walytis_core::secret::Secret;
 
 use super::shared::Shared;
+use crate::bound::RecordRules;
 use crate::crypto::DeviceKeys;
 use crate::epoch::EpochView;
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
@@ -37,7 +38,7 @@ impl fmt::Debug for IdentityHandle {
 }
 
 impl IdentityHandle {
-    /// Returns the identity's chain.
+    /// Returns the chain whose records it judges: the identity's own, unless it was asked for another one.
     pub const fn chain(&self) -> &Chain {
         &self.chain
     }
@@ -124,6 +125,13 @@ impl Identity for IdentityHandle {
         }
     }
 
+    fn rules(&self, chain: &ChainId) -> Option<RecordRules> {
+        if *chain != self.chain.core().id() {
+            return None;
+        }
+        if *chain == self.shared.did.chain() { Some(RecordRules::default()) } else { self.shared.bound.rules(chain) }
+    }
+
     async fn auth_heads(&self) -> Vec<OpId> {
         self.shared.known().graph.named_heads()
     }
@@ -192,10 +200,13 @@ impl Identity for IdentityHandle {
     async fn may_read(&self, peer: &PeerId, epoch: &EpochId) -> bool {
         let Some(device) = self.shared.device_of(peer).filter(|_| !self.shared.is_archived()) else { return false };
         let mut known = self.shared.known();
-        let Some(controller) = known.graph.state().controller_of(&device).map(|controller| controller.id) else {
-            return false;
-        };
-        known.graph.share_of(&controller, epoch).epoch
+        let controller = known.graph.state().controller_of(&device).map(|controller| (controller.id, controller.role));
+        match controller {
+            None => false,
+            // It stores and serves what it cannot open, from whatever time.
+            Some((_, Role::Keeper)) => known.graph.op(epoch).is_some_and(|op| op.core().op.epoch().is_some()),
+            Some((controller, _)) => known.graph.share_of(&controller, epoch).epoch,
+        }
     }
 
     async fn peers(&self) -> Vec<PeerId> {

@@ -20,6 +20,7 @@ mod access;
 mod acting;
 mod age;
 mod author;
+mod bound;
 mod cards;
 mod epochs;
 mod error;
@@ -50,6 +51,7 @@ mod upkeep;
 mod wire_v1;
 
 pub use crate::recovery::RecoveryCode;
+pub use bound::BoundChain;
 pub use epochs::EpochStatus;
 pub use error::{IdentitiesError, IdentitiesResult, JoinError};
 pub use handle::IdentityHandle;

@@ -230,6 +230,8 @@ impl Identities {
             Command::Learn { genesis: Vec::new(), ops: Vec::new(), cards: Vec::new(), from: None, reply: Some(reply) };
         shared.commands.send(nothing).await.map_err(|_| IdentitiesError::Closed)?;
         settled.await.map_err(|_| IdentitiesError::Closed)?;
+        self.open_all_bound(&entry.handle).await;
+        self.inner.keep(tokio::spawn(self.clone().follow_bound(entry.handle.clone(), entry.stop.clone())));
         self.inner.here().insert(did, entry.clone());
         self.inner.list_changed();
         let following = members::run(Arc::downgrade(&self.inner), entry.handle.clone(), entry.stop.clone());

@@ -12,7 +12,7 @@
 //! | 0x09, chain | empty: others hold newer things of this device than are here |
 //! | 0x0a, chain, chain | genesis block file of an identity below |
 //! | 0x0b, chain | empty: put away |
-//! | 0x06, chain | empty: a deletion under way; of the rest only the chain and secrets may be left |
+//! | 0x06, chain | the chains bound to it, 32 bytes each: a deletion under way; of the rest only the chains and secrets may be left |
 
 use serde::{Deserialize, Serialize};
 use walytis_core::id::{BlockId, ChainId};
@@ -132,10 +132,10 @@ pub(super) fn all_forgetting() -> Vec<u8> {
     Space::Identity.key(&[&[FORGETTING]])
 }
 
-/// Returns the batch that ends an identity on this node, but for its chain and secrets.
-pub(super) fn forget(chain: &ChainId) -> Batch {
+/// Returns the batch that ends an identity on this node, but for its chain, those bound to it, and secrets.
+pub(super) fn forget(chain: &ChainId, bound: &[ChainId]) -> Batch {
     let mut batch = Batch::new();
-    batch.put(forgetting(chain), Vec::new());
+    batch.put(forgetting(chain), bound.iter().flat_map(|bound| *bound.digest()).collect::<Vec<u8>>());
     batch.delete(identity(chain)).delete(genesis(chain)).delete(join(chain));
     batch.delete(in_force(chain)).delete(older_copy(chain)).delete(archived(chain));
     for prefix in [ops(chain), cards(chain), all_unpublished(chain), nested(chain)] {
@@ -147,6 +147,11 @@ pub(super) fn forget(chain: &ChainId) -> Batch {
 /// Returns the chain named right behind the kind.
 pub(super) fn chain_of(key: &[u8]) -> Option<ChainId> {
     key.get(2..)?.first_chunk::<32>().map(|digest| ChainId(BlockId::from_digest(*digest)))
+}
+
+/// Returns the chains that the mark of a deletion names.
+pub(super) fn chains_in(value: &[u8]) -> Vec<ChainId> {
+    value.chunks_exact(32).filter_map(last_id).map(|digest| ChainId(BlockId::from_digest(digest))).collect()
 }
 
 /// Returns the 32 bytes at the end of a key.

@@ -16,6 +16,7 @@ use walytis_core::net::Network;
 use walytis_core::store::{KvStore, SecretStore};
 
 use super::age::Age;
+use super::bound::BoundChains;
 use super::cards::Cards;
 use super::error::ExchangeError;
 use super::exchange::{Items, Received};
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     /// Whether the vault is locked; nothing if it never is.
     locked: Option<watch::Receiver<bool>>,
     known: Mutex<Known>,
+    /// Chains bound to the identity.
+    pub(super) bound: BoundChains,
     changes: watch::Sender<u64>,
     pub(super) commands: mpsc::Sender<Command>,
 }
@@ -131,6 +134,7 @@ impl Shared {
             first_block_key,
             locked,
             known: Mutex::new(known),
+            bound: BoundChains::default(),
             changes: watch::Sender::new(0),
             commands,
         }

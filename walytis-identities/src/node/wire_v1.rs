@@ -4,12 +4,11 @@
 //! Every frame is a postcard enum; decoding bounds every list, and byte strings are borrowed from the frame.
 
 use serde::{Deserialize, Serialize};
-use walytis_core::id::BlockId;
 
 use super::error::ExchangeError;
 use crate::crypto::{DevicePublic, FixedBytes, HybridSignature, KeyId};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
-use crate::op::RecoveryPublic;
+use crate::op::{ChainCut, RecoveryPublic};
 use crate::token::JoinRequest;
 
 /// Heads named in an exchange. Chosen: as in an op.
@@ -113,8 +112,8 @@ pub(super) struct RecoveryAsk {
 /// Second frame, and the last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum RecoveryAnswer {
-    /// Heads of the identity's chain, at most 64.
-    Heads(Vec<BlockId>),
+    /// Heads of the identity's chain and of those bound to it: at most 64 chains, 64 heads of each.
+    Heads(Vec<ChainCut>),
     /// The node does not control it, or it is not the recovery key in force.
     Unknown,
 }
@@ -265,6 +264,8 @@ mod tests {
             encode(&ResealAsk { did, epochs: vec![op] }),
             encode(&ResealAnswer::Shares(vec![Resealed { epoch: op, key: KeyId([11; 32]), sealed: b"sealed" }])),
             encode(&ResealAnswer::Unknown),
+            encode(&RecoveryAnswer::Heads(vec![ChainCut { chain, heads: vec![BlockId::from_digest([12; 32])] }])),
+            encode(&RecoveryAnswer::Unknown),
         ]
     }
 
@@ -291,6 +292,9 @@ mod tests {
         assert_eq!(reencoded::<ResealAsk>(&frames[13]).as_ref(), Some(&frames[13]));
         assert_eq!(reencoded::<ResealAnswer<'_>>(&frames[14]).as_ref(), Some(&frames[14]));
         assert_eq!(reencoded::<ResealAnswer<'_>>(&frames[15]).as_ref(), Some(&frames[15]));
+        for answer in &frames[16..] {
+            assert_eq!(reencoded::<RecoveryAnswer>(answer).as_ref(), Some(answer));
+        }
     }
 
     #[test]

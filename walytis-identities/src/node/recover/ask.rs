@@ -4,28 +4,29 @@ use std::time::Duration;
 
 use futures::io::AsyncWriteExt as _;
 use tokio::time::timeout;
-use walytis_core::id::{BlockId, PeerId};
+use walytis_core::id::PeerId;
 
 use super::super::error::ExchangeError;
 use super::super::frame;
 use super::super::shared::Tools;
-use super::super::wire_v1::{self, HEADS_MAX, RecoveryAnswer, RecoveryAsk};
+use super::super::wire_v1::{self, RecoveryAnswer, RecoveryAsk};
 use super::RECOVERY;
 use crate::id::Did;
+use crate::op::{CUT_CHAINS_MAX, CUT_HEADS_MAX, ChainCut};
 use crate::recovery::RecoveryKey;
 
 /// How long one answer may take.
 const WITHIN: Duration = Duration::from_secs(20);
-/// Largest answer in bytes: 64 ids.
-const ANSWER_MAX: usize = 4 * 1024;
+/// Largest answer in bytes: 64 chains with 64 heads each, of 32 bytes.
+const ANSWER_MAX: usize = 144 * 1024;
 
-/// Asks one node for the heads of the identity's chain.
+/// Asks one node for the heads of the identity's chain and of those bound to it.
 pub(super) async fn ask(
     tools: &Tools,
     did: &Did,
     key: &RecoveryKey,
     peer: &PeerId,
-) -> Result<Vec<BlockId>, ExchangeError> {
+) -> Result<Vec<ChainCut>, ExchangeError> {
     timeout(WITHIN, async {
         let mut stream = tools.network.open(peer, RECOVERY).await?;
         let proof = key.prove(&did.chain(), &tools.network.local_peer(), peer, &*tools.entropy);
@@ -34,10 +35,14 @@ pub(super) async fn ask(
         let answer = frame::receive(&mut stream, ANSWER_MAX).await?;
         stream.close().await?;
         match wire_v1::decode::<RecoveryAnswer>(&answer, "heads")? {
-            RecoveryAnswer::Heads(heads) if heads.len() <= HEADS_MAX => Ok(heads),
+            RecoveryAnswer::Heads(cuts) if fits(&cuts) => Ok(cuts),
             RecoveryAnswer::Heads(_) => Err(ExchangeError::Malformed { what: "heads" }),
             RecoveryAnswer::Unknown => Err(ExchangeError::UnknownIdentity),
         }
     })
     .await?
+}
+
+fn fits(cuts: &[ChainCut]) -> bool {
+    cuts.len() <= CUT_CHAINS_MAX && cuts.iter().all(|cut| cut.heads.len() <= CUT_HEADS_MAX)
 }

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tracing::{debug, info};
-use walytis_core::id::{BlockId, PeerId};
+use walytis_core::id::{BlockId, ChainId, PeerId};
 use walytis_core::net::Protocol;
 use walytis_core::store::Batch;
 
@@ -32,7 +32,7 @@ use super::{exchange, records, ring};
 use crate::contact::ContactCard;
 use crate::crypto::DeviceKeys;
 use crate::id::{ControllerId, Did, EpochId, OpId, Role};
-use crate::op::{CUT_HEADS_MAX, ChainCut};
+use crate::op::{CUT_CHAINS_MAX, CUT_HEADS_MAX, ChainCut};
 use crate::recovery::{RecoveryCode, RecoveryKey};
 use crate::state::{Builder, IdentityState, RecoveryPlan};
 
@@ -130,18 +130,13 @@ impl Identities {
         let tools = &self.inner.tools;
         let (mut graph, genesis, _) = load(&*tools.store, did).await?;
         let staying = staying(&graph.state(), key, &options.keep)?;
-        let heads = self.written(did, key).await;
-        if heads.is_empty() && !options.discard_content {
+        let cut = self.written(did, key).await;
+        if cut.iter().all(|cut| cut.heads.is_empty()) && !options.discard_content {
             let reason = "no controller that was reached could say what has been written, all of which would be void";
             return Err(IdentitiesError::Unresolved { did: *did, reason: reason.to_owned() });
         }
         let keys = DeviceKeys::generate(&*tools.entropy);
-        let plan = RecoveryPlan {
-            staying,
-            cut: vec![ChainCut { chain: did.chain(), heads }],
-            kept: Vec::new(),
-            next_recovery: Some(next.key().digest()),
-        };
+        let plan = RecoveryPlan { staying, cut, kept: Vec::new(), next_recovery: Some(next.key().digest()) };
         let held = BTreeMap::new();
         let built = Builder::new(&mut graph, &keys, &held, &*tools.entropy).recover(key, plan);
         let built = built.map_err(|error| IdentitiesError::refused(error.to_string()))?;
@@ -169,16 +164,28 @@ impl Identities {
         self.inner.tools.network.peers().into_iter().map(|status| status.peer).collect()
     }
 
-    /// Returns the heads of the chain as connected controllers hold it.
-    async fn written(&self, did: &Did, key: &RecoveryKey) -> Vec<BlockId> {
-        let mut heads = BTreeSet::new();
+    /// Returns the heads of the identity's chains as connected controllers hold them.
+    async fn written(&self, did: &Did, key: &RecoveryKey) -> Vec<ChainCut> {
+        let mut heads: BTreeMap<ChainId, BTreeSet<BlockId>> = BTreeMap::new();
         for peer in self.connected() {
             match ask::ask(&self.inner.tools, did, key, &peer).await {
-                Ok(found) => heads.extend(found),
+                Ok(found) => {
+                    for cut in found {
+                        // The own chain has its place whatever else is named.
+                        let has_room = heads.len() < CUT_CHAINS_MAX - 1 || cut.chain == did.chain();
+                        if has_room || heads.contains_key(&cut.chain) {
+                            heads.entry(cut.chain).or_default().extend(cut.heads);
+                        }
+                    }
+                }
                 Err(error) => debug!(?did, ?peer, %error, "a node did not say what has been written"),
             }
         }
-        heads.into_iter().take(CUT_HEADS_MAX).collect()
+        let cut = |(chain, heads): (ChainId, BTreeSet<BlockId>)| ChainCut {
+            chain,
+            heads: heads.into_iter().take(CUT_HEADS_MAX).collect(),
+        };
+        heads.into_iter().map(cut).collect()
     }
 }
 

@@ -7,10 +7,11 @@ use tokio::time::timeout;
 use walytis_core::id::PeerId;
 use walytis_core::net::Stream;
 
+use super::super::bound;
 use super::super::error::ExchangeError;
 use super::super::frame;
 use super::super::handle::IdentityHandle;
-use super::super::wire_v1::{self, HEADS_MAX, RecoveryAnswer, RecoveryAsk};
+use super::super::wire_v1::{self, RecoveryAnswer, RecoveryAsk};
 use crate::id::Did;
 use crate::recovery::{recovery_digest, verify_proof};
 
@@ -30,9 +31,7 @@ pub(in crate::node) async fn answer(
         let question = wire_v1::decode::<RecoveryAsk>(&question, "question")?;
         let proved = find(&question.did).filter(|handle| proves(handle, &question, peer));
         let answer = match proved {
-            Some(handle) => {
-                RecoveryAnswer::Heads(handle.chain.core().summary().heads.into_iter().take(HEADS_MAX).collect())
-            }
+            Some(handle) => RecoveryAnswer::Heads(bound::cuts(&handle.shared, &handle.chain.core().summary().heads)),
             None => RecoveryAnswer::Unknown,
         };
         frame::send(&mut stream, &wire_v1::encode(&answer)).await?;

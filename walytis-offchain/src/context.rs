@@ -35,6 +35,8 @@ pub(crate) enum Label {
     IndexKey,
     /// What a checkpoint signs.
     Checkpoint,
+    /// What the hybrid signature of a record signs.
+    RecordSignature,
     /// Authority heads under which records were judged.
     JudgedHeads,
     /// What is one message, in the inbox.
@@ -60,6 +62,7 @@ impl Label {
             Self::TopicIndex => b"walytis/offchain/topic-index/v1",
             Self::IndexKey => b"walytis/offchain/index-key/v1",
             Self::Checkpoint => b"walytis/offchain/checkpoint/v1",
+            Self::RecordSignature => b"walytis/offchain/record-signature/v1",
             Self::JudgedHeads => b"walytis/offchain/judged-heads/v1",
             Self::InboxMessage => b"walytis/offchain/inbox-message/v1",
             Self::Outbox => b"walytis/offchain/outbox/v1",

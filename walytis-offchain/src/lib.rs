@@ -65,6 +65,7 @@ pub mod context;
 pub mod envelope;
 mod exchange;
 mod forget;
+pub mod hybrid;
 pub mod inbox;
 mod ledger;
 pub mod padding;

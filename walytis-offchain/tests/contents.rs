@@ -265,6 +265,10 @@ async fn records_and_envelopes_moved_elsewhere_are_refused() {
     let two = record(&peer, &chain, &second.id).await;
     let elsewhere = peer.open(&chain, &a, "other layer").await;
     let other_chain = peer.node.create_chain("other", walytis_core::block::Visibility::Public).await.unwrap().id();
+    // On a chain that is not bound to the identity there are no records of it at all.
+    let unbound = PrivateLedger::open(peer.parts(&other_chain, &a, "x")).await;
+    assert!(matches!(unbound, Err(walytis_core::ledger::LedgerError::Refused { .. })), "{unbound:?}");
+    group.bind(other_chain, walytis_identities::bound::RecordRules::default());
     let abroad = peer.open(&other_chain, &a, "x").await;
     let void = async |ledger: &PrivateLedger, id: BlockId| {
         let event = async {

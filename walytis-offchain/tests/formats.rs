@@ -9,9 +9,13 @@ use walytis_core::key::PublicKey;
 use walytis_core::secret::Secret;
 use walytis_core::topic::Topic;
 use walytis_identities::claim::Claim;
-use walytis_identities::id::{ControllerId, DeviceId, OpId};
+use walytis_identities::crypto::{FixedBytes, HybridSignature, ML_DSA_SIGNATURE};
+use walytis_identities::id::{ControllerId, DeviceId, Did, OpId};
+use walytis_identities::signed::IdentitySignature;
+use walytis_offchain::checkpoint::Checkpoint;
 use walytis_offchain::context::Context;
 use walytis_offchain::envelope::{CHUNK, Manifest, Opener, Sealer};
+use walytis_offchain::hybrid::{attach, detach};
 use walytis_offchain::padding::size_class;
 use walytis_offchain::record::{PrivateHeader, Record};
 use walytis_offchain::{Consent, ForgetRule};
@@ -182,12 +186,56 @@ proptest! {
     }
 }
 
+/// Of the right form; whether it holds is another matter.
+fn signature() -> IdentitySignature {
+    let place = Place::new();
+    let signature =
+        HybridSignature { ed25519: FixedBytes::new([10; 64]), ml_dsa: FixedBytes::new([11; ML_DSA_SIGNATURE]) };
+    let (did, auth_heads) = (Did(place.chain), place.claim.auth_heads);
+    IdentitySignature { did, auth_heads, device: DeviceId([4; 32]), signature }
+}
+
+fn checkpoint() -> Checkpoint {
+    let heads = vec![BlockId::from_digest([12; 32]), BlockId::from_digest([13; 32])];
+    Checkpoint { claim: Place::new().claim, heads, signature: signature() }
+}
+
+#[test]
+fn checkpoints_have_one_encoding_and_bounded_heads() {
+    let good = checkpoint();
+    assert_eq!(Checkpoint::decode(&good.encode()), Some(good.clone()));
+    let head = |n: u8| BlockId::from_digest([n; 32]);
+    for heads in [vec![], vec![head(2), head(1)], vec![head(1), head(1)], (0..65).map(head).collect()] {
+        assert_eq!(Checkpoint::decode(&Checkpoint { heads, ..good.clone() }.encode()), None);
+    }
+    let bytes = good.encode();
+    assert_eq!(Checkpoint::decode(&[&bytes[..], &[0]].concat()), None);
+    assert_eq!(Checkpoint::decode(&bytes[..bytes.len() - 1]), None);
+}
+
+#[test]
+fn the_signature_of_a_hybrid_record_comes_off_again() {
+    let record = record(&envelope(300).0).encode();
+    let content = attach(record.clone(), &signature());
+    assert_eq!(detach(&content), Some((&record[..], signature())));
+    // It begins like the record: admission reads the claim, and an unsigned record ends otherwise.
+    assert!(content.starts_with(&record) && detach(&record).is_none());
+    for end in 0..content.len() {
+        assert!(detach(&content[..end]).is_none(), "{end}");
+    }
+    let mut longer = content.clone();
+    longer[record.len()] ^= 1;
+    assert!(detach(&longer).is_none(), "a signature of another version");
+}
+
 fn golden() -> Vec<(&'static str, Vec<u8>)> {
     let (manifest, sealed, _) = envelope(300);
     vec![
         ("record_v1.hex", record(&manifest).encode()),
         ("envelope_header_v1.hex", manifest.header().to_vec()),
         ("envelope_chunk_v1.hex", sealed[0].clone()),
+        ("checkpoint_v1.hex", checkpoint().encode()),
+        ("hybrid_record_v1.hex", attach(record(&manifest).encode(), &signature())),
     ]
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 use walytis_core::clock::{Clock, Entropy};
-use walytis_core::id::BlockId;
+use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{Ledger as _, LedgerControl as _, LedgerError, LedgerRead as _, NewBlock};
 use walytis_core::store::{BlobStore, KvStore};
 use walytis_core::topic::Topic;
@@ -44,16 +44,20 @@ struct Ledgers {
     blobs: Arc<dyn BlobStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    open: Mutex<BTreeMap<(Did, &'static str), PrivateLedger>>,
+    open: Mutex<BTreeMap<(ChainId, &'static str), PrivateLedger>>,
 }
 
 impl Ledgers {
     async fn ledger(&self, did: &Did, layer: &'static str) -> Result<PrivateLedger, LedgerError> {
+        self.ledger_on(did, &did.chain(), layer).await
+    }
+
+    async fn ledger_on(&self, did: &Did, chain: &ChainId, layer: &'static str) -> Result<PrivateLedger, LedgerError> {
         let mut open = self.open.lock().await;
-        if let Some(ledger) = open.get(&(*did, layer)) {
+        if let Some(ledger) = open.get(&(*chain, layer)) {
             return Ok(ledger.clone());
         }
-        let identity = self.identities.identity(did).expect("the identity is here");
+        let identity = self.identities.identity_on(did, chain).expect("identity and chain are here");
         let parts = PrivateParts {
             chain: identity.chain().clone(),
             identity: Arc::new(identity),
@@ -65,7 +69,7 @@ impl Ledgers {
             entropy: Arc::clone(&self.entropy),
         };
         let ledger = PrivateLedger::open(parts).await?;
-        open.insert((*did, layer), ledger.clone());
+        open.insert((*chain, layer), ledger.clone());
         Ok(ledger)
     }
 }
@@ -182,6 +186,11 @@ impl PrivateNode {
     /// Returns the private ledger of an identity.
     pub async fn ledger(&self, did: &Did) -> PrivateLedger {
         self.try_ledger(did).await.expect("a private ledger can be opened")
+    }
+
+    /// Returns a private ledger of an identity on a chain that is bound to it.
+    pub async fn ledger_on(&self, did: &Did, chain: &ChainId, layer: &'static str) -> PrivateLedger {
+        self.ledgers.ledger_on(did, chain, layer).await.expect("a private ledger can be opened")
     }
 
     /// The same where the store may fail.

@@ -39,6 +39,8 @@ pub struct Authorship {
     /// The checkpoint by which the same device vouches for the block under its post-quantum key as well, if there is one
     /// yet.
     pub checkpoint: Option<BlockId>,
+    /// The block itself carries a signature under both keys of the device, as its chain asks for.
+    pub hybrid: bool,
 }
 
 impl PrivateLedger {
@@ -52,7 +54,7 @@ impl PrivateLedger {
             return Ok(None);
         }
         let checkpoint = self.0.covering(id, &info.creator, info.generation).await?;
-        Ok(Some(Authorship { controller: info.author, device: info.creator, checkpoint }))
+        Ok(Some(Authorship { controller: info.author, device: info.creator, checkpoint, hybrid: self.0.rules.hybrid }))
     }
 }
 

@@ -25,6 +25,7 @@ mod sweep;
 mod table;
 mod task;
 mod topics;
+mod vouched;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -47,6 +48,7 @@ use walytis_core::ledger::{
 };
 use walytis_core::store::{Batch, BlobStore, Durability, KvStore, StoreError};
 use walytis_core::topic::Topic;
+use walytis_identities::bound::RecordRules;
 use walytis_identities::identity::{Identity, IdentityError};
 
 pub use checkpoints::Authorship;
@@ -82,7 +84,8 @@ pub const LAYER_MAX: usize = 64;
 pub struct PrivateParts {
     /// The group; its controllers are the authorised peers.
     pub identity: Arc<dyn Identity>,
-    /// Where the records stand, usually the identity's own chain.
+    /// Where the records stand: the identity's own chain, or one that was bound to it at its genesis. `identity` must judge
+    /// records there ([`Identity::rules`]).
     pub chain: Chain,
     /// Tells private ledgers of one chain apart; 1..=64 bytes, visible on the chain.
     pub layer: String,
@@ -107,6 +110,8 @@ pub struct PrivateLedger(
 
 pub(crate) struct Inner {
     identity: Arc<dyn Identity>,
+    /// What the chain asks of records.
+    rules: RecordRules,
     chain: Chain,
     layer: String,
     topic: Topic,
@@ -157,12 +162,17 @@ impl PrivateLedger {
     /// to fetch and serve.
     ///
     /// # Errors
-    /// [`LedgerError`]; [`LedgerError::Refused`] for a bad layer name or if the ledger is open already.
+    /// [`LedgerError`]; [`LedgerError::Refused`] for a bad layer name, for a chain that is not the identity's, or if the ledger
+    /// is open already.
     pub async fn open(parts: PrivateParts) -> Result<Self, LedgerError> {
         let PrivateParts { identity, chain, layer, store, blobs, exchange, clock, entropy } = parts;
         if layer.is_empty() || layer.len() > LAYER_MAX {
             return Err(LedgerError::Refused { reason: format!("a layer's name has 1 to {LAYER_MAX} bytes") });
         }
+        let Some(rules) = identity.rules(&chain.id()) else {
+            let reason = "the chain is not the identity's own and was not bound to it at its genesis";
+            return Err(LedgerError::Refused { reason: reason.to_owned() });
+        };
         let topic = Topic::overlay(OVERLAY, &layer)?;
         let forget_topic = Topic::overlay(crate::forget::OVERLAY, &layer)?;
         let checkpoint_topic = Topic::overlay(CHECKPOINTS, &layer)?;
@@ -175,6 +185,7 @@ impl PrivateLedger {
         let state = watch::Sender::new(State { meta: table.meta().await?, ..State::default() });
         let inner = Arc::new(Inner {
             identity,
+            rules,
             chain,
             layer,
             topic,

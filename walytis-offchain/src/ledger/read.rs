@@ -38,7 +38,7 @@ impl Inner {
         let state = match local.standing {
             Standing::Waiting => BlockState::Wanted,
             Standing::Foreign => BlockState::Void { reason: "O-RECORD-01" },
-            Standing::Void => match self.judge(&placed).await {
+            Standing::Void => match self.judge(&placed, false).await {
                 Judgement::Void(reason) => BlockState::Void { reason },
                 _ => BlockState::Wanted,
             },

@@ -44,6 +44,8 @@ struct Keys {
 
 struct Sealed {
     record: Record,
+    /// Content of its block.
+    content: Vec<u8>,
     packed: Packed,
 }
 
@@ -166,7 +168,8 @@ async fn seal(inner: &Inner, keys: &Keys, nonce: [u8; 32], block: NewBlock) -> R
         forget: keys.rule,
         sealed_header: header.seal(&keys.header, &context, &envelope, &keys.rule, &*inner.entropy),
     };
-    Ok(Sealed { record, packed })
+    let content = inner.vouch(&inner.topic, &creator, record.encode()).await?;
+    Ok(Sealed { record, content, packed })
 }
 
 /// Reads, seals and writes a content of more than one chunk, or of one that is not small.
@@ -218,7 +221,7 @@ async fn append(
     signer: Arc<dyn Signer>,
     sealed: Vec<Sealed>,
 ) -> Result<Vec<BlockInfo>, LedgerError> {
-    let new = |one: &Sealed| NewBlock { content: one.record.encode().into(), topics: vec![inner.topic.clone()] };
+    let new = |one: &Sealed| NewBlock { content: one.content.clone().into(), topics: vec![inner.topic.clone()] };
     let blocks = sealed.iter().map(new).collect();
     let added = inner.chain.append_many(blocks, signer).await?;
     push(inner, &sealed).await;

@@ -10,6 +10,7 @@ use walytis_identities::identity::{EpochUse, IdentityError, Judgement, RecordRef
 
 use super::content_state::{Facts, Here, Phase};
 use super::table::{EventKind, LocalRecord, Meta, Standing};
+use super::vouched::Voucher;
 use super::{Inner, of_identity};
 use crate::context::Context;
 use crate::envelope::Opener;
@@ -21,6 +22,7 @@ pub(super) struct Placed {
     pub(super) block: Block,
     pub(super) record: Record,
     pub(super) context: Context,
+    pub(super) voucher: Voucher,
 }
 
 /// What one record came to.
@@ -34,16 +36,15 @@ impl Inner {
     /// Reads the record of a block; nothing if the block is not of this layer or its content is no record.
     pub(super) async fn placed(&self, id: &BlockId) -> Result<Option<Placed>, LedgerError> {
         let Some(block) = self.chain.block(id).await? else { return Ok(None) };
-        if block.header().topics != std::slice::from_ref(&self.topic) {
-            return Ok(None);
-        }
-        let Some(record) = block.inline().and_then(|content| Record::decode(content)) else { return Ok(None) };
+        let Some((content, voucher)) = self.read_in(&block, &self.topic) else { return Ok(None) };
+        let Some(record) = Record::decode(content) else { return Ok(None) };
         let (chain, creator) = (self.table.chain, block.header().creator);
         let context = Context::new(&chain, &self.layer, &record.claim, &creator, &record.epoch, &record.nonce);
-        Ok(Some(Placed { block, record, context }))
+        Ok(Some(Placed { block, record, context, voucher }))
     }
 
-    pub(super) async fn judge(&self, placed: &Placed) -> Judgement {
+    /// Judges a record; `held`: what vouches for it was found to hold before.
+    pub(super) async fn judge(&self, placed: &Placed, held: bool) -> Judgement {
         let claim = &placed.record.claim;
         let record = RecordRef {
             block: placed.block.id(),
@@ -51,7 +52,7 @@ impl Inner {
             author: claim.author,
             auth_heads: claim.auth_heads.clone(),
         };
-        self.identity.judge(&record).await
+        self.judge_record(&record, &placed.voucher, held).await
     }
 
     /// The key of an epoch, or nothing while it is not here.
@@ -103,8 +104,10 @@ impl Inner {
         }
         self.tell(&id, &mut local, meta, &mut batch);
         let changed = old.as_ref() != Some(&local);
-        if own {
+        if own && !self.rules.hybrid {
             meta.unsealed = meta.unsealed.saturating_add(1);
+        }
+        if own {
             batch.delete(self.table.key(b's', &[&placed.record.nonce]));
         }
         if changed || own {
@@ -118,7 +121,7 @@ impl Inner {
 
     /// Sets standing and phase; returns the opened header, if the record counts and its key is here.
     async fn look(&self, placed: &Placed, local: &mut LocalRecord) -> Result<Option<PrivateHeader>, LedgerError> {
-        local.standing = match self.judge(placed).await {
+        local.standing = match self.judge(placed, local.standing == Standing::Valid).await {
             Judgement::Wait => Standing::Waiting,
             Judgement::Void(_) => Standing::Void,
             Judgement::Valid => Standing::Valid,

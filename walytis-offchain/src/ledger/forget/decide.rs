@@ -1,7 +1,10 @@
 //! The ledger's task on forgetting: takes in what the chain says, decides, destroys, and says that it is done.
 
+use std::sync::Arc;
+
 use tracing::debug;
 use walytis_core::id::BlockId;
+use walytis_core::key::Signer;
 use walytis_core::ledger::{LedgerError, NewBlock};
 use walytis_core::store::{Batch, Durability};
 use walytis_identities::claim::Claim;
@@ -14,6 +17,7 @@ use crate::forget::{Act, Claimed, Consent, ForgetRecord, Tally, Voters};
 use crate::ledger::Inner;
 use crate::ledger::table::{EventKind, Standing};
 use crate::ledger::task::Task;
+use crate::ledger::vouched::Voucher;
 
 /// Contents that expire at once.
 const EXPIRE_AT_ONCE: usize = 64;
@@ -22,6 +26,7 @@ const EXPIRE_AT_ONCE: usize = 64;
 pub(super) struct PlacedForget {
     pub(super) record: ForgetRecord,
     pub(super) judged: RecordRef,
+    voucher: Voucher,
 }
 
 /// What stands with one proposal.
@@ -38,24 +43,27 @@ impl Inner {
     /// Reads a record about forgetting; nothing if the block is not one of this layer.
     pub(super) async fn placed_forget(&self, id: &BlockId) -> Result<Option<PlacedForget>, LedgerError> {
         let Some(block) = self.chain.block(id).await? else { return Ok(None) };
-        if block.header().topics != std::slice::from_ref(&self.forget_topic) {
-            return Ok(None);
-        }
-        let Some(record) = block.inline().and_then(|content| ForgetRecord::decode(content)) else { return Ok(None) };
+        let Some((content, voucher)) = self.read_in(&block, &self.forget_topic) else { return Ok(None) };
+        let Some(record) = ForgetRecord::decode(content) else { return Ok(None) };
         let judged = RecordRef {
             block: *id,
             creator: block.header().creator,
             author: record.claim.author,
             auth_heads: record.claim.auth_heads.clone(),
         };
-        Ok(Some(PlacedForget { record, judged }))
+        Ok(Some(PlacedForget { record, judged, voucher }))
+    }
+
+    /// Says whether a record about forgetting counts.
+    async fn is_said(&self, placed: &PlacedForget) -> bool {
+        self.judge_record(&placed.judged, &placed.voucher, false).await == Judgement::Valid
     }
 
     /// Returns what stands with a proposal now; nothing if it does not count (yet).
     pub(super) async fn poll(&self, proposal: &BlockId) -> Result<Option<Poll>, LedgerError> {
         let Some(placed) = self.placed_forget(proposal).await? else { return Ok(None) };
         let Act::Propose { blocks, .. } = &placed.record.act else { return Ok(None) };
-        if self.identity.judge(&placed.judged).await != Judgement::Valid {
+        if !self.is_said(&placed).await {
             return Ok(None);
         }
         let then = self.identity.controllers_at(Some(&placed.judged.auth_heads)).await;
@@ -64,7 +72,7 @@ impl Inner {
         let mut tally = Tally::default();
         for record in self.table.said(proposal).await? {
             let Some(said) = self.placed_forget(&record).await? else { continue };
-            if self.identity.judge(&said.judged).await == Judgement::Valid {
+            if self.is_said(&said).await {
                 let (author, device) = (said.judged.author, said.judged.creator);
                 tally.take(&Claimed { author, device, act: said.record.act });
             }
@@ -93,9 +101,15 @@ impl Inner {
     }
 
     /// Returns the content of a record about forgetting by this device.
-    pub(super) fn forget_block(&self, claim: Claim, act: Act) -> NewBlock {
-        let content = ForgetRecord { claim, act }.encode();
-        NewBlock { content: content.into(), topics: vec![self.forget_topic.clone()] }
+    pub(super) async fn forget_block(
+        &self,
+        signer: &dyn Signer,
+        claim: Claim,
+        act: Act,
+    ) -> Result<NewBlock, LedgerError> {
+        let record = ForgetRecord { claim, act }.encode();
+        let content = self.vouch(&self.forget_topic, &signer.public_key(), record).await?;
+        Ok(NewBlock { content: content.into(), topics: vec![self.forget_topic.clone()] })
     }
 
     /// Returns the context that the reason of a proposal is bound to.
@@ -115,8 +129,11 @@ impl Inner {
             let writes = controllers.iter().any(|(controller, role)| *controller == me && role.writes());
             if !said && writes {
                 let (signer, claim) = self.voice().await;
-                let block = self.forget_block(claim, Act::Done(proposal));
-                match self.chain.append_many(vec![block], signer).await {
+                let said = async {
+                    let block = self.forget_block(&*signer, claim, Act::Done(proposal)).await?;
+                    self.chain.append_many(vec![block], Arc::clone(&signer)).await
+                };
+                match said.await {
                     Ok(_) => {}
                     Err(error @ (LedgerError::Store(_) | LedgerError::Blob(_))) => return Err(error),
                     Err(error) => {

@@ -243,7 +243,7 @@ impl PrivateLedger {
         let inner = &self.0;
         // Also refuses who may not write.
         inner.identity.sending_epoch().await.map_err(of_identity)?;
-        let block = inner.forget_block(claim, act);
+        let block = inner.forget_block(&*signer, claim, act).await?;
         let added = inner.chain.append_many(vec![block], signer).await?;
         let added = added.into_iter().next().ok_or(LedgerError::Closed)?;
         seal::wait_for(inner, added.cursor.0).await?;

@@ -17,7 +17,9 @@ pub use identity::{
 };
 pub use inbox::{Message, Outgoing, SenderChange, Senders, Sent};
 pub use log::{Acknowledge, BlockChanged, Failing, LogEvent, LogQuery, Notice, Page, Subscriber};
-pub use private::{ContentProgress, ContentStatus, Forget, ForgetRule, Forgetting, PrivateBlock, Proposal};
+pub use private::{
+    Bound, ContentProgress, ContentStatus, CreateBound, Forget, ForgetRule, Forgetting, PrivateBlock, Proposal,
+};
 pub use resolve::{Contact, RefusedAnswer, Resolve, Resolved};
 pub use vault::{Backup, BackupRequest, PassphraseChange, UnlockProof, Vault, VaultCode};
 

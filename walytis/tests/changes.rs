@@ -469,7 +469,10 @@ fn an_empty_name_deletes_nothing() {
             &["identity", "remove", "family", ""],
         ] {
             let (kind, message, hint) = node.error(2, args);
-            assert!(kind == "usage" && message.contains("empty") && hint.contains("variable"), "{args:?}: {message} {hint}");
+            assert!(
+                kind == "usage" && message.contains("empty") && hint.contains("variable"),
+                "{args:?}: {message} {hint}"
+            );
         }
         // An unquoted empty variable is no argument at all; and a chain is deleted without naming a block.
         node.error(2, &["chain", "delete-block", "notes"]);

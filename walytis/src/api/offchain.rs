@@ -16,6 +16,7 @@ use crate::view;
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
+        .route("/identities/{identity}/chains", get(bound).post(bind))
         .route("/identities/{identity}/private/{layer}/pages", get(page))
         .route("/identities/{identity}/private/{layer}/subscribers", get(subscribers))
         .route("/identities/{identity}/private/{layer}/subscribers/{name}", delete(unsubscribe))
@@ -25,6 +26,19 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/identities/{identity}/private/{layer}/blocks/{block}/authorship", get(show))
         .route("/identities/{identity}/private/{layer}/status", get(status))
         .route("/identities/{identity}/private/{layer}/progress", get(progress))
+}
+
+async fn bound(State(shared): State<Shared>, Path(identity): Path<String>) -> Result<Json<Vec<view::Bound>>, Failure> {
+    shared.app.bound_list(&identity).await.map(Json)
+}
+
+async fn bind(
+    State(shared): State<Shared>,
+    Path(identity): Path<String>,
+    body: Result<Json<view::CreateBound>, JsonRejection>,
+) -> Result<Json<view::Bound>, Failure> {
+    let Json(request) = body?;
+    shared.app.bound_create(&identity, &request).await.map(Json)
 }
 
 async fn log(

@@ -65,9 +65,9 @@ impl App {
     pub(super) async fn private_source(&self, identity: &str, layer: &str) -> Result<Source, Failure> {
         let (ledger, handle) = self.private(identity, layer).await?;
         Ok(Source {
-            ledger: Arc::new(ledger),
             chain: handle.chain().clone(),
-            name: layer.to_owned(),
+            name: ledger.layer().to_owned(),
+            ledger: Arc::new(ledger),
             rights: Arc::new(PolicyRights::new(Arc::new(IdentityGroup::new(handle)))),
             read: Reading::Changed,
             views: self.views.clone(),

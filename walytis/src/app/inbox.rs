@@ -28,7 +28,7 @@ impl InboxLedgers for Layers {
     async fn inbox(&self, did: &Did) -> Result<PrivateLedger, LedgerError> {
         let refused = |failure: Failure| LedgerError::Refused { reason: failure.message };
         let handle = self.identities.identity(did).map_err(|error| refused(error.into()))?;
-        self.ledgers.ledger(&handle, *did, INBOX_LAYER).await.map_err(refused)
+        self.ledgers.ledger(&handle, INBOX_LAYER).await.map_err(refused)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole stack put together: the only place that knows both sides of every trait.
 
 mod blobs;
+mod bound;
 mod chains;
 mod changes;
 mod config;

@@ -1,7 +1,8 @@
 //! Private content: the open private ledgers of this node's identities.
 //!
-//! The ledger `main` of every identity is open from the start. Other layers are opened when a record of theirs stands on
-//! the chain, so that this node fetches and serves their contents whether or not anybody here looks at them.
+//! The ledger `main` of every identity is open from the start. Other layers, on the identity's chain and on those bound to it,
+//! are opened when a record of theirs stands on the chain, so that this node fetches and serves their contents whether or
+//! not anybody here looks at them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
@@ -12,21 +13,22 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use walytis_core::clock::{Clock, Entropy};
-use walytis_core::id::BlockId;
+use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{BlockInfo, LedgerControl as _, LedgerEvent, LedgerRead as _, Query, SubscribeFrom};
 use walytis_core::store::keys::Space;
 use walytis_core::store::{Batch, BlobStore, Direction, Durability, KeyRange, KvStore};
 use walytis_identities::id::Did;
+use walytis_identities::identity::Identity as _;
 use walytis_identities::node::{Identities, IdentityHandle};
 use walytis_offchain::{LAYER_MAX, OffchainExchange, PrivateLedger, PrivateParts};
 
 use super::log::LogStream;
-use super::{App, ByteRange, Opened, changes, convert, log};
+use super::{App, ByteRange, Opened, bound, changes, convert, log};
 use crate::failure::{Failure, Kind, causes};
 use crate::view;
 
 /// The layer that every identity has.
-const MAIN_LAYER: &str = "main";
+pub(super) const MAIN_LAYER: &str = "main";
 /// Most private ledgers open at once. Chosen: bounds what a member can make others open by inventing layers.
 const LEDGERS_MAX: usize = 1_024;
 /// Name of the durable subscriber that looks for layers.
@@ -36,11 +38,18 @@ const LAYER_WATCH: &str = "walytis/layers";
 #[derive(Clone, Debug)]
 pub(super) struct Ledgers {
     parts: Arc<LedgerParts>,
-    open: Arc<Mutex<BTreeMap<(Did, String), PrivateLedger>>>,
+    open: Arc<Mutex<BTreeMap<(ChainId, String), PrivateLedger>>>,
     watchers: Arc<Mutex<JoinSet<()>>>,
-    /// Whose chain is watched.
-    watched: Arc<Mutex<BTreeSet<Did>>>,
+    /// Chains that are watched for layers, and identities that are watched for bound chains, by their own.
+    watched: Arc<Mutex<BTreeSet<(Watch, ChainId)>>>,
     stop: CancellationToken,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Watch {
+    Layers,
+    Chains,
 }
 
 /// What ledgers are opened with.
@@ -90,40 +99,69 @@ impl Ledgers {
         });
     }
 
-    /// Opens the main ledger of an identity and watches its chain for others.
+    /// Opens the main ledger of an identity, and watches its chain and those bound to it for others.
     pub(super) async fn watch(&self, identities: &Identities, did: Did) -> Result<(), Failure> {
         let handle = identities.identity(&did)?;
-        self.ledger(&handle, did, MAIN_LAYER).await?;
-        if !self.watched.lock().await.insert(did) {
-            return Ok(());
+        self.ledger(&handle, MAIN_LAYER).await?;
+        self.watch_layers(handle.clone()).await;
+        self.watch_bound(identities, &handle).await;
+        let (ledgers, identities) = (self.clone(), identities.clone());
+        self.spawn(Watch::Chains, did.chain(), async move {
+            let mut changes = handle.changes();
+            while changes.changed().await.is_ok() {
+                ledgers.watch_bound(&identities, &handle).await;
+            }
+        })
+        .await;
+        Ok(())
+    }
+
+    async fn watch_bound(&self, identities: &Identities, handle: &IdentityHandle) {
+        let did = handle.did();
+        for bound in identities.bound_chains(&did).unwrap_or_default() {
+            if let Ok(handle) = identities.identity_on(&did, &bound.id) {
+                self.watch_layers(handle).await;
+            }
         }
-        let (ledgers, stop) = (self.clone(), self.stop.clone());
+    }
+
+    async fn watch_layers(&self, handle: IdentityHandle) {
+        let ledgers = self.clone();
+        self.spawn(Watch::Layers, handle.chain().core().id(), ledgers.open_new_layers(handle)).await;
+    }
+
+    /// Runs until the end what looks for something on a chain, unless it runs already.
+    async fn spawn(&self, watch: Watch, chain: ChainId, work: impl Future<Output = ()> + Send + 'static) {
+        if !self.watched.lock().await.insert((watch, chain)) {
+            return;
+        }
+        let (watched, stop) = (Arc::clone(&self.watched), self.stop.clone());
         self.watchers.lock().await.spawn(async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = ledgers.clone().open_new_layers(handle, did) => {}
+                () = work => {}
             }
-            ledgers.watched.lock().await.remove(&did);
+            watched.lock().await.remove(&(watch, chain));
         });
-        Ok(())
     }
 
-    async fn open_new_layers(self, handle: IdentityHandle, did: Did) {
+    async fn open_new_layers(self, handle: IdentityHandle) {
+        let chain = handle.chain().core().id();
         let subscribed = handle.chain().subscribe(SubscribeFrom::Name(LAYER_WATCH.into())).await;
         let Ok(mut events) = subscribed else { return };
         // Layers seen before the last start: cheap, for the topic index knows them.
         let mut known = BTreeSet::new();
-        for layer in self.stored_layers(&did).await {
-            self.open_quietly(&handle, did, &layer).await;
+        for layer in self.stored_layers(&chain).await {
+            self.open_quietly(&handle, &layer).await;
             known.insert(layer);
         }
         while let Ok(Some(event)) = events.next().await {
             if let LedgerEvent::Block(info) = &event {
                 let layers = info.topics.iter().filter_map(|topic| topic.overlay_text("offchain"));
                 for layer in layers.filter(|layer| check_layer(layer).is_ok()) {
-                    if known.insert(layer.to_owned()) && self.remember(&did, layer).await {
-                        self.open_quietly(&handle, did, layer).await;
+                    if known.insert(layer.to_owned()) && self.remember(&chain, layer).await {
+                        self.open_quietly(&handle, layer).await;
                     }
                 }
             }
@@ -133,21 +171,17 @@ impl Ledgers {
         }
     }
 
-    async fn open_quietly(&self, handle: &IdentityHandle, did: Did, layer: &str) {
-        if let Err(failure) = self.ledger(handle, did, layer).await {
-            tracing::warn!(?did, %layer, %failure, "a private ledger stays closed");
+    async fn open_quietly(&self, handle: &IdentityHandle, layer: &str) {
+        if let Err(failure) = self.ledger(handle, layer).await {
+            tracing::warn!(chain = ?handle.chain().core().id(), %layer, %failure, "a private ledger stays closed");
         }
     }
 
-    /// Returns a ledger, opened if it was not.
-    pub(super) async fn ledger(
-        &self,
-        handle: &IdentityHandle,
-        did: Did,
-        layer: &str,
-    ) -> Result<PrivateLedger, Failure> {
+    /// Returns a ledger on the chain that the handle judges, opened if it was not.
+    pub(super) async fn ledger(&self, handle: &IdentityHandle, layer: &str) -> Result<PrivateLedger, Failure> {
+        let key = (handle.chain().core().id(), layer.to_owned());
         let mut open = self.open.lock().await;
-        if let Some(ledger) = open.get(&(did, layer.to_owned())) {
+        if let Some(ledger) = open.get(&key) {
             return Ok(ledger.clone());
         }
         if open.len() >= LEDGERS_MAX {
@@ -168,12 +202,12 @@ impl Ledgers {
             entropy: Arc::clone(&self.parts.entropy),
         })
         .await?;
-        open.insert((did, layer.to_owned()), ledger.clone());
+        open.insert(key, ledger.clone());
         Ok(ledger)
     }
 
-    async fn stored_layers(&self, did: &Did) -> Vec<String> {
-        let prefix = layer_key(did, "");
+    async fn stored_layers(&self, chain: &ChainId) -> Vec<String> {
+        let prefix = layer_key(chain, "");
         let range = KeyRange::prefix(&prefix);
         let found = self.parts.store.scan(range, Direction::Forward, LEDGERS_MAX).await;
         let names = found.unwrap_or_default();
@@ -181,10 +215,10 @@ impl Ledgers {
         names.iter().filter_map(|(key, _)| layer(key)).collect()
     }
 
-    /// Stores that an identity has a layer; says whether that worked.
-    async fn remember(&self, did: &Did, layer: &str) -> bool {
+    /// Stores that a chain has a layer; says whether that worked.
+    async fn remember(&self, chain: &ChainId, layer: &str) -> bool {
         let mut batch = Batch::new();
-        batch.put(layer_key(did, layer), bytes::Bytes::new());
+        batch.put(layer_key(chain, layer), bytes::Bytes::new());
         let stored = self.parts.store.commit(batch, Durability::Flushed).await;
         if let Err(error) = &stored {
             tracing::warn!(error = %causes(error), "a private layer could not be remembered");
@@ -203,15 +237,16 @@ impl Ledgers {
     }
 }
 
-fn layer_key(did: &Did, name: &str) -> Vec<u8> {
-    Space::Program.key(&[b"layer/", did.chain().digest(), name.as_bytes()])
+fn layer_key(chain: &ChainId, name: &str) -> Vec<u8> {
+    Space::Program.key(&[b"layer/", chain.digest(), name.as_bytes()])
 }
 
-fn check_layer(name: &str) -> Result<(), Failure> {
-    if (1..=LAYER_MAX).contains(&name.len()) && !name.chars().any(char::is_control) {
+pub(super) fn check_layer(name: &str) -> Result<(), Failure> {
+    let usable = |letter: char| !letter.is_control() && letter != bound::ON;
+    if (1..=LAYER_MAX).contains(&name.len()) && name.chars().all(usable) {
         return Ok(());
     }
-    let hint = format!("1 to {LAYER_MAX} bytes without control characters");
+    let hint = format!("1 to {LAYER_MAX} bytes without control characters; behind {} the name of a chain", bound::ON);
     Err(Failure::usage(format!("not a usable layer name: {name:?}"), hint))
 }
 
@@ -223,16 +258,16 @@ async fn find(ledger: &PrivateLedger, handle: &IdentityHandle, text: &str) -> Re
 }
 
 impl App {
-    /// Returns a private ledger of an identity.
+    /// Returns a private ledger of an identity; `layer` may name a chain behind `@`.
     pub(super) async fn private(
         &self,
         identity: &str,
         layer: &str,
     ) -> Result<(PrivateLedger, IdentityHandle), Failure> {
-        check_layer(layer)?;
+        let (layer, chain) = bound::split(layer)?;
         let did = self.identities.find(identity)?;
-        let handle = self.identities.identity(&did)?;
-        Ok((self.ledgers.ledger(&handle, did, layer).await?, handle))
+        let handle = bound::identity_on(&self.identities, &did, chain)?;
+        Ok((self.ledgers.ledger(&handle, layer).await?, handle))
     }
 
     /// Lists private blocks.
@@ -313,9 +348,10 @@ impl App {
     pub async fn private_show(&self, identity: &str, layer: &str, block: &str) -> Result<view::PrivateBlock, Failure> {
         let (ledger, handle) = self.private(identity, layer).await?;
         let info = find(&ledger, &handle, block).await?;
-        let checkpoint = ledger.authorship(&info.id).await?.and_then(|who| who.checkpoint);
-        let checkpoint = checkpoint.map(|id| id.to_string());
-        Ok(view::PrivateBlock { block: convert::private_block(&info), checkpoint })
+        let who = ledger.authorship(&info.id).await?;
+        let hybrid = who.as_ref().is_some_and(|who| who.hybrid);
+        let checkpoint = who.and_then(|who| who.checkpoint).map(|id| id.to_string());
+        Ok(view::PrivateBlock { block: convert::private_block(&info), checkpoint, hybrid })
     }
 
     /// Follows how private contents come nearer: all of a ledger, or one until it has come to its end.

@@ -3,6 +3,7 @@
 mod args;
 mod backup;
 mod blobs;
+mod bound;
 mod chain;
 mod changes;
 mod client;

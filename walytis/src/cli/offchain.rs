@@ -54,7 +54,7 @@ pub(super) async fn run(command: Offchain, client: &Client, output: &Output) -> 
                 output.value(&content, || content_line(&content));
             }
         }
-        command => super::forget::run(command, client, output).await?,
+        command => super::bound::run(command, client, output).await?,
     }
     Ok(())
 }
@@ -71,7 +71,11 @@ fn show(shown: &view::PrivateBlock) -> String {
         block.topics.join(", "),
         or_none(&block.author),
         block.creator,
-        shown.checkpoint.as_deref().unwrap_or("none yet: the block is signed with Ed25519 alone"),
+        match (&shown.checkpoint, shown.hybrid) {
+            (_, true) => "not needed: the block carries a post-quantum signature of its own",
+            (Some(id), false) => id.as_str(),
+            (None, false) => "none yet: the block is signed with Ed25519 alone",
+        },
     )
 }
 

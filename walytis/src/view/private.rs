@@ -10,6 +10,32 @@ pub struct PrivateBlock {
     pub block: super::Block,
     /// The block by which the same device vouches for it under its post-quantum key, if there is one yet.
     pub checkpoint: Option<String>,
+    /// The block itself carries a signature under both keys of its device.
+    pub hybrid: bool,
+}
+
+/// A chain of its own for private ledgers, to be created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBound {
+    /// Its name; the other devices see it too.
+    pub name: String,
+    /// Whether each record on it must carry a signature under both keys of its device.
+    #[serde(default)]
+    pub hybrid_records: bool,
+}
+
+/// A chain on which private ledgers of an identity can stand, beside the identity's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Chain.
+    pub id: String,
+    /// Local name.
+    pub name: String,
+    /// The identity.
+    pub did: String,
+    /// Whether each record on it carries a signature under both keys of its device.
+    pub hybrid_records: bool,
 }
 
 /// How one private content came nearer, and what is missing in all.

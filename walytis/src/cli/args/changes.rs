@@ -90,7 +90,7 @@ pub struct PrivateLedger {
     /// Name, DID or unambiguous prefix
     #[arg(value_name = "ID")]
     pub identity: String,
-    /// Which private ledger of the identity
+    /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
     #[arg(long, default_value = "main")]
     pub layer: String,
 }

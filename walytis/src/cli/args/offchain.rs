@@ -9,6 +9,24 @@ use super::{Change, Filter, PrivateLedger};
 /// `walytis offchain …`.
 #[derive(Debug, Subcommand)]
 pub enum Offchain {
+    /// Create a chain of its own for private ledgers of an identity: use them with --layer LAYER@CHAIN
+    Create {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+        /// Name of the chain; the identity's other devices see it too
+        #[arg(value_name = "CHAIN")]
+        chain: String,
+        /// Have every record on it signed with post-quantum keys too, for ever; costs 3.5 kB a record
+        #[arg(long)]
+        hybrid_records: bool,
+    },
+    /// List the chains on which private ledgers of an identity can stand, beside its own
+    Chains {
+        /// Name, DID or unambiguous prefix
+        #[arg(value_name = "ID")]
+        identity: String,
+    },
     /// Add private content
     Add {
         /// Name, DID or unambiguous prefix
@@ -25,7 +43,7 @@ pub enum Offchain {
         /// Every device destroys it after this time, e.g. 7d
         #[arg(long, value_name = "TIME")]
         expires: Option<humantime::Duration>,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -42,7 +60,7 @@ pub enum Offchain {
         /// Why; seen by members only
         #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "local")]
         reason: String,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -51,7 +69,7 @@ pub enum Offchain {
         /// Name, DID or unambiguous prefix
         #[arg(value_name = "ID")]
         identity: String,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -62,7 +80,7 @@ pub enum Offchain {
         identity: String,
         /// Id or unambiguous prefix
         proposal: String,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -73,7 +91,7 @@ pub enum Offchain {
         identity: String,
         /// Id or unambiguous prefix
         proposal: String,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -132,7 +150,7 @@ pub enum Offchain {
         /// Which blocks
         #[command(flatten)]
         filter: Filter,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -141,7 +159,7 @@ pub enum Offchain {
         /// Name, DID or unambiguous prefix
         #[arg(value_name = "ID")]
         identity: String,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -152,7 +170,7 @@ pub enum Offchain {
         identity: String,
         /// Name of the subscriber
         name: String,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -163,7 +181,7 @@ pub enum Offchain {
         identity: String,
         /// Id or unambiguous prefix
         block: String,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -183,7 +201,7 @@ pub enum Offchain {
         /// Only these bytes, the last one included: A-B, A- (to the end) or -N (the last N)
         #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
         range: Option<String>,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },
@@ -209,7 +227,7 @@ pub enum Offchain {
         /// Go on as contents come nearer: one block until it is here, with a bar; all until interrupted, line by line
         #[arg(long)]
         follow: bool,
-        /// Which private ledger of the identity
+        /// Which private ledger of the identity; LAYER@CHAIN: on a chain of its own
         #[arg(long, default_value = "main")]
         layer: String,
     },

@@ -83,6 +83,10 @@ async fn hurry(shared: &Shared, peer: &PeerId) -> Result<(), StoreError> {
 
 /// Asks one device after the other until one answers for good.
 async fn deliver(shared: &Shared, row: &Row) -> Option<Answer> {
+    // It may have been taken back while the ones before it were tried.
+    if !matches!(shared.row(&row.id).await, Ok(Some(_))) {
+        return None;
+    }
     if shared.parts.identities.identity(&row.to.did).is_ok() {
         // Between identities of one node.
         let answer = shared.receive(&row.sealed).await;
@@ -99,6 +103,10 @@ async fn deliver(shared: &Shared, row: &Row) -> Option<Answer> {
     };
     let mut last = None;
     for peer in peers {
+        // It may have been taken back while others were asked or dialled.
+        if !matches!(shared.row(&row.id).await, Ok(Some(_))) {
+            return None;
+        }
         let asked = timeout(PATIENCE, ask(shared, &peer, &row.sealed)).await;
         match asked.ok().flatten() {
             Some(answer @ (Answer::Accepted | Answer::Refused)) => return Some(answer),

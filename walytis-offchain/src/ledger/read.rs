@@ -10,7 +10,7 @@ use tokio_util::io::StreamReader;
 use tokio_util::task::AbortOnDropHandle;
 use walytis_core::id::BlockId;
 use walytis_core::ledger::{Author, BlockInfo, BlockState, ContentReader, Cursor, LedgerError};
-use walytis_identities::identity::{EpochUse, Judgement};
+use walytis_identities::identity::{EpochUse, IdentityError, Judgement};
 
 use super::Inner;
 use super::content_state::{ContentState, Facts, Here, Phase};
@@ -104,7 +104,12 @@ impl Inner {
             let local = local.ok_or(LedgerError::UnknownBlock { id: *id })?;
             match (local.standing, local.phase) {
                 (Standing::Valid, Phase::Available) => return self.open_content(id, &local, range).await,
-                (Standing::Valid, Phase::Locked) => return Err(unavailable("its key is not here")),
+                (Standing::Valid, Phase::Locked) => {
+                    // It may have come while the vault was locked, and still be.
+                    let key = self.identity.derive(&local.epoch, EpochUse::ContentWrap).await;
+                    let locked = matches!(key, Err(IdentityError::Locked));
+                    return Err(if locked { LedgerError::Locked } else { unavailable("its key is not here") });
+                }
                 (Standing::Valid, Phase::Forgotten) => return Err(unavailable("it was forgotten")),
                 (Standing::Valid, Phase::Wanted) => {}
                 _ => return Err(unavailable("the block does not count")),

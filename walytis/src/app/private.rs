@@ -387,12 +387,14 @@ impl App {
             };
             Ok(show(content, (step.missing_contents, step.missing_bytes)))
         });
-        let mut ended = false;
-        let until_the_end = stream::iter(first).chain(steps).take_while(move |step| {
-            let before = ended;
+        let all = stream::iter(first).chain(steps).boxed();
+        // Ends with the step that is the last one, not when another one would follow it.
+        let until_the_end = stream::unfold(Some(all), move |rest| async move {
+            let mut rest = rest?;
+            let step = rest.next().await?;
             let state = step.as_ref().map_or("", |step: &view::ContentProgress| step.content.state.as_str());
-            ended |= id.is_some() && matches!(state, "available" | "forgotten");
-            ready(!before)
+            let ends = id.is_some() && matches!(state, "available" | "forgotten");
+            Some((step, (!ends).then_some(rest)))
         });
         Ok(until_the_end.boxed())
     }

@@ -12,13 +12,13 @@ use walytis_core::block::{Block, Visibility};
 use walytis_core::chain::Append;
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{BlockState, Content, Ledger as _, LedgerError, LedgerRead as _, NewBlock};
-use walytis_core::node::GovernedGenesis;
+use walytis_core::node::{GovernedGenesis, NodeError};
 use walytis_core::topic::Topic;
 use walytis_identities::bound::{Binding, RecordRules, announcement, bound_topic};
 use walytis_identities::claim::Claim;
 use walytis_identities::id::{Did, Role};
 use walytis_identities::identity::Identity as _;
-use walytis_identities::node::IdentityHandle;
+use walytis_identities::node::{IdentitiesError, IdentityHandle};
 use walytis_offchain::hybrid::{RECORD_CONTEXT, attach, detach, message};
 use walytis_offchain::{PrivateLedger, PrivateParts};
 
@@ -177,7 +177,11 @@ fn what_was_not_bound_at_its_genesis_by_an_admin_is_no_chain_of_the_identity() {
         let refused = b.identities().create_chain(&did, "mine", PLAIN).await.unwrap_err();
         assert!(refused.to_string().contains("admin"), "{refused}");
         let taken = a.identities().create_chain(&did, "work", PLAIN).await.unwrap_err();
-        assert!(taken.to_string().contains("work"), "{taken}");
+        assert!(matches!(taken, IdentitiesError::Node(NodeError::NameTaken { .. })), "{taken:?}");
+        for bad in ["", "a\nb", &"x".repeat(257), &did.chain().to_string()] {
+            let refused = a.identities().create_chain(&did, bad, PLAIN).await.unwrap_err();
+            assert!(matches!(refused, IdentitiesError::Node(NodeError::BadName { .. })), "{refused:?}");
+        }
         // By a member; of another identity's chain; of a chain that is bound to nobody.
         announce(&member, &genesis(&b, &member, &did)).await;
         announce(&admin, &genesis(&a, &admin, &other)).await;

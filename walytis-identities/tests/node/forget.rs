@@ -4,6 +4,7 @@ use walytis_core::ledger::LedgerRead as _;
 use walytis_core::net::MemoryHub;
 use walytis_core::node::Listing;
 use walytis_core::store::{Batch, Durability, KvStore as _, SecretStore as _};
+use walytis_identities::bound::RecordRules;
 use walytis_identities::id::Role;
 use walytis_identities::identity::{EpochUse, Identity as _};
 use walytis_identities::node::IdentitiesError;
@@ -24,6 +25,8 @@ async fn a_removed_device_forgets_and_comes_back_as_a_new_one() {
     a.admit(&did, &c, Role::Member).await;
     let early = b.write(&did, "b, before").await;
     a.until_has(&did, &early).await;
+    let bound = a.identities.create_chain(&did, "archive", RecordRules::default()).await.unwrap().chain().core().id();
+    until("b has the bound chain", async || b.identities.identity_on(&did, &bound).is_ok()).await;
     let old = b.identity(&did).controller();
     let refused = b.identities.forget(&did).await;
     assert!(matches!(refused, Err(IdentitiesError::Refused { .. })), "a controller does not forget");

@@ -2,18 +2,26 @@
 
 use std::time::Duration;
 
+use walytis_core::id::BlockId;
+use walytis_core::ledger::NewBlock;
 use walytis_core::net::{MemoryHub, Network as _};
+use walytis_identities::bound::RecordRules;
+use walytis_identities::claim::Claim;
 use walytis_identities::contact::ContactCard;
 use walytis_identities::id::{Did, Role};
 use walytis_identities::identity::{EpochUse, Identity as _, IdentityError, Judgement, RecordRef};
-use walytis_identities::node::{IdentitiesError, RecoverHere, RecoveryCode};
+use walytis_identities::node::{IdentitiesError, IdentityHandle, RecoverHere, RecoveryCode};
 use walytis_identities::signed::SignerStanding;
 
 use crate::rig::{Machine, pass, until};
 
-async fn record(machine: &Machine, did: &Did, block: walytis_core::id::BlockId) -> RecordRef {
-    let stored = machine.identity(did).chain().block(&block).await.unwrap().unwrap();
-    let (claim, _) = walytis_identities::claim::Claim::split(stored.inline().unwrap()).unwrap();
+async fn record(machine: &Machine, did: &Did, block: BlockId) -> RecordRef {
+    record_on(&machine.identity(did), block).await
+}
+
+async fn record_on(handle: &IdentityHandle, block: BlockId) -> RecordRef {
+    let stored = handle.chain().block(&block).await.unwrap().unwrap();
+    let (claim, _) = Claim::split(stored.inline().unwrap()).unwrap();
     RecordRef { block, creator: stored.header().creator, author: claim.author, auth_heads: claim.auth_heads }
 }
 
@@ -76,6 +84,19 @@ async fn a_new_node_recovers_with_the_code_and_a_card_and_nothing_written_is_los
     let (a, b, did, code) = two_admins(&hub).await;
     let from_a = a.write(&did, "by a, before").await;
     b.until_has(&did, &from_a).await;
+    // Also on a chain of its own that is bound to the identity.
+    let bound = a.identities.create_chain(&did, "archive", RecordRules::default()).await.unwrap();
+    let claim = Claim { author: bound.controller(), auth_heads: bound.auth_heads().await };
+    let block = NewBlock { content: claim.encode().into(), topics: vec![] };
+    let on_bound = bound.chain().append_many(vec![block], bound.device_signer()).await.unwrap()[0].id;
+    let archive = bound.chain().core().id();
+    drop(bound);
+    let on = |machine: &Machine| machine.identities.identity_on(&did, &archive).ok();
+    let has = async |machine: &Machine| match on(machine) {
+        Some(handle) => handle.chain().block(&on_bound).await.unwrap().is_some(),
+        None => false,
+    };
+    until("b has the record on the bound chain", async || has(&b).await).await;
     let old = a.identity(&did).sending_epoch().await.unwrap();
     let b_id = b.identity(&did).controller();
     drop(a.stop().await);
@@ -99,6 +120,11 @@ async fn a_new_node_recovers_with_the_code_and_a_card_and_nothing_written_is_los
     c.until_has(&did, &from_a).await;
     assert_eq!(c.identity(&did).judge(&record(&c, &did, from_a).await).await, Judgement::Valid);
     assert_eq!(b.identity(&did).judge(&record(&b, &did, from_a).await).await, Judgement::Valid);
+    until("the new device has the bound chain", async || has(&c).await).await;
+    for machine in [&b, &c] {
+        let handle = on(machine).unwrap();
+        assert_eq!(handle.judge(&record_on(&handle, on_bound).await).await, Judgement::Valid);
+    }
     until("the new device holds the old secrets", async || {
         c.identity(&did).derive(&old, EpochUse::ContentWrap).await.is_ok()
     })

@@ -24,10 +24,7 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         Chain::Show { chain, block: Some(block) } => {
             output.block(&client.call(ApiRequest::get(&["chains", &chain, "blocks", &block])).await?);
         }
-        Chain::Delete { chain } => {
-            let chain: view::Chain = client.call(ApiRequest::delete(&["chains", &chain])).await?;
-            output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
-        }
+        Chain::Delete { chain } => delete(&chain, client, output).await?,
         Chain::DeleteBlock { ledger, block } => changes::delete(&ledger.route(), &block, client, output).await?,
         Chain::Change(change) => changes::run(change, client, output).await?,
         Chain::Invite { chain, uses, expires, shareable, qr } => {
@@ -80,6 +77,13 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         }
     }
     Ok(0)
+}
+
+/// Deletes what this node has of a chain.
+async fn delete(chain: &str, client: &Client, output: &Output) -> Result<(), Failure> {
+    let chain: view::Chain = client.call(ApiRequest::delete(&["chains", chain])).await?;
+    output.value(&chain, || format!("deleted {} ({})", chain.name, chain.id));
+    Ok(())
 }
 
 /// Makes an invitation and shows it, on request as a picture too.

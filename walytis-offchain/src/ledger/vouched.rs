@@ -72,15 +72,17 @@ impl Inner {
             Voucher::NotAsked => Judgement::Valid,
             Voucher::Missing => Judgement::Void(UNVOUCHED),
             Voucher::Signed(signature, message) => {
+                // The device may have renewed its keys between signing both: what is signed names the block's key, which is to
+                // be one of the author's under the heads of the signature, too.
                 let as_signed = RecordRef { auth_heads: signature.auth_heads.clone(), ..record.clone() };
-                if self.identity.judge(&as_signed).await == Judgement::Wait {
-                    return Judgement::Wait;
+                match self.identity.judge(&as_signed).await {
+                    Judgement::Valid => {}
+                    Judgement::Wait => return Judgement::Wait,
+                    Judgement::Void(_) => return Judgement::Void(UNVOUCHED),
                 }
-                let signer = self.identity.verify(signature, RECORD_CONTEXT, message).await;
-                if signer == Some((record.author, record.creator)) {
-                    Judgement::Valid
-                } else {
-                    Judgement::Void(UNVOUCHED)
+                match self.identity.verify(signature, RECORD_CONTEXT, message).await {
+                    Some((signer, _)) if signer == record.author => Judgement::Valid,
+                    _ => Judgement::Void(UNVOUCHED),
                 }
             }
         }

@@ -283,7 +283,7 @@ impl Identities {
         }
         // What is here stays open, whatever became of who announced it: others' records stand on it.
         if self.inner.node.chains(Listing::All).iter().any(|entry| entry.id == chain) {
-            return Ok(Found::Open(genesis, binding.rules));
+            return Ok(Found::Open(Box::new(genesis), binding.rules));
         }
         if shared.bound.open().len() >= BOUND_MAX || shared.my_role().is_none() {
             debug!(did = ?shared.did, ?chain, "a bound chain is not opened here");
@@ -297,7 +297,7 @@ impl Identities {
         let (author, auth_heads) = (claim.author, claim.auth_heads);
         let record = RecordRef { block: *id, creator: block.header().creator, author, auth_heads };
         Ok(match handle.judge(&record).await {
-            Judgement::Valid => Found::Open(genesis, binding.rules),
+            Judgement::Valid => Found::Open(Box::new(genesis), binding.rules),
             Judgement::Void(_) => Found::Nothing,
             Judgement::Wait => Found::Wait,
         })
@@ -323,7 +323,7 @@ fn check_usable(name: &str) -> IdentitiesResult<()> {
 /// What an announcement comes to.
 enum Found {
     /// To be opened.
-    Open(Block, RecordRules),
+    Open(Box<Block>, RecordRules),
     /// It cannot be judged yet.
     Wait,
     /// It is open, or none.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -106,13 +107,13 @@ impl Ledgers {
         self.watch_layers(handle.clone()).await;
         self.watch_bound(identities, &handle).await;
         let (ledgers, identities) = (self.clone(), identities.clone());
-        self.spawn(Watch::Chains, did.chain(), async move {
+        let follow = Box::pin(async move {
             let mut changes = handle.changes();
             while changes.changed().await.is_ok() {
                 ledgers.watch_bound(&identities, &handle).await;
             }
-        })
-        .await;
+        });
+        self.spawn(Watch::Chains, did.chain(), follow).await;
         Ok(())
     }
 
@@ -127,11 +128,12 @@ impl Ledgers {
 
     async fn watch_layers(&self, handle: IdentityHandle) {
         let ledgers = self.clone();
-        self.spawn(Watch::Layers, handle.chain().core().id(), ledgers.open_new_layers(handle)).await;
+        let chain = handle.chain().core().id();
+        self.spawn(Watch::Layers, chain, Box::pin(ledgers.open_new_layers(handle))).await;
     }
 
     /// Runs until the end what looks for something on a chain, unless it runs already.
-    async fn spawn(&self, watch: Watch, chain: ChainId, work: impl Future<Output = ()> + Send + 'static) {
+    async fn spawn(&self, watch: Watch, chain: ChainId, work: BoxFuture<'static, ()>) {
         if !self.watched.lock().await.insert((watch, chain)) {
             return;
         }

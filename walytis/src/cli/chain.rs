@@ -71,12 +71,15 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
         Chain::Export(args) => transfer::export(args, client, output).await?,
         Chain::Import(args) => transfer::import(args, client, output).await?,
         Chain::Repair { chain } => return repair(&chain, client, output).await,
-        Chain::Heads { chain } => {
-            let heads: view::Heads = client.call(ApiRequest::get(&["chains", &chain, "heads"])).await?;
-            output.value(&heads, || heads.heads.join("\n"));
-        }
+        Chain::Heads { chain } => heads(&chain, client, output).await?,
     }
     Ok(0)
+}
+
+async fn heads(chain: &str, client: &Client, output: &Output) -> Result<(), Failure> {
+    let heads: view::Heads = client.call(ApiRequest::get(&["chains", chain, "heads"])).await?;
+    output.value(&heads, || heads.heads.join("\n"));
+    Ok(())
 }
 
 /// Deletes what this node has of a chain.

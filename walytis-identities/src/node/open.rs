@@ -1,6 +1,6 @@
 //! Opening the runtime, creating and joining identities.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -261,12 +261,13 @@ pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(Au
     let below = records::all(store, &records::nested(&chain)).await?;
     let candidates = nested::candidates(below.into_iter().map(|(_, file)| file).collect());
     let mut next_op = 0;
-    let mut early = Vec::new();
+    let (mut early, mut keys) = (Vec::new(), BTreeMap::new());
     for (count, (key, value)) in records::all(store, &records::ops(&chain)).await?.into_iter().enumerate() {
         if count % OPS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
         let op = crate::op::SignedOp::decode(&value).map_err(|_| corrupt(&key, "it is no authority op"))?;
+        keys.insert(op.id(), key.clone());
         match nested::offer(&mut graph, op.clone(), &candidates) {
             Ok(taken) if !taken.ops.is_empty() => {}
             // What an op names is stored before it.
@@ -278,6 +279,14 @@ pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(Au
     for refusal in nested::offer_all(&mut graph, early, &candidates) {
         // Left by a crash between storing and refusing it.
         warn!(?did, %refusal, "stored authority op passed over");
+    }
+    let thrown_out = graph.take_thrown_out().into_iter().filter(|id| graph.op(id).is_none());
+    let mut batch = Batch::new();
+    for key in thrown_out.filter_map(|id| keys.remove(&id)) {
+        batch.delete(key.to_vec());
+    }
+    if !batch.is_empty() {
+        store.commit(batch, Durability::Buffered).await?;
     }
     Ok((graph, genesis, next_op))
 }

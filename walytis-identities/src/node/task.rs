@@ -35,7 +35,7 @@ use super::{exchange, ring};
 use crate::epoch::EpochSecrets;
 use crate::id::{DeviceId, EpochId, OpId};
 use crate::op::SignedOp;
-use crate::state::Built;
+use crate::state::{Built, Inserted, Refusal};
 
 /// Commands that wait for the task; then the sender waits.
 pub(super) const COMMANDS: usize = 64;
@@ -344,7 +344,11 @@ impl Task {
         batch.put(records::op(&chain, number), op.encode());
         batch.put(records::unpublished(&chain, &id), Vec::new());
         self.shared.tools.store.commit(batch, Durability::Flushed).await?;
-        let inserted = self.shared.known().graph.insert(op.clone());
+        let inserted = match self.shared.known().graph.insert(op.clone()) {
+            // Its parents are here: it waits for room.
+            Ok(Inserted::Pending(_)) => Err(Refusal::Full),
+            inserted => inserted,
+        };
         if let Err(refusal) = inserted {
             // E.g. the proofs of a dishonest joiner. Nothing of it stays.
             let mut batch = Batch::new();

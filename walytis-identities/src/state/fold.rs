@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::evaluate::Evaluation;
 use super::nested::{NestedView, slots_are_sound};
 use super::nodes::{Node, Nodes};
-use super::view::{Standing, View};
+use super::view::{Standing, View, revokes, unfollowed};
 use super::{
     ActingDevice, Controller, Deactivation, Demotion, EpochInfo, IdentityState, Invitation, Recovery, Removal, Subject,
 };
@@ -14,16 +14,32 @@ use crate::crypto::KeyId;
 use crate::id::{ControllerId, Did, EpochId, OpId};
 use crate::op::{HistoryPolicy, Op};
 
-/// Returns the state of an evaluated set.
+/// What grows with the number of ops. Of a base it stays as it is, but for what of its invitations becomes.
+#[derive(Clone, Debug, Default)]
+struct Grown {
+    removals: Arc<Vec<Removal>>,
+    demotions: Arc<Vec<Demotion>>,
+    invitations: Arc<BTreeMap<OpId, Invitation>>,
+    epochs: Arc<BTreeMap<EpochId, EpochInfo>>,
+    void: Arc<BTreeMap<OpId, super::VoidReason>>,
+}
+
+/// Returns the state of an evaluated set. `base`: the state of a base of it, if there is one; the outcome is the same.
 /// `nested`: every identity that the set names.
 pub(super) fn fold(
     nodes: &Nodes,
+    base: Option<&IdentityState>,
     evaluation: Arc<Evaluation>,
     nested: &BTreeMap<Did, Arc<NestedView>>,
 ) -> IdentityState {
     let view = evaluation.view(nodes);
-    let members: Vec<usize> = evaluation.set.iter().collect();
-    let history = match members.first().map(|at| nodes.at(*at).kind()) {
+    let recovers = |at: usize| view.counts(at) && matches!(nodes.at(at).kind(), Op::Recover(_));
+    let rest = |base: &IdentityState| evaluation.set.minus(&base.evaluation.set);
+    // A recovery has the last word on removals that were provisional.
+    let base = base.filter(|base| !rest(base).iter().any(recovers));
+    let members: Vec<usize> = base.map_or_else(|| evaluation.set.clone(), rest).iter().collect();
+    let Grown { removals, demotions, invitations, epochs, void } = grown(nodes, base, &evaluation, &members);
+    let history = match evaluation.set.iter().next().map(|at| nodes.at(at).kind()) {
         Some(Op::Create(op)) => op.history,
         _ => HistoryPolicy::None,
     };
@@ -32,8 +48,7 @@ pub(super) fn fold(
         .into_iter()
         .filter_map(|(id, standing)| controller(&view, id, standing, history, nested).map(|found| (id, found)))
         .collect();
-    let epochs = epochs(nodes, &view, &members);
-    let latest_epochs = latest(nodes, &epochs);
+    let latest_epochs = latest(nodes, base, &view, &members);
     let deactivated = deactivated(&view);
     let opens = |did: &Did, key: &KeyId| nested.get(did).is_some_and(|view| view.is_sound(key));
     let is_sound = |id: &EpochId| nodes.find(id).is_some_and(|at| slots_are_sound(nodes.at(at).kind(), opens));
@@ -42,28 +57,97 @@ pub(super) fn fold(
         .iter()
         .copied()
         .filter(|_| deactivated.is_none())
-        .find(|id| fitting(id) && !exposed(nodes, &members, id, &controllers));
-    let void = members.iter().filter_map(|at| {
-        let reason = evaluation.void.get(*at).copied().flatten()?;
-        Some((nodes.at(*at).id(), reason))
-    });
+        .find(|id| fitting(id) && !exposed(nodes, &evaluation, id, &controllers));
     IdentityState {
-        heads: heads(nodes, &members),
+        heads: heads(nodes, base, &members),
         history,
         recovery: view.recovery_digest(),
         recoveries: recoveries(&view),
         deactivated,
         services: services(&view),
         leaving: view.leaving().into_iter().map(|(id, at)| (id, nodes.at(at).id())).collect(),
-        removals: removals(nodes, &view, &members),
-        demotions: demotions(nodes, &view, &members),
-        invitations: invitations(nodes, &view, &members),
-        void: void.collect(),
+        removals,
+        demotions,
+        invitations,
+        void,
         controllers,
         epochs,
         latest_epochs,
         sending_epoch,
-        evaluation: evaluation.clone(),
+        evaluation: Arc::clone(&evaluation),
+    }
+}
+
+fn grown(nodes: &Nodes, base: Option<&IdentityState>, evaluation: &Evaluation, members: &[usize]) -> Grown {
+    let view = evaluation.view(nodes);
+    let mut grown = base.map_or_else(Grown::default, |base| Grown {
+        removals: Arc::clone(&base.removals),
+        demotions: Arc::clone(&base.demotions),
+        invitations: Arc::clone(&base.invitations),
+        epochs: Arc::clone(&base.epochs),
+        void: Arc::clone(&base.void),
+    });
+    let mut ordered: Vec<usize> = members.to_vec();
+    // All of them lie deeper than the base.
+    ordered.sort_by_cached_key(|at| nodes.at(*at).order());
+    for at in ordered.iter().copied() {
+        let node = nodes.at(at);
+        if let Some(reason) = evaluation.void.reasons.get(&at) {
+            Arc::make_mut(&mut grown.void).insert(node.id(), *reason);
+            continue;
+        }
+        if let Some(info) = epoch_info(node) {
+            Arc::make_mut(&mut grown.epochs).insert(node.id(), info);
+        }
+        match node.kind() {
+            Op::Remove(_) => Arc::make_mut(&mut grown.removals).extend(removals(nodes, &view, at)),
+            Op::SetRole(_) if node.demotes => Arc::make_mut(&mut grown.demotions).extend(demotion(nodes, &view, at)),
+            Op::Invite(op) => {
+                let made = Invitation {
+                    id: node.id(),
+                    author: node.author(),
+                    key: op.key,
+                    role: op.role,
+                    uses: op.uses,
+                    used_by: Vec::new(),
+                    expires_at_ms: op.expires_at_ms,
+                    revoked_by: None,
+                };
+                Arc::make_mut(&mut grown.invitations).insert(node.id(), made);
+            }
+            _ => {}
+        }
+    }
+    let counting: Vec<usize> = ordered.into_iter().filter(|at| view.counts(*at)).collect();
+    note_uses(nodes, &view, &counting, &mut grown);
+    note_revocations(nodes, &counting, &mut grown);
+    grown
+}
+
+/// Notes who came by which invitation. `counting`: what counts beside the base.
+fn note_uses(nodes: &Nodes, view: &View<'_>, counting: &[usize], grown: &mut Grown) {
+    let used: BTreeSet<OpId> =
+        counting.iter().filter_map(|at| nodes.at(*at).honours()).map(|(invite, _)| invite).collect();
+    for invite in used.iter().filter(|invite| view.invite(invite).is_some()) {
+        if let Some(found) = Arc::make_mut(&mut grown.invitations).get_mut(invite) {
+            found.used_by = view.used_by(invite);
+        }
+    }
+}
+
+/// Notes by what invitations are revoked first. `counting`: what counts beside the base, in authority order.
+fn note_revocations(nodes: &Nodes, counting: &[usize], grown: &mut Grown) {
+    let may_revoke = |at: &usize| matches!(nodes.at(*at).kind(), Op::RevokeInvite(_) | Op::Remove(_) | Op::Recover(_));
+    for by in counting.iter().copied().filter(may_revoke) {
+        let revoked = |invite: &&Invitation| {
+            invite.revoked_by.is_none() && nodes.find(&invite.id).is_some_and(|made| revokes(nodes, by, made))
+        };
+        let revoked: Vec<OpId> = grown.invitations.values().filter(revoked).map(|invite| invite.id).collect();
+        for id in revoked {
+            if let Some(found) = Arc::make_mut(&mut grown.invitations).get_mut(&id) {
+                found.revoked_by = Some(nodes.at(by).id());
+            }
+        }
     }
 }
 
@@ -145,7 +229,7 @@ fn fits(epoch: &EpochInfo, controllers: &BTreeMap<ControllerId, Controller>) -> 
 /// epoch whose history holds those before it, and what was dealt cannot be taken back.
 fn exposed(
     nodes: &Nodes,
-    members: &[usize],
+    evaluation: &Evaluation,
     epoch: &EpochId,
     controllers: &BTreeMap<ControllerId, Controller>,
 ) -> bool {
@@ -153,64 +237,59 @@ fn exposed(
     let reads = |id: &ControllerId| controllers.get(id).is_some_and(|controller| controller.role.reads());
     // Nobody else could open it: without this, one who is removed could have the keys renewed again and again.
     let by_reader = |node: &&Node| node.past.has(at) && reads(&node.author());
-    let later = members.iter().map(|member| nodes.at(*member)).filter(by_reader);
+    let later = nodes.epochs.iter().rev().copied().take_while(|later| *later > at);
+    let later = later.filter(|later| evaluation.set.has(*later)).map(|later| nodes.at(later)).filter(by_reader);
     later.filter_map(|node| node.dealt.as_ref()).any(|dealt| !dealt.readers.iter().all(reads))
 }
 
-fn heads(nodes: &Nodes, members: &[usize]) -> Vec<OpId> {
-    let mut heads: BTreeSet<OpId> = members.iter().map(|at| nodes.at(*at).id()).collect();
-    for at in members {
-        for parent in &nodes.at(*at).op.core().auth_parents {
-            heads.remove(parent);
-        }
-    }
-    heads.into_iter().collect()
+fn heads(nodes: &Nodes, base: Option<&IdentityState>, members: &[usize]) -> Vec<OpId> {
+    let before = base.iter().flat_map(|base| &base.heads).filter_map(|id| nodes.find(id));
+    let mut heads: Vec<OpId> = unfollowed(nodes, before.chain(members.iter().copied()).collect())
+        .into_iter()
+        .map(|at| nodes.at(at).id())
+        .collect();
+    heads.sort_unstable();
+    heads
 }
 
-fn epochs(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> BTreeMap<EpochId, EpochInfo> {
-    let info = |at: usize| {
-        let node = nodes.at(at);
-        let (part, dealt) = (node.kind().epoch()?, node.dealt.as_ref()?);
-        let info = EpochInfo {
-            id: node.id(),
-            depth: node.depth,
-            recipients: part.recipients().collect(),
-            readers: dealt.readers.to_vec(),
-            counts: dealt.fits,
-            key: KeyId::of(&part.receiving),
-        };
-        Some((node.id(), info))
+fn epoch_info(node: &Node) -> Option<EpochInfo> {
+    let dealt = node.dealt.as_ref()?;
+    Some(EpochInfo {
+        id: node.id(),
+        depth: node.depth,
+        recipients: Arc::clone(&dealt.recipients),
+        readers: Arc::clone(&dealt.readers),
+        counts: dealt.fits,
+        key: dealt.key,
+    })
+}
+
+/// Returns the counting epochs that no counting epoch follows.
+fn latest(nodes: &Nodes, base: Option<&IdentityState>, view: &View<'_>, members: &[usize]) -> BTreeSet<EpochId> {
+    let before = base.iter().flat_map(|base| &base.latest_epochs).filter_map(|id| nodes.find(id));
+    let fits = |at: &usize| view.counts(*at) && nodes.at(*at).dealt.as_ref().is_some_and(|dealt| dealt.fits);
+    let latest = unfollowed(nodes, before.chain(members.iter().copied().filter(fits)).collect());
+    latest.into_iter().map(|at| nodes.at(at).id()).collect()
+}
+
+/// Returns what one op removes, by target.
+fn removals(nodes: &Nodes, view: &View<'_>, at: usize) -> Vec<Removal> {
+    let node = nodes.at(at);
+    let Op::Remove(op) = node.kind() else { return Vec::new() };
+    let removal = |target: &ControllerId| {
+        let left = nodes.endings.get(target).into_iter().flatten().any(|ending| {
+            node.past.has(*ending) && view.counts(*ending) && matches!(nodes.at(*ending).kind(), Op::Leave)
+        });
+        Removal {
+            op: node.id(),
+            by: node.author(),
+            target: *target,
+            cut: op.cut.clone(),
+            provisional: !left && is_contestable(nodes, view, at, target) && !confirmed(nodes, view, at),
+        }
     };
-    members.iter().copied().filter(|at| view.counts(*at)).filter_map(info).collect()
-}
-
-fn latest(nodes: &Nodes, epochs: &BTreeMap<EpochId, EpochInfo>) -> BTreeSet<EpochId> {
-    let counting: Vec<usize> =
-        epochs.values().filter(|epoch| epoch.counts).filter_map(|epoch| nodes.find(&epoch.id)).collect();
-    let followed = |at: usize| counting.iter().any(|other| nodes.at(*other).past.has(at));
-    counting.iter().copied().filter(|at| !followed(*at)).map(|at| nodes.at(at).id()).collect()
-}
-
-fn removals(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> Vec<Removal> {
-    let mut removals = Vec::new();
-    for at in members.iter().copied().filter(|at| view.counts(*at)) {
-        let node = nodes.at(at);
-        let Op::Remove(op) = node.kind() else { continue };
-        for target in &op.targets {
-            let rank = rank_before(nodes, view, at, target);
-            let left = nodes.endings.get(target).into_iter().flatten().any(|ending| {
-                node.past.has(*ending) && view.counts(*ending) && matches!(nodes.at(*ending).kind(), Op::Leave)
-            });
-            removals.push(Removal {
-                op: node.id(),
-                by: node.author(),
-                target: *target,
-                cut: op.cut.clone(),
-                provisional: !left && rank.is_some_and(|rank| rank < node.rank) && !confirmed(nodes, view, at),
-            });
-        }
-    }
-    removals.sort_by_key(|removal| (nodes.find(&removal.op).map(|at| nodes.at(at).order()), removal.target));
+    let mut removals: Vec<Removal> = op.targets.iter().map(removal).collect();
+    removals.sort_by_key(|removal| removal.target);
     removals
 }
 
@@ -219,54 +298,25 @@ fn confirmed(nodes: &Nodes, view: &View<'_>, at: usize) -> bool {
     nodes.recoveries.iter().any(|recovery| view.counts(*recovery) && nodes.at(*recovery).past.has(at))
 }
 
-/// Returns the demotions that count; in canonical order of their ops.
-fn demotions(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> Vec<Demotion> {
-    let demotion = |at: usize| {
-        let node = nodes.at(at);
-        let Op::SetRole(op) = node.kind() else { return None };
-        let senior = rank_before(nodes, view, at, &op.controller).is_some_and(|rank| rank < node.rank);
-        Some(Demotion {
-            op: node.id(),
-            by: node.author(),
-            target: op.controller,
-            role: op.role,
-            cut: op.cut.clone(),
-            provisional: op.controller != node.author() && senior && !confirmed(nodes, view, at),
-        })
-    };
-    let mut counting: Vec<usize> =
-        members.iter().copied().filter(|at| nodes.at(*at).demotes && view.counts(*at)).collect();
-    counting.sort_by_key(|at| nodes.at(*at).order());
-    counting.into_iter().filter_map(demotion).collect()
+/// Returns what one op takes from somebody.
+fn demotion(nodes: &Nodes, view: &View<'_>, at: usize) -> Option<Demotion> {
+    let node = nodes.at(at);
+    let Op::SetRole(op) = node.kind() else { return None };
+    let provisional = op.controller != node.author() && is_contestable(nodes, view, at, &op.controller);
+    Some(Demotion {
+        op: node.id(),
+        by: node.author(),
+        target: op.controller,
+        role: op.role,
+        cut: op.cut.clone(),
+        provisional: provisional && !confirmed(nodes, view, at),
+    })
 }
 
-/// Returns the rank that a removal's target had before it.
-fn rank_before(nodes: &Nodes, view: &View<'_>, removal: usize, target: &ControllerId) -> Option<(u32, OpId)> {
-    let past = View { set: &nodes.at(removal).past, ..*view };
-    past.standing(target).map(|standing| standing.rank)
-}
-
-fn invitations(nodes: &Nodes, view: &View<'_>, members: &[usize]) -> BTreeMap<OpId, Invitation> {
-    let found = |at: usize| {
-        let node = nodes.at(at);
-        let Op::Invite(op) = node.kind() else { return None };
-        let invitation = Invitation {
-            id: node.id(),
-            author: node.author(),
-            key: op.key,
-            role: op.role,
-            uses: op.uses,
-            used_by: view.used_by(&node.id()),
-            expires_at_ms: op.expires_at_ms,
-            revoked_by: revoker(nodes, view, at),
-        };
-        Some((node.id(), invitation))
-    };
-    members.iter().copied().filter(|at| view.counts(*at)).filter_map(found).collect()
-}
-
-/// Returns the earliest op in authority order that revokes the invitation.
-fn revoker(nodes: &Nodes, view: &View<'_>, invite: usize) -> Option<OpId> {
-    let revoking = |at: &usize| view.counts(*at) && super::view::revokes(nodes, *at, invite);
-    nodes.revokers.iter().copied().filter(revoking).map(|at| nodes.at(at).order()).min().map(|order| order.1)
+/// Says whether whom an op is about was ever senior to its author: with its keys it can still speak as what it was, beside
+/// the op and beside whatever made it junior, unless that was a recovery or a removal by a senior.
+fn is_contestable(nodes: &Nodes, view: &View<'_>, at: usize, target: &ControllerId) -> bool {
+    let node = nodes.at(at);
+    let past = View { set: &node.past, ..*view };
+    past.ranks(target).any(|(given, rank)| rank < node.rank && !past.is_cut_off(target, given, rank))
 }

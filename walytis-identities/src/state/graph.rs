@@ -1,6 +1,6 @@
 //! The set of authority ops: taken in any order, checked once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -11,23 +11,24 @@ use walytis_core::id::ChainId;
 use super::bits::Bits;
 use super::evaluate::{Evaluation, evaluate};
 use super::fold::fold;
-use super::nested::{Named, NestedView, slots_are_sound};
-use super::nodes::{Dealt, Node, Nodes, Order};
+use super::kept::Kept;
+use super::nested::{Named, NestedView};
+use super::nodes::{Dealt, Node, Nodes};
+use super::room::OPS_MAX;
 use super::signatures::KeyRing;
-use super::view::View;
-use super::{IdentityState, Rule, rights};
+use super::{IdentityState, Rule};
 use crate::crypto::{DecodedKeys, DevicePublic, KeyId, Label, SignatureInvalid};
-use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId, Role};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
 use crate::op::{AUTH_PARENTS_MAX, Op, OpError, SignedOp};
 
-/// Most ops of one identity. Chosen: some years of a large group; the ancestor sets then take 8 MiB.
-pub const OPS_MAX: usize = 8_192;
 /// Most ops held until their parents arrive. Chosen: exchanges send parents first, so few ever wait.
 pub const PENDING_OPS_MAX: usize = 256;
 /// Bytes of the ops held. Chosen: bounds memory.
 const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// States of past heads kept. Chosen: records name few different heads at a time.
 const STATES_CACHED: usize = 64;
+/// Last states of everything kept, to begin from. Chosen: ops come that do not know of the last ones.
+const FOLDED_KEPT: usize = 4;
 
 /// Why an op cannot enter, for ever unless stated.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -57,8 +58,9 @@ pub enum Refusal {
     /// The genesis block carries no `Create` by its creator.
     #[error("the chain is no identity's: its genesis block carries no creation signed by its creator")]
     Genesis,
-    /// [`OPS_MAX`] reached. Not for ever: a later version may hold more.
-    #[error("the identity has {OPS_MAX} authority ops, which is the most this version holds")]
+    /// Rule 9: there is no room for more ops of this device, or of anybody. Not for ever: removing who fills the graph
+    /// makes room.
+    #[error("there is no room for the op: an identity has at most {OPS_MAX} authority ops")]
     Full,
 }
 
@@ -79,7 +81,7 @@ pub enum Inserted {
     New(Vec<OpId>),
     /// It is in already.
     Known,
-    /// It waits for these.
+    /// It waits for these; for none: for somebody to build on it, as there is no room for more of its device.
     Pending(Vec<OpId>),
 }
 
@@ -99,10 +101,16 @@ pub struct AuthorityGraph {
     /// What this identity amounted to for those above, by what they named.
     pub(super) views: BTreeMap<Bits, Arc<NestedView>>,
     pub(super) keys: KeyRing,
-    heads: BTreeSet<OpId>,
-    evaluated: Option<Arc<Evaluation>>,
-    current: Option<Arc<IdentityState>>,
-    states: BTreeMap<Vec<OpId>, Arc<IdentityState>>,
+    pub(super) heads: BTreeSet<OpId>,
+    pub(super) evaluated: Option<Arc<Evaluation>>,
+    pub(super) kept: Kept,
+    pub(super) current: Option<Arc<IdentityState>>,
+    /// The last states of everything, the newest last.
+    pub(super) folded: VecDeque<Arc<IdentityState>>,
+    pub(super) states: BTreeMap<Vec<OpId>, Arc<IdentityState>>,
+    /// Where [`Self::make_room`] looked last.
+    pub(super) looked_at: usize,
+    pub(super) thrown_out: Vec<OpId>,
     /// The model takes signatures for granted.
     #[cfg(test)]
     pub(super) unsigned: bool,
@@ -144,8 +152,12 @@ impl AuthorityGraph {
             keys: KeyRing::default(),
             heads: BTreeSet::new(),
             evaluated: None,
+            kept: Kept::default(),
             current: None,
+            folded: VecDeque::new(),
             states: BTreeMap::new(),
+            looked_at: 0,
+            thrown_out: Vec::new(),
             #[cfg(test)]
             unsigned: false,
         };
@@ -165,8 +177,13 @@ impl AuthorityGraph {
             precedence: (0, create.id()),
             by_admin: true,
             past: Bits::default(),
-            void_in_past: Vec::new(),
-            dealt: Some(Dealt { fits: op.epoch.recipients().eq([core.author]), readers: [core.author].into() }),
+            void_in_past: Arc::default(),
+            dealt: Some(Dealt {
+                fits: op.epoch.recipients().eq([core.author]),
+                recipients: op.epoch.recipients().collect(),
+                key: KeyId::of(&op.epoch.receiving),
+                readers: [core.author].into(),
+            }),
             demotes: false,
             recoveries: 0,
             named: Named::default(),
@@ -226,10 +243,11 @@ impl AuthorityGraph {
     }
 
     /// Returns the ops that somebody who has `known` and all before it lacks, parents before children. Unknown ids are
-    /// passed over.
+    /// passed over; and void ops without consequence, if there are many (rule 9).
     pub fn ops_since(&self, known: &[OpId]) -> Vec<Arc<SignedOp>> {
         let known: Vec<OpId> = known.iter().copied().filter(|id| self.nodes.find(id).is_some()).collect();
-        let has = self.nodes.past_of(&known).unwrap_or_default();
+        let mut has = self.nodes.past_of(&known).unwrap_or_default();
+        has.union(&self.untold());
         self.nodes.iter().enumerate().filter(|(at, _)| !has.has(*at)).map(|(_, node)| node.op.clone()).collect()
     }
 
@@ -265,6 +283,8 @@ impl AuthorityGraph {
         if op.core().chain != *self.chain.digest() {
             return Err(Refusal::OtherChain);
         }
+        // It may have waited for room.
+        self.pending.remove(&id);
         let mut missing = self.unknown_parents(&op);
         if missing.is_empty()
             && let Err(unknown) = self.naming(op.core())
@@ -272,7 +292,11 @@ impl AuthorityGraph {
             self.check_before_names(&op)?;
             missing = unknown;
         }
-        if !missing.is_empty() {
+        let has_share = !missing.is_empty() || self.has_share(&op);
+        if !has_share {
+            self.check_before_names(&op)?;
+        }
+        if !missing.is_empty() || !has_share {
             self.hold(op);
             return Ok(Inserted::Pending(missing));
         }
@@ -302,32 +326,43 @@ impl AuthorityGraph {
         }
         let evaluation = self.evaluation();
         let nested = self.nested_views(&evaluation.named);
-        let state = Arc::new(fold(&self.nodes, evaluation, &nested));
+        let is_base =
+            |state: &&Arc<IdentityState>| state.evaluation.is_base_of(&self.nodes, &evaluation.set, &evaluation.named);
+        let base = self.folded.iter().rev().find(is_base).cloned();
+        let state = Arc::new(fold(&self.nodes, base.as_deref(), evaluation, &nested));
+        if self.folded.len() >= FOLDED_KEPT {
+            self.folded.pop_front();
+        }
+        self.folded.push_back(state.clone());
         self.current = Some(state.clone());
         state
     }
 
-    fn evaluation(&mut self) -> Arc<Evaluation> {
+    /// Returns the outcome for all ops that are in.
+    pub(super) fn evaluation(&mut self) -> Arc<Evaluation> {
         if let Some(evaluation) = &self.evaluated {
             return evaluation.clone();
         }
-        let (all, named) = (self.everything(), self.named_at(&self.heads));
-        let evaluation = Arc::new(self.evaluated(all, named));
+        let evaluation = self.evaluated(self.everything(), self.named_at(&self.heads));
         self.evaluated = Some(evaluation.clone());
         evaluation
     }
 
     /// Returns the set of all ops that are in.
     pub(super) fn everything(&self) -> Bits {
-        let mut all = Bits::default();
-        (0..self.nodes.len()).for_each(|at| all.insert(at));
-        all
+        Bits::below(self.nodes.len())
     }
 
     /// Decides which ops of a set are void; `named`: all that the set names.
-    pub(super) fn evaluated(&mut self, set: Bits, named: Named) -> Evaluation {
-        let nested = self.nested_voids(&set, &named);
-        evaluate(&self.nodes, set, named, &nested)
+    pub(super) fn evaluated(&mut self, set: Bits, named: Named) -> Arc<Evaluation> {
+        let base = self.kept.base_of(&self.nodes, &set, &named).unwrap_or_default();
+        if base.set == set {
+            return base;
+        }
+        let nested = self.nested_voids(&base.set, &set, &named);
+        let evaluation = Arc::new(evaluate(&self.nodes, &base, set, named, &nested));
+        self.kept.keep(&evaluation);
+        evaluation
     }
 
     /// Returns the state as of some heads: of those ops and all before them.
@@ -342,15 +377,19 @@ impl AuthorityGraph {
         if past.len() == self.nodes.len() {
             return Ok(self.state());
         }
-        let named = self.named_at(heads);
-        let evaluation = Arc::new(self.evaluated(past, named));
-        let nested = self.nested_views(&evaluation.named);
-        let state = Arc::new(fold(&self.nodes, evaluation, &nested));
+        let state = self.folded_of(past, self.named_at(heads));
         if self.states.len() >= STATES_CACHED {
             self.states.pop_first();
         }
         self.states.insert(heads.to_vec(), state.clone());
         Ok(state)
+    }
+
+    /// Returns the state of a set that is not everything; `named`: all that it names.
+    pub(super) fn folded_of(&mut self, set: Bits, named: Named) -> Arc<IdentityState> {
+        let evaluation = self.evaluated(set, named);
+        let nested = self.nested_views(&evaluation.named);
+        Arc::new(fold(&self.nodes, None, evaluation, &nested))
     }
 
     pub(super) const fn nodes(&self) -> &Nodes {
@@ -367,8 +406,10 @@ impl AuthorityGraph {
         let bytes = |op: &SignedOp| op.core_bytes().len();
         let mut held: usize = self.pending.values().map(bytes).sum();
         while self.pending.len() > PENDING_OPS_MAX || held > PENDING_BYTES_MAX {
-            match self.pending.pop_last() {
-                Some((_, dropped)) => held -= bytes(&dropped),
+            // What waits for room rather than for parents goes first.
+            let crowding = self.pending.values().rev().find(|op| self.is_crowding(op)).map(SignedOp::id);
+            match crowding.and_then(|id| self.pending.remove(&id)).or_else(|| Some(self.pending.pop_last()?.1)) {
+                Some(dropped) => held -= bytes(&dropped),
                 None => return,
             }
         }
@@ -376,115 +417,18 @@ impl AuthorityGraph {
 
     fn next_ready(&mut self) -> Option<SignedOp> {
         let is_ready = |op: &&SignedOp| self.unknown_parents(op).is_empty() && self.naming(op.core()).is_ok();
-        let ready = self.pending.values().find(is_ready).map(SignedOp::id)?;
-        self.pending.remove(&ready)
-    }
-
-    fn admit(&mut self, op: SignedOp) -> Result<(), Refusal> {
-        if self.nodes.len() >= OPS_MAX {
-            return Err(Refusal::Full);
+        let ready: Vec<OpId> = self.pending.values().filter(is_ready).map(SignedOp::id).collect();
+        for id in ready {
+            let op = self.pending.remove(&id)?;
+            if self.has_share(&op) {
+                return Some(op);
+            }
+            self.pending.insert(id, op);
         }
-        let core = op.core();
-        let past = self.nodes.past_of(&core.auth_parents).map_err(|_| Refusal::UnknownDevice)?;
-        let named = self.naming(core).map_err(|_| Refusal::UnknownDevice)?;
-        self.check_signatures(&op, &past, &named)?;
-        let whole = past.len() == self.nodes.len();
-        let evaluation = match self.states.get(&core.auth_parents) {
-            _ if whole => self.evaluation(),
-            Some(state) => state.evaluation.clone(),
-            None => Arc::new(self.evaluated(past.clone(), self.named_at(&core.auth_parents))),
-        };
-        let nested = self.nested_views(&named);
-        let view = evaluation.view(&self.nodes);
-        rights::check(core, &view, true).map_err(|rule| Refusal::Unauthorised { rule })?;
-        self.check_tree(&op, &named)?;
-        let rank = match core.op {
-            // Needs no right in its past.
-            Op::Recover(_) => Some((0, op.id())),
-            _ => view.standing(&core.author).map(|standing| standing.rank),
-        };
-        let rank = rank.ok_or(Refusal::Unauthorised { rule: Rule::NoController })?;
-        let parents = core.auth_parents.iter().filter_map(|id| self.nodes.find(id));
-        let node = Node {
-            depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
-            rank,
-            precedence: precedence(&core.op, rank, &view),
-            by_admin: view.role(&core.author) == Some(Role::Admin),
-            void_in_past: past.iter().filter(|at| evaluation.void.get(*at).is_some_and(Option::is_some)).collect(),
-            dealt: dealt(&core.op, &view, &nested),
-            demotes: demotes(&core.op, &view),
-            recoveries: recoveries(&core.op, &view),
-            past,
-            named,
-            op: Arc::new(op),
-        };
-        self.push(node);
-        Ok(())
+        None
     }
 
     pub(super) fn decoded(&mut self, public: &DevicePublic) -> Result<DecodedKeys, SignatureInvalid> {
         self.keys.first(public, &self.nodes)
-    }
-
-    fn push(&mut self, node: Node) {
-        for parent in &node.op.core().auth_parents {
-            self.heads.remove(parent);
-        }
-        self.heads.insert(node.id());
-        self.keys.note(node.id(), node.op.core());
-        self.current = None;
-        let (at, follows_all) = (self.nodes.len(), node.past.len() == self.nodes.len());
-        let evaluated = self.evaluated.take().filter(|_| follows_all);
-        self.evaluated =
-            evaluated.and_then(|mut evaluation| Arc::make_mut(&mut evaluation).append(at, &node).then_some(evaluation));
-        self.nodes.push(node);
-    }
-}
-
-/// Returns to whom an op's epoch had to be dealt: to exactly the controllers of its own past after it, of whom those that
-/// read get the epoch secret.
-fn dealt(op: &Op, past: &View<'_>, nested: &BTreeMap<Did, Arc<NestedView>>) -> Option<Dealt> {
-    let epoch = op.epoch()?;
-    let mut after: BTreeMap<ControllerId, Role> =
-        past.controllers().into_iter().map(|(id, standing)| (id, standing.role)).collect();
-    match op {
-        Op::Admit(admit) => {
-            after.insert(admit.controller.id(), admit.role);
-        }
-        Op::Remove(remove) => remove.targets.iter().for_each(|target| {
-            after.remove(target);
-        }),
-        Op::Recover(recover) => {
-            after = recover.controllers.iter().map(|(record, role)| (record.id(), *role)).collect();
-        }
-        _ => {}
-    }
-    let readers = after.iter().filter(|(_, role)| role.reads()).map(|(id, _)| *id).collect();
-    let is_sound = |did: &Did, key: &KeyId| nested.get(did).is_some_and(|view| view.is_sound(key));
-    let fits = epoch.recipients().eq(after.into_keys()) && slots_are_sound(op, is_sound);
-    Some(Dealt { fits, readers })
-}
-
-/// Returns how many recoveries a `Recover` completes: one more than its past knows.
-fn recoveries(op: &Op, past: &View<'_>) -> u32 {
-    match op {
-        Op::Recover(_) => 1 + past.recovered().map_or(0, |at| past.nodes.at(at).recoveries),
-        _ => 0,
-    }
-}
-
-/// Returns when a removal comes to its turn: that of those who left as early as what they might say against it.
-fn precedence(op: &Op, rank: Order, past: &View<'_>) -> Order {
-    let Op::Remove(remove) = op else { return rank };
-    let leaving = past.leaving();
-    let left = remove.targets.iter().map(|target| leaving.get(target).map(|leave| past.nodes.at(*leave).rank));
-    let seniors: Option<Vec<Order>> = left.collect();
-    seniors.and_then(|ranks| ranks.into_iter().min()).map_or(rank, |senior| senior.min(rank))
-}
-
-fn demotes(op: &Op, past: &View<'_>) -> bool {
-    match op {
-        Op::SetRole(op) => past.role(&op.controller).is_some_and(|had| op.role.is_below(had)),
-        _ => false,
     }
 }

@@ -100,8 +100,8 @@ impl AuthorityGraph {
     /// Says whether the author could write then if what is void now is left out, and what was accepted since is not: the
     /// cut decides about what was removed, voidness about what never should have been.
     pub(super) fn entitlement_counts(&self, author: &ControllerId, then: &IdentityState, now: &IdentityState) -> bool {
-        let void_then: Vec<usize> = then.evaluation.set.iter().filter(|at| then.evaluation.is_void(*at)).collect();
-        let view = View { set: &then.evaluation.set, void_in_past: &void_then, ..now.evaluation.view(self.nodes()) };
+        let (set, void_in_past) = (&then.evaluation.set, &*then.evaluation.void.set);
+        let view = View { set, void_in_past, ..now.evaluation.view(self.nodes()) };
         view.role(author).is_some_and(Role::writes)
     }
 }

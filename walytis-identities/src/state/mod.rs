@@ -4,19 +4,28 @@
 //! drawing, are in `docs/identity-state.md`. Equal sets give equal states, whatever the order of arrival: nothing here
 //! looks at blocks, time or the order of insertion.
 
+mod admit;
 mod bits;
 mod build;
+#[cfg(test)]
+mod cost_tests;
 mod duty;
 mod entitle;
 mod evaluate;
 mod fold;
 mod graph;
 mod judge;
+mod kept;
 #[cfg(test)]
 mod model;
 mod nested;
 mod nodes;
+#[cfg(test)]
+mod random_tests;
 mod rights;
+mod room;
+#[cfg(test)]
+mod room_tests;
 mod signatures;
 mod subject;
 mod view;
@@ -29,9 +38,10 @@ use walytis_core::key::PublicKey;
 pub use build::{BuildError, Builder, Built, CreateOptions, NewInvitation, RecoveryPlan};
 pub use duty::{Duty, DutyKind};
 pub use entitle::EpochShare;
-pub use graph::{AuthorityGraph, Inserted, OPS_MAX, PENDING_OPS_MAX, Refusal};
+pub use graph::{AuthorityGraph, Inserted, PENDING_OPS_MAX, Refusal};
 pub use judge::{RecordVerdict, WriteRight};
 pub use nested::{LEVELS_MAX, NESTED_MAX, NestedTaken, Travelling};
+pub use room::{ADMIN_OPS_MAX, DEVICE_OPS_MAX, OPS_MAX, OPS_RESERVED};
 pub use subject::{ActingDevice, NestedIdentity, Subject};
 
 use crate::crypto::KeyId;
@@ -84,6 +94,8 @@ pub enum Rule {
     RecoveryKey,
     /// V-ID-21: a recovery lists its author as an admin, and otherwise controllers that are known.
     RecoveryList,
+    /// V-ID-22: at most 4,096 ops of the same device lie behind an admin's op, at most 1,024 behind anybody else's.
+    DeviceOps,
     /// V-ID-30: who acts for an identity is a device of it with role member or above, and has introduced itself.
     NestedDevice,
     /// V-ID-31: an identity does not control itself, not with others in between, and not below the eighth level.
@@ -117,6 +129,7 @@ impl Rule {
             Self::Deactivated => "V-ID-19",
             Self::RecoveryKey => "V-ID-20",
             Self::RecoveryList => "V-ID-21",
+            Self::DeviceOps => "V-ID-22",
             Self::NestedDevice => "V-ID-30",
             Self::NestedPlace => "V-ID-31",
             Self::NestedMax => "V-ID-32",
@@ -148,6 +161,7 @@ impl std::fmt::Display for Rule {
             Self::Deactivated => "the identity was ended",
             Self::RecoveryKey => "it is not signed with the recovery key in force",
             Self::RecoveryList => "it lists a stranger, or its author not as an admin",
+            Self::DeviceOps => "its device has made as many ops before as it may",
             Self::NestedDevice => "its author is an identity, and this device does not act for it here",
             Self::NestedPlace => "an identity stands above itself, or too deep",
             Self::NestedMax => "more than 64 identities stand below this one",
@@ -256,9 +270,9 @@ pub struct EpochInfo {
     /// Authority depth of its op.
     pub depth: u32,
     /// Who can open it, ascending.
-    pub recipients: Vec<ControllerId>,
+    pub recipients: Arc<[ControllerId]>,
     /// Those that have to get its secret, ascending; the others are keepers.
-    pub readers: Vec<ControllerId>,
+    pub readers: Arc<[ControllerId]>,
     /// Whether its recipients were exactly those that its author had to deal to. If not it is never sent under.
     pub counts: bool,
     /// Its receiving key.
@@ -339,19 +353,19 @@ pub struct IdentityState {
     /// Who has left and awaits the removal that follows, with the leave.
     pub leaving: BTreeMap<ControllerId, OpId>,
     /// Counting removals, in canonical order of their ops.
-    pub removals: Vec<Removal>,
+    pub removals: Arc<Vec<Removal>>,
     /// Counting demotions, in canonical order of their ops.
-    pub demotions: Vec<Demotion>,
+    pub demotions: Arc<Vec<Demotion>>,
     /// Counting invitations.
-    pub invitations: BTreeMap<OpId, Invitation>,
+    pub invitations: Arc<BTreeMap<OpId, Invitation>>,
     /// Epochs of counting ops.
-    pub epochs: BTreeMap<EpochId, EpochInfo>,
+    pub epochs: Arc<BTreeMap<EpochId, EpochInfo>>,
     /// Counting epochs that no counting epoch follows.
     pub latest_epochs: BTreeSet<EpochId>,
     /// The epoch to encrypt under; none: writing waits for whoever has to rekey.
     pub sending_epoch: Option<EpochId>,
     /// Ops that do not count, with the reason.
-    pub void: BTreeMap<OpId, VoidReason>,
+    pub void: Arc<BTreeMap<OpId, VoidReason>>,
     evaluation: Arc<evaluate::Evaluation>,
 }
 

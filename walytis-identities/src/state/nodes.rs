@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::bits::Bits;
 use super::nested::Named;
-use crate::crypto::DevicePublic;
+use super::room::Limits;
+use crate::crypto::{DevicePublic, KeyId};
 use crate::id::{ControllerId, DeviceId, Did, OpId};
 use crate::op::{ControllerRecord, Op, SignedOp};
 
@@ -28,8 +29,8 @@ pub(super) struct Node {
     pub(super) precedence: Order,
     /// Whether its author was admin in this op's own past.
     pub(super) by_admin: bool,
-    /// What was void in this op's own past, ascending.
-    pub(super) void_in_past: Vec<usize>,
+    /// What was void in this op's own past.
+    pub(super) void_in_past: Arc<Bits>,
     /// For an op with an epoch: to whom it had to be dealt.
     pub(super) dealt: Option<Dealt>,
     /// Whether it takes from somebody a part of the rights that it had in this op's own past.
@@ -45,6 +46,10 @@ pub(super) struct Node {
 pub(super) struct Dealt {
     /// Whether its slots are for exactly the controllers, and none opens for somebody who was removed inside one.
     pub(super) fits: bool,
+    /// For whom its slots are, ascending.
+    pub(super) recipients: Arc<[ControllerId]>,
+    /// Its receiving key.
+    pub(super) key: KeyId,
     /// Those of them that get the epoch secret, ascending.
     pub(super) readers: Arc<[ControllerId]>,
 }
@@ -66,6 +71,32 @@ impl Node {
         &self.op.core().op
     }
 
+    /// Says whether an op takes rights from somebody else: a removal or a demotion.
+    pub(super) fn takes_away(&self) -> bool {
+        match self.kind() {
+            Op::Remove(_) => true,
+            Op::SetRole(op) => self.demotes && op.controller != self.author(),
+            _ => false,
+        }
+    }
+
+    /// Says whether its author gives up rights of its own.
+    pub(super) fn gives_up(&self) -> bool {
+        match self.kind() {
+            Op::Leave => true,
+            Op::SetRole(op) => op.controller == self.author(),
+            _ => false,
+        }
+    }
+
+    /// Returns the invitation that the op honours, and whom it lets in by it.
+    pub(super) fn honours(&self) -> Option<(OpId, ControllerId)> {
+        match self.kind() {
+            Op::Admit(op) => op.invitation.as_ref().map(|proof| (proof.invite, op.controller.id())),
+            _ => None,
+        }
+    }
+
     /// Returns the keys of the device that the op admits as this controller.
     pub(super) fn device_of(&self, controller: &ControllerId) -> Option<&DevicePublic> {
         let admitted = match self.kind() {
@@ -85,6 +116,7 @@ impl Node {
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Nodes {
+    pub(super) limits: Limits,
     all: Vec<Node>,
     index: BTreeMap<OpId, usize>,
     /// Ops that make a controller of somebody.
@@ -103,10 +135,22 @@ pub(super) struct Nodes {
     pub(super) deactivations: Vec<usize>,
     /// Ops by author.
     pub(super) by_author: BTreeMap<ControllerId, Vec<usize>>,
+    /// Ops by the device that made them.
+    pub(super) by_device: BTreeMap<DeviceId, Vec<usize>>,
     /// Admissions by the invitation they use.
     pub(super) uses: BTreeMap<OpId, Vec<usize>>,
-    /// Ops that may revoke invitations: removals and revocations.
+    /// Admissions that use an invitation.
+    pub(super) honours: Vec<usize>,
+    /// Ops that may revoke invitations: removals, recoveries and revocations.
     pub(super) revokers: Vec<usize>,
+    /// Ops that take rights from others: removals and demotions.
+    pub(super) takings: Vec<usize>,
+    /// Ops by which their author gives up rights: leaves and self-demotions.
+    pub(super) surrenders: Vec<usize>,
+    /// Ops that start an epoch.
+    pub(super) epochs: Vec<usize>,
+    /// What is void in the own past of some op.
+    pub(super) ever_void: Bits,
     /// Ops that carry the first keys of a device.
     pub(super) records: BTreeMap<DeviceId, Vec<usize>>,
     /// Ops that make a controller of an identity.
@@ -118,6 +162,10 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
+    pub(super) fn within(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -134,6 +182,11 @@ impl Nodes {
     /// Returns the ops in the order they were admitted: parents first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.all.iter()
+    }
+
+    /// Returns the ops in the order they were admitted.
+    pub(super) fn into_all(self) -> Vec<Node> {
+        self.all
     }
 
     /// Says whether neither lies in the other's past and they are not the same.
@@ -161,7 +214,7 @@ impl Nodes {
         let at = self.all.len();
         let author = node.author();
         self.index.insert(node.id(), at);
-        self.by_author.entry(author).or_default().push(at);
+        self.note(at, &node);
         match node.kind() {
             Op::Create(op) => {
                 self.admits.entry(author).or_default().push(at);
@@ -172,6 +225,7 @@ impl Nodes {
                 self.push_record(at, &op.controller);
                 if let Some(proof) = &op.invitation {
                     self.uses.entry(proof.invite).or_default().push(at);
+                    self.honours.push(at);
                 }
             }
             Op::Remove(op) => {
@@ -205,6 +259,21 @@ impl Nodes {
             _ => {}
         }
         self.all.push(node);
+    }
+
+    fn note(&mut self, at: usize, node: &Node) {
+        self.by_author.entry(node.author()).or_default().push(at);
+        self.by_device.entry(node.op.core().device).or_default().push(at);
+        self.ever_void.union(&node.void_in_past);
+        if node.dealt.is_some() {
+            self.epochs.push(at);
+        }
+        if node.takes_away() {
+            self.takings.push(at);
+        }
+        if node.gives_up() {
+            self.surrenders.push(at);
+        }
     }
 
     fn push_record(&mut self, at: usize, record: &ControllerRecord) {

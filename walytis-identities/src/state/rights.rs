@@ -16,7 +16,17 @@ pub(super) fn check(core: &OpCore, view: &View<'_>, first: bool) -> Result<(), R
     }
     let role = view.role(&core.author).ok_or(Rule::NoController)?;
     need(!first || view.deactivated().is_none(), Rule::Deactivated)?;
+    need(
+        !first || matches!(core.op, Op::Leave) || ops_behind(core, view) < view.nodes.limits.share(Some(role)),
+        Rule::DeviceOps,
+    )?;
     check_as(core, role, view, first)
+}
+
+/// Rule 9: how many ops of the device the op knows of.
+fn ops_behind(core: &OpCore, view: &View<'_>) -> usize {
+    let own = view.nodes.by_device.get(&core.device).into_iter().flatten();
+    own.filter(|at| view.set.has(**at)).count()
 }
 
 /// As [`check`], of an author with this role.

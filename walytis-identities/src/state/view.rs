@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::VoidReason;
 use super::bits::Bits;
-use super::nodes::{Nodes, Order};
+use super::nodes::{Node, Nodes, Order};
 use crate::id::{ControllerId, DeviceId, OpId, Role};
 use crate::op::{Invite, Op};
 
@@ -13,10 +12,9 @@ use crate::op::{Invite, Op};
 pub(super) struct View<'a> {
     pub(super) nodes: &'a Nodes,
     pub(super) set: &'a Bits,
-    /// By op index; beyond its end nothing is void.
-    pub(super) void: &'a [Option<VoidReason>],
-    /// Void as well, ascending, unless accepted.
-    pub(super) void_in_past: &'a [usize],
+    pub(super) void: &'a Bits,
+    /// Void as well, unless accepted.
+    pub(super) void_in_past: &'a Bits,
     /// Removals and revocations that were accepted for good.
     pub(super) accepted: &'a Bits,
 }
@@ -33,8 +31,8 @@ pub(super) struct Standing {
 
 impl<'a> View<'a> {
     pub(super) fn counts(&self, at: usize) -> bool {
-        let left_out = || self.void_in_past.binary_search(&at).is_ok() && !self.accepted.has(at);
-        self.set.has(at) && self.void.get(at).is_none_or(Option::is_none) && !left_out()
+        let left_out = || self.void_in_past.has(at) && !self.accepted.has(at);
+        self.set.has(at) && !self.void.has(at) && !left_out()
     }
 
     fn counting(&self, indices: Option<&'a Vec<usize>>) -> impl Iterator<Item = usize> + Clone {
@@ -49,13 +47,9 @@ impl<'a> View<'a> {
         let since = admitted.iter().copied().min_by_key(|at| self.nodes.at(*at).order())?;
         let mut given = admitted;
         given.extend(self.counting(self.nodes.roles.get(controller)));
-        let replaced = |at: &usize| given.iter().any(|later| self.nodes.at(*later).past.has(*at));
-        let standing = given.iter().filter(|at| !replaced(at)).filter_map(|at| {
-            let node = self.nodes.at(*at);
-            // Who recovers the identity ranks as a founder: of those it lists none is its senior.
-            let founds = matches!(node.kind(), Op::Recover(_)) && node.author() == *controller;
-            let rank = if founds { (0, node.id()) } else { node.order() };
-            Some(Standing { role: role_given(node.kind(), controller)?, since, rank })
+        let standing = self.unfollowed(given).into_iter().filter_map(|at| {
+            let node = self.nodes.at(at);
+            Some(Standing { role: role_given(node.kind(), controller)?, since, rank: rank_given(node, controller) })
         });
         standing.reduce(|one, other| Standing {
             role: one.role.lesser(other.role),
@@ -67,12 +61,11 @@ impl<'a> View<'a> {
     /// Returns the admissions by which a controller stands: those that follow all endings and every recovery.
     pub(super) fn entitling(&self, controller: &ControllerId) -> impl Iterator<Item = usize> {
         let view = *self;
-        let endings = self.counting(self.nodes.endings.get(controller));
-        let recoveries = self.counting(Some(&self.nodes.recoveries));
+        let endings: Bits = self.counting(self.nodes.endings.get(controller)).collect();
+        let recoveries: Vec<usize> = self.counting(Some(&self.nodes.recoveries)).collect();
         self.counting(self.nodes.admits.get(controller)).filter(move |admit| {
             let past = &view.nodes.at(*admit).past;
-            endings.clone().all(|ending| past.has(ending))
-                && recoveries.clone().all(|recovery| recovery == *admit || past.has(recovery))
+            past.holds(&endings) && recoveries.iter().all(|recovery| recovery == admit || past.has(*recovery))
         })
     }
 
@@ -83,10 +76,6 @@ impl<'a> View<'a> {
     /// Returns every controller that stands.
     pub(super) fn controllers(&self) -> BTreeMap<ControllerId, Standing> {
         self.nodes.admits.keys().filter_map(|id| self.standing(id).map(|standing| (*id, standing))).collect()
-    }
-
-    pub(super) fn has_admin(&self) -> bool {
-        self.nodes.admits.keys().any(|id| self.role(id) == Some(Role::Admin))
     }
 
     /// Returns who has left and was not removed since, with the leave.
@@ -145,9 +134,31 @@ impl<'a> View<'a> {
     }
 
     fn latest(&self, indices: Option<&'a Vec<usize>>) -> Option<usize> {
-        let counting: Vec<usize> = self.counting(indices).collect();
-        let followed = |at: &usize| counting.iter().any(|later| self.nodes.at(*later).past.has(*at));
-        counting.iter().copied().filter(|at| !followed(at)).min_by_key(|at| self.nodes.at(*at).id())
+        let latest = self.unfollowed(self.counting(indices).collect());
+        latest.into_iter().min_by_key(|at| self.nodes.at(*at).id())
+    }
+
+    /// Returns those of some ops that no other one of them follows, the last to enter first.
+    fn unfollowed(&self, ops: Vec<usize>) -> Vec<usize> {
+        unfollowed(self.nodes, ops)
+    }
+
+    /// Returns every op that gave a controller a role, with the rank that it gave.
+    pub(super) fn ranks(&self, controller: &ControllerId) -> impl Iterator<Item = (usize, Order)> {
+        let (nodes, of) = (self.nodes, *controller);
+        let given = self.counting(nodes.admits.get(controller)).chain(self.counting(nodes.roles.get(controller)));
+        given.map(move |at| (at, rank_given(nodes.at(at), &of)))
+    }
+
+    /// Says whether a recovery, or a removal by a senior of this rank, follows an op that gave a controller this rank:
+    /// nothing that the controller says beside that comes to anything.
+    pub(super) fn is_cut_off(&self, controller: &ControllerId, given: usize, rank: Order) -> bool {
+        let ends = |at: usize| {
+            let node = self.nodes.at(at);
+            matches!(node.kind(), Op::Remove(_)) && node.rank < rank && node.past.has(given)
+        };
+        self.counting(Some(&self.nodes.recoveries)).any(|at| self.nodes.at(at).past.has(given))
+            || self.counting(self.nodes.endings.get(controller)).any(ends)
     }
 
     /// Returns a counting invitation.
@@ -189,6 +200,29 @@ pub(super) fn revokes(nodes: &Nodes, revoker: usize, invite: usize) -> bool {
         Op::Recover(op) => !op.kept.contains(&id) && !nodes.at(invite).past.has(revoker),
         _ => false,
     }
+}
+
+/// Returns those of some ops that no other one of them follows, the last to enter first.
+pub(super) fn unfollowed(nodes: &Nodes, mut ops: Vec<usize>) -> Vec<usize> {
+    ops.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
+    ops.dedup();
+    let mut covered = Bits::new();
+    ops.retain(|at| {
+        // What lies in the past of a covered op is covered, too.
+        let last = !covered.has(*at);
+        if last {
+            covered.union(&nodes.at(*at).past);
+        }
+        last
+    });
+    ops
+}
+
+/// Returns the rank that an op gives to whom it is about. Who recovers the identity ranks as a founder: of those it lists
+/// none is its senior.
+fn rank_given(node: &Node, to: &ControllerId) -> Order {
+    let founds = matches!(node.kind(), Op::Recover(_)) && node.author() == *to;
+    if founds { (0, node.id()) } else { node.order() }
 }
 
 /// Returns the role that an op gives to whom it is about.

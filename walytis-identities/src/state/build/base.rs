@@ -11,10 +11,11 @@ use crate::op::{AUTH_PARENTS_MAX, ChainCut, EpochPart, Op, OpCore};
 use crate::state::{Controller, IdentityState, Subject};
 
 impl Builder<'_> {
-    /// Returns the parents to name and the state they amount to. Of more than 64 heads those that hold the author's own
-    /// ops come first; the rest is named by later ops.
+    /// Returns the parents to name and the state they amount to: the heads, but for void ops without consequence if there
+    /// are more than a few; naming them would keep them for ever (rule 9). Of more than 64 heads those that hold the
+    /// author's own ops come first; the rest is named by later ops.
     pub(super) fn base(&mut self) -> (Vec<OpId>, Arc<IdentityState>) {
-        let mut heads = self.graph.heads();
+        let mut heads = self.graph.heads_to_build_on();
         if heads.len() > AUTH_PARENTS_MAX {
             let void = self.graph.state().void.clone();
             let own = self.graph.nodes().by_author.get(&self.author).cloned().unwrap_or_default();

@@ -11,6 +11,7 @@ use super::laws::{self, Broken, Law};
 use super::orders;
 use crate::id::OpId;
 use crate::op::SignedOp;
+use crate::state::random_tests::differs_from_nothing;
 use crate::state::{AuthorityGraph, IdentityState, Inserted};
 
 /// What an author may know, and pretend to know, when it acts.
@@ -129,6 +130,9 @@ impl<'a> Explorer<'a> {
     fn check(&mut self, history: &mut History, before: &IdentityState, after: &IdentityState) {
         if let Some(what) = orders::that_differs(&self.cast, history, after) {
             self.note(&Broken { law: Law::ReplicasAgree, what }, history);
+        }
+        if let Some(what) = differs_from_nothing(&mut history.graph) {
+            self.note(&Broken { law: Law::NoMemory, what }, history);
         }
         let mut broken = laws::of_a_set(&self.cast, history, after);
         let newest = history.steps.len() - 1;

@@ -12,13 +12,15 @@ use super::explore::{History, Step};
 use crate::id::{ControllerId, OpId, Role};
 use crate::identity::RecordRef;
 use crate::op::{Op, SignedOp};
-use crate::state::{DutyKind, IdentityState, RecordVerdict, Removal, VoidReason};
+use crate::state::{DutyKind, IdentityState, RecordVerdict, VoidReason};
 
 /// What a set breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Law {
     /// Who holds the same ops comes to the same state.
     ReplicasAgree,
+    /// What is come to step by step is what the ops amount to from nothing.
+    NoMemory,
     /// Who is removed stands again only by an admission that follows the removal.
     RemovedStaysOut,
     /// Who stands was let in by one who had the right, not by itself, and an admin by an admin.
@@ -143,13 +145,6 @@ impl Check<'_> {
         })
     }
 
-    fn had_demoted_itself(&self, who: &ControllerId, removal: &OpId) -> bool {
-        let itself = |op: &SignedOp| {
-            op.core().author == *who && matches!(&op.core().op, Op::SetRole(set) if set.controller == *who)
-        };
-        self.past(removal).iter().any(|id| itself(&self.op(id)))
-    }
-
     /// Says whether the op removes nobody but those who had left in its past.
     fn concludes_a_leave(&mut self, last: &Step) -> bool {
         let Op::Remove(remove) = &last.op.core().op else { return false };
@@ -174,10 +169,7 @@ impl Check<'_> {
     fn removal_is_final(&mut self, last: &Step, before: &IdentityState) {
         let author = last.op.core().author;
         let standing = before.role(&author).is_some() || before.leaving.contains_key(&author);
-        let by_a_senior = |removal: &&Removal| removal.target == author && !removal.provisional;
-        let removals: Vec<OpId> = before.removals.iter().filter(by_a_senior).map(|removal| removal.op).collect();
-        // Who gave up a senior role itself may still contest with it what was done to it beside that.
-        let finally = removals.iter().any(|removal| !self.had_demoted_itself(&author, removal));
+        let finally = before.removals.iter().any(|removal| removal.target == author && !removal.provisional);
         if !standing && finally {
             let after = self.after;
             // That somebody left anybody may put on record, even one who is removed meanwhile.
@@ -200,7 +192,7 @@ impl Check<'_> {
     }
 
     fn only_seniors_undo(&mut self, last: &Step, before: &IdentityState) {
-        for removal in &before.removals {
+        for removal in before.removals.iter() {
             let undone =
                 !self.after.removals.iter().any(|other| (other.op, other.target) == (removal.op, removal.target));
             if undone {

@@ -181,10 +181,12 @@ impl AuthorityGraph {
 
     /// Returns the ops that somebody who has `known` and all before it lacks, each followed by what it names and the
     /// other does not have. Of an identity that the other may not have heard of the genesis block comes first. A `Create`
-    /// never comes alone: it stands in the genesis block.
+    /// never comes alone: it stands in the genesis block. Of void ops without consequence, if there are many, nobody is
+    /// told (rule 9).
     pub fn travelling(&self, known: &[OpId]) -> Vec<Travelling> {
         let known: Vec<OpId> = known.iter().copied().filter(|id| self.op(id).is_some()).collect();
-        let has = self.nodes().past_of(&known).unwrap_or_default();
+        let mut has = self.nodes().past_of(&known).unwrap_or_default();
+        has.union(&self.untold());
         let named = self.named_at(&known);
         let mut out = Vec::new();
         self.travel((1..self.len()).filter(|at| !has.has(*at)), &named, &mut out);

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::bits::Bits;
-use super::super::fold::fold;
 use super::super::nodes::Nodes;
 use super::super::subject::{ActingDevice, NestedIdentity, Subject};
 use super::super::view::View;
@@ -81,14 +80,8 @@ impl AuthorityGraph {
         if let Some(view) = self.views.get(set) {
             return Arc::clone(view);
         }
-        let state = if set.len() == self.len() {
-            self.state()
-        } else {
-            let named = self.named_in(set);
-            let evaluation = Arc::new(self.evaluated(set.clone(), named));
-            let nested = self.nested_views(&evaluation.named);
-            Arc::new(fold(self.nodes(), evaluation, &nested))
-        };
+        let state =
+            if set.len() == self.len() { self.state() } else { self.folded_of(set.clone(), self.named_in(set)) };
         let view = Arc::new(self.view_from(state));
         while self.views.len() >= VIEWS_CACHED {
             self.views.pop_first();

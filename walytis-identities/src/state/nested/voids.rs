@@ -17,20 +17,27 @@ impl AuthorityGraph {
         *did == self.did() || self.above.contains(did) || self.above.len() + 1 >= LEVELS_MAX
     }
 
-    /// Returns the ops of `set` that are void whatever the other rules say, with the reason. `named`: all that the set
-    /// names. Looks at those alone, so that it does not matter in which order anything came.
-    pub(in crate::state) fn nested_voids(&mut self, set: &Bits, named: &Named) -> Vec<(usize, VoidReason)> {
+    /// Returns the ops of `set` beside `base` that are void whatever the other rules say, with the reason. `named`: all
+    /// that the set names; its base names the same, so for the base nothing changes. Looks at those alone, so that it does
+    /// not matter in which order anything came.
+    pub(in crate::state) fn nested_voids(
+        &mut self,
+        base: &Bits,
+        set: &Bits,
+        named: &Named,
+    ) -> Vec<(usize, VoidReason)> {
         let mut voids = BTreeMap::new();
+        let concerned = |at: usize| set.has(at) && !base.has(at);
         for (did, admissions) in &self.nodes.identities {
             if self.ignores(did) {
-                voids.extend(admissions.iter().filter(|at| set.has(**at)).map(|at| (*at, VoidReason::Nesting)));
+                voids.extend(admissions.iter().filter(|at| concerned(**at)).map(|at| (*at, VoidReason::Nesting)));
             }
         }
         for (did, now) in named.iter() {
             let (nodes, Some(graph)) = (&self.nodes, self.nested.get_mut(did)) else { continue };
             let theirs = nodes.by_author.get(&ControllerId::Identity(*did)).into_iter().flatten().copied();
             // Children first: what retires a device lies behind what it retires.
-            let theirs: Vec<usize> = theirs.filter(|at| set.has(*at)).collect();
+            let theirs: Vec<usize> = theirs.filter(|at| concerned(*at)).collect();
             let mut retirement = Retirement { nodes, graph, did, now, set, void: BTreeSet::new() };
             for at in theirs.into_iter().rev() {
                 if let Some(reason) = retirement.judge(at) {

@@ -147,3 +147,38 @@ fn one_who_comes_back_and_leaves_again_is_leaving() {
     let state = agreed(&[&a, &b, &c]);
     assert!(state.leaving.is_empty() && state.role(&b_id).is_none());
 }
+
+/// An admin steps down, a later one removes it. With its keys it can still speak as the admin it was, beside that, and undo
+/// what made an admin of its remover: until a recovery the removal is not final, and must not be shown as if it were.
+#[test]
+fn removal_of_one_who_had_stepped_down_is_provisional() {
+    let (mut a, mut b, mut c) = group();
+    let mut copy = restored(2, &b);
+    let (a_id, b_id, c_id) = (a.id(), b.id(), c.id());
+    a.set_role(c_id, Role::Admin);
+    b.set_role(b_id, Role::Member);
+    c.sync(&a);
+    c.sync(&b);
+    let removal = c.remove(&[b_id]);
+    let before = agreed(&[&a, &b, &c]);
+    assert!(before.role(&b_id).is_none() && before.has_provisional_removal());
+    copy.set_role(a_id, Role::Member);
+    let state = agreed(&[&a, &b, &c, &copy]);
+    assert!(state.void.contains_key(&removal) && state.role(&b_id).is_some());
+}
+
+/// Who stepped down, was removed by its senior and came back as a junior cannot speak as what it was: the founder's removal
+/// lies in between.
+#[test]
+fn removal_after_a_seniors_removal_is_final() {
+    let (mut a, mut b, mut c) = group();
+    let (b_id, c_id) = (b.id(), c.id());
+    a.set_role(c_id, Role::Admin);
+    a.remove(&[b_id]);
+    b.sync(&a);
+    a.admit(&mut b, Role::Member);
+    c.sync(&a);
+    c.remove(&[b_id]);
+    let state = agreed(&[&a, &b, &c]);
+    assert!(state.removals.len() == 2 && !state.has_provisional_removal());
+}

@@ -172,9 +172,12 @@ impl Check<'_> {
         let finally = before.removals.iter().any(|removal| removal.target == author && !removal.provisional);
         if !standing && finally {
             let after = self.after;
-            // That somebody left anybody may put on record, even one who is removed meanwhile.
+            // That somebody left anybody may put on record, even one who is removed meanwhile; of admins that leave at the same
+            // moment that decides which one stays.
             let same = if self.concludes_a_leave(last) {
-                before.controllers == after.controllers && before.invitations == after.invitations
+                let decides = matches!(&last.op.core().op, Op::Remove(remove) if
+                    remove.targets.iter().any(|target| self.gave_up_the_last(target, before)));
+                decides || (before.controllers == after.controllers && before.invitations == after.invitations)
             } else {
                 same_but_for_void_ops(before, after)
             };

@@ -70,7 +70,7 @@ fn no_crash_point_of_a_private_add_loses_it_or_makes_it_wait_for_ever() {
 }
 
 async fn admit(plan: Plan, b: &PrivateNode, token: &str) -> Option<Did> {
-    plan.bounded("an identity's join", b.join(token)).await.ok()
+    Box::pin(plan.bounded("an identity's join", b.join(token))).await.ok()
 }
 
 /// `b` joins an identity and reads what `a` writes, and fails on the way.
@@ -83,7 +83,7 @@ async fn join(seed: u64, plan: Plan) -> Range<u64> {
     let power = plan.power();
     let b = world.start_private_with(Disk::with_vault(seed, "b", 0), power.clone()).await;
     let opened = power.steps();
-    let joined = admit(plan, &b, &token).await;
+    let joined = Box::pin(admit(plan, &b, &token)).await;
     for text in ["later", large()] {
         kept.push((a.add(&did, text, &[]).await.unwrap(), text));
     }
@@ -95,7 +95,7 @@ async fn join(seed: u64, plan: Plan) -> Range<u64> {
     if b.identities().identity(&did).is_err() {
         assert!(joined.is_none(), "an identity that was joined is gone: {plan:?}");
         // An invitation for one lets the same device in again, or says that it is used: then another one must.
-        if admit(plan, &b, &token).await.is_none() {
+        if Box::pin(admit(plan, &b, &token)).await.is_none() {
             let token = a.token(&did, Role::Member).await;
             b.join(&token).await.unwrap_or_else(|error| panic!("{error:?}: {plan:?}"));
         }

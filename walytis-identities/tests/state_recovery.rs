@@ -219,6 +219,28 @@ fn renewed_keys_sign_for_the_same_device_and_old_signatures_stay_good() {
     assert!(c.held.contains_key(&epoch));
 }
 
+/// A device renews its keys and has no others any more; a recovery beside that keeps it.
+#[test]
+fn renewal_beside_a_recovery_is_void_and_its_device_writes_on() {
+    let (mut a, _, mut c) = group();
+    let (c_id, old) = (c.id(), c.keys.clone());
+    a.act(|make| make.recover(&code(1).key(), plan(&[(c_id, Role::Member)], None)).unwrap());
+    let next = c.keys.renew(&c.entropy);
+    c.act(|make| make.update(&next).unwrap());
+    c.keys = next;
+    c.sync(&a);
+    let rekey = c.act(|make| make.rekey().unwrap());
+    a.sync(&c);
+    let state = agreed(&[&a, &c]);
+    assert_eq!(state.void.len(), 1);
+    assert_eq!(state.sending_epoch, Some(rekey), "its ops are accepted");
+    assert_eq!(state.device(&old.id()).unwrap().current, *old.public(), "nothing is sealed to what is void");
+    let now = a.graph().heads();
+    for key in [old.public_key(), c.keys.public_key()] {
+        assert_eq!(a.graph().authorised_to_write(&now, &c_id, &key), WriteRight::Yes);
+    }
+}
+
 #[test]
 fn renewal_needs_both_the_old_and_the_new_keys() {
     let (mut a, _, mut c) = group();

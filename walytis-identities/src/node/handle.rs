@@ -95,8 +95,11 @@ impl Signer for KeySigner {
 
 impl Signer for DeviceSigner {
     fn public_key(&self) -> PublicKey {
-        // The ops here always show the own device. Under the zero key nothing verifies.
-        self.0.block_key().unwrap_or(PublicKey::Ed25519([0; 32]))
+        match self.0.keys() {
+            Ok(keys) => keys.public_key(),
+            // The ops here always show the own device. Under the zero key nothing verifies.
+            Err(_) => self.0.block_key().unwrap_or(PublicKey::Ed25519([0; 32])),
+        }
     }
 
     fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {

@@ -179,17 +179,21 @@ fn controller(
     })
 }
 
-/// Returns a device with the keys by which it replaced its first ones.
+/// Returns a device with the keys by which it replaced its first ones. The last that counts are in force; its blocks, as its
+/// ops, verify by void renewals, too: they were signed by the keys before, and beside a recovery that keeps the device it has
+/// no other ones any more.
 fn with_updates(view: &View<'_>, device: ActingDevice) -> ActingDevice {
     let id = device.id();
     let keys = |at: usize| match view.nodes.at(at).kind() {
         Op::Update(op) => op.keys.as_ref().map(|(public, _)| public),
         _ => None,
     };
-    match view.update(&id).and_then(keys) {
-        Some(current) => device.renewed(current, view.updates(&id).filter_map(keys)),
-        None => device,
+    if view.updates(&id).next().is_none() {
+        return device;
     }
+    let first = device.current.clone();
+    let current = view.update(&id).and_then(keys).unwrap_or(&first);
+    device.renewed(current, view.updates(&id).filter_map(keys))
 }
 
 fn recoveries(view: &View<'_>) -> Vec<Recovery> {

@@ -128,9 +128,10 @@ impl<'a> View<'a> {
         self.latest(self.nodes.updates.get(device))
     }
 
-    /// Returns every counting op by which a device renewed its keys.
+    /// Returns every op by which a device renewed its keys, void ones too.
     pub(super) fn updates(&self, device: &DeviceId) -> impl Iterator<Item = usize> {
-        self.counting(self.nodes.updates.get(device))
+        let all = self.nodes.updates.get(device).into_iter().flatten().copied();
+        all.filter(|at| self.set.has(*at))
     }
 
     fn latest(&self, indices: Option<&'a Vec<usize>>) -> Option<usize> {

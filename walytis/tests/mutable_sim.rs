@@ -69,11 +69,12 @@ impl Editor {
         self
     }
 
-    async fn change_something(&self, world: &World) {
+    /// Says whether it may. Who may not is one of several authors.
+    async fn change_something(&self, world: &World) -> bool {
         let known: Vec<BlockId> = self.shown().await.into_iter().map(|shown| shown.id).collect();
         let (what, which, text) = world.draw(|dice| (dice.below(10), dice.bytes()[0], dice.below(1_000)));
         let (text, which) = (format!("text {text}"), usize::from(which));
-        let Some(id) = known.get(which % known.len().max(1)) else { return };
+        let Some(id) = known.get(which % known.len().max(1)) else { return true };
         let done = match what {
             0 => {
                 let block = NewBlock { content: text.into(), topics: vec![] };
@@ -88,7 +89,8 @@ impl Editor {
             _ => self.ledger.edit(id, text.into(), None).await.map(drop),
         };
         match done {
-            Ok(()) | Err(MutableError::Deleted { .. } | MutableError::NoContent { .. }) => {}
+            Ok(()) | Err(MutableError::Deleted { .. } | MutableError::NoContent { .. }) => true,
+            Err(MutableError::NotAllowed { .. }) => false,
             Err(error) => panic!("{}: {error}", self.node.base().name()),
         }
     }
@@ -190,7 +192,7 @@ async fn story(seed: u64) -> TraceHash {
     world.until("everybody has the blocks", async || editors[2].shown().await.len() == 3).await;
     until_same(&world, &editors).await;
     for round in 0..4 {
-        edit_apart(&world, &editors).await;
+        assert_eq!(edit_apart(&world, &editors).await, 0, "devices of one identity are one author");
         if round == 1 {
             editors[0].ledger.set_policy(Policy::AdminsMayDelete).await.unwrap();
         }
@@ -202,15 +204,17 @@ async fn story(seed: u64) -> TraceHash {
     end(world, editors).await
 }
 
-/// Everybody changes something while some cannot hear others.
-async fn edit_apart(world: &World, editors: &[Editor]) {
+/// Everybody changes something while some cannot hear others; returns how often somebody might not.
+async fn edit_apart(world: &World, editors: &[Editor]) -> usize {
     part(world, editors);
+    let mut refused = 0;
     for _ in 0..3 {
         for editor in editors {
-            editor.change_something(world).await;
+            refused += usize::from(!editor.change_something(world).await);
         }
         world.pass(Duration::from_secs(5)).await;
     }
+    refused
 }
 
 async fn crash_one(world: &World, editors: &mut Vec<Editor>, did: &Did, seed: u64) {
@@ -275,8 +279,12 @@ async fn nested_story(seed: u64) -> TraceHash {
         })
         .await;
     until_same(&world, &editors).await;
+    let mut refused = 0;
     for round in 0..4 {
-        edit_apart(&world, &editors).await;
+        refused += edit_apart(&world, &editors).await;
+        if round == 0 {
+            editors[0].ledger.set_policy(Policy::Anyone).await.unwrap();
+        }
         if round == 1 {
             crash_one(&world, &mut editors, &team, seed).await;
         }
@@ -292,6 +300,7 @@ async fn nested_story(seed: u64) -> TraceHash {
         }
         meet(&world, &mut editors).await;
     }
+    assert!(refused > 0, "persons are authors of their own until anyone may");
     end(world, editors).await
 }
 

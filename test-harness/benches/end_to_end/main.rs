@@ -14,10 +14,11 @@
 mod bounds;
 mod chains;
 mod idle;
+mod large;
 mod private;
 mod stack;
 
-const NAMES: [&str; 6] = ["add", "add_many", "join", "announce", "private", "idle"];
+const NAMES: [&str; 8] = ["add", "add_many", "join", "announce", "private", "large", "public_large", "idle"];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -45,6 +46,12 @@ fn main() {
         }
         if runs("private") {
             private::add_to_readable().await;
+        }
+        if runs("large") {
+            private::large().await;
+        }
+        if runs("public_large") {
+            large::public().await;
         }
         if runs("idle") {
             idle::idle().await;

@@ -328,6 +328,8 @@ async fn what_became_void_while_the_ledger_was_closed_is_retracted() {
     let shown = events.next().await.unwrap().unwrap();
     events.ack(shown.cursor()).await.unwrap();
     drop(events);
+    // Under which heads all this was judged is written down a moment later.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     ours.shutdown().await;
     group.remove(b.device(), []);
     let ours = peers[0].open(&chain, &a, "x").await;

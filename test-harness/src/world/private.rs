@@ -222,6 +222,11 @@ impl PrivateNode {
         Ok(text)
     }
 
+    /// Returns how many peers it cut off because of what they sent of private contents.
+    pub fn faults(&self) -> u64 {
+        self.exchange.status().faults
+    }
+
     /// Ends it as a user does.
     pub async fn stop(self) -> Disk {
         self.quiet().await;

@@ -10,6 +10,8 @@
 
 mod blobs;
 #[cfg(feature = "offchain")]
+mod envelopes;
+#[cfg(feature = "offchain")]
 mod forget;
 mod join;
 mod own;

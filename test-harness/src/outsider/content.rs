@@ -16,10 +16,17 @@ const IDS_MAX: usize = 256;
 const QUIET: Duration = Duration::from_millis(300);
 const OFFCHAIN: &str = "/walytis/offchain/1";
 
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+enum Has {
+    No,
+    All,
+    Some(Vec<(u32, u32)>),
+}
+
 #[derive(Serialize, Deserialize)]
 enum Message {
     Want([u8; 32], Vec<[u8; 32]>),
-    Have([u8; 32], Vec<([u8; 32], bool)>),
+    Have([u8; 32], Vec<([u8; 32], Has)>),
     Get([u8; 32], [u8; 32], u32),
     Part([u8; 32], [u8; 32], u32, Vec<u8>),
     No([u8; 32], [u8; 32], u32),
@@ -55,8 +62,8 @@ pub(super) async fn ask(probe: &Probe, peer: &BarePeer, haul: &mut Haul) {
             let Ok(Some(body)) = timeout(QUIET, frame::receive(stream)).await else { break };
             match frame::decode(&body) {
                 Some(Message::Have(_, items)) => {
-                    yes += items.iter().filter(|(_, have)| *have).count();
-                    no += items.iter().filter(|(_, have)| !have).count();
+                    yes += items.iter().filter(|(_, has)| *has != Has::No).count();
+                    no += items.iter().filter(|(_, has)| *has == Has::No).count();
                 }
                 Some(Message::Part(_, _, _, bytes)) => {
                     answers += 1;

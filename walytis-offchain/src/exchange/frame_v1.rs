@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use serde::{Deserialize, Serialize};
 
+use super::runs::Runs;
 use crate::context::LedgerTag;
 use crate::envelope::{CHUNK, EnvelopeId, Manifest, TAG};
 use crate::record::{exactly, versioned};
@@ -54,8 +55,8 @@ pub(crate) struct Message {
 pub(crate) enum Body {
     /// Which of these can you give me?
     Want(Vec<EnvelopeId>),
-    /// These I can (true); for the others one flat no.
-    Have(Vec<(EnvelopeId, bool)>),
+    /// These I can, whole or in part; for the others one flat no.
+    Have(Vec<(EnvelopeId, Has)>),
     /// Give me part 0 (header and digests) or part n (chunk n - 1).
     Get(EnvelopeId, u32),
     /// Here it is.
@@ -66,10 +67,48 @@ pub(crate) enum Body {
     Push(EnvelopeId, Bytes),
 }
 
+/// How much of an envelope somebody can give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Has {
+    /// Nothing: unknown, gone or not for you.
+    No,
+    /// All of it.
+    All,
+    /// The manifest, and of the chunks these parts.
+    Some(Runs),
+}
+
+#[derive(Serialize, Deserialize)]
+enum HasV1 {
+    No,
+    All,
+    Some(Vec<(u32, u32)>),
+}
+
+impl From<&Has> for HasV1 {
+    fn from(has: &Has) -> Self {
+        match has {
+            Has::No => Self::No,
+            Has::All => Self::All,
+            Has::Some(runs) => Self::Some(runs.encode().to_vec()),
+        }
+    }
+}
+
+impl HasV1 {
+    fn decode(self) -> Option<Has> {
+        Some(match self {
+            Self::No => Has::No,
+            Self::All => Has::All,
+            Self::Some(runs) => Has::Some(Runs::decode(runs)?),
+        })
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 enum MessageV1<'a> {
     Want([u8; 32], Vec<[u8; 32]>),
-    Have([u8; 32], Vec<([u8; 32], bool)>),
+    Have([u8; 32], Vec<([u8; 32], HasV1)>),
     Get([u8; 32], [u8; 32], u32),
     Part([u8; 32], [u8; 32], u32, #[serde(borrow)] &'a [u8]),
     No([u8; 32], [u8; 32], u32),
@@ -83,7 +122,7 @@ impl Message {
         let mut tail = Bytes::new();
         let wire = match &self.body {
             Body::Want(items) => MessageV1::Want(ledger, items.iter().map(|id| id.0).collect()),
-            Body::Have(items) => MessageV1::Have(ledger, items.iter().map(|(id, have)| (id.0, *have)).collect()),
+            Body::Have(items) => MessageV1::Have(ledger, items.iter().map(|(id, has)| (id.0, has.into())).collect()),
             Body::Get(id, part) => MessageV1::Get(ledger, id.0, *part),
             Body::Part(id, part, bytes) => {
                 tail = bytes.clone();
@@ -111,7 +150,8 @@ impl Message {
         let (ledger, body) = match wire {
             MessageV1::Want(ledger, items) => (ledger, Body::Want(items.into_iter().map(EnvelopeId).collect())),
             MessageV1::Have(ledger, items) => {
-                (ledger, Body::Have(items.into_iter().map(|(id, have)| (EnvelopeId(id), have)).collect()))
+                let items = items.into_iter().map(|(id, has)| Some((EnvelopeId(id), has.decode()?)));
+                (ledger, Body::Have(items.collect::<Option<_>>()?))
             }
             MessageV1::Get(ledger, id, part) => (ledger, Body::Get(EnvelopeId(id), part)),
             MessageV1::Part(ledger, id, part, bytes) => {
@@ -202,15 +242,16 @@ mod tests {
         }
     }
 
-    fn bodies() -> [Body; 6] {
+    fn bodies() -> [Body; 7] {
         let id = EnvelopeId([2; 32]);
         [
             Body::Want(vec![id; 3]),
-            Body::Have(vec![(id, true), (id, false)]),
+            Body::Have(vec![(id, Has::All), (id, Has::No)]),
             Body::Get(id, 7),
             Body::Part(id, 7, Bytes::from_static(b"chunk")),
             Body::No(id, 7),
             Body::Push(id, Bytes::from_static(b"whole")),
+            Body::Have(vec![(id, Has::Some(Runs::of(&[true, true, false, true])))]),
         ]
     }
 
@@ -259,5 +300,9 @@ mod tests {
         assert_eq!(read_frame(&mut &[0xff; 64][..]).await, None);
         let many = Message { ledger, body: Body::Want(vec![id; ITEMS_MAX + 1]) };
         assert_eq!(Message::decode(&whole(&many).slice(4..)), None);
+        // Runs in disorder.
+        let good = versioned(&MessageV1::Have([1; 32], vec![([2; 32], HasV1::Some(vec![(1, 2), (4, 1)]))]));
+        let bad = versioned(&MessageV1::Have([1; 32], vec![([2; 32], HasV1::Some(vec![(4, 1), (1, 2)]))]));
+        assert!(Message::decode(&good.into()).is_some() && Message::decode(&bad.into()).is_none());
     }
 }

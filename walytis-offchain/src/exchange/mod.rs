@@ -7,9 +7,11 @@ mod bucket;
 pub(crate) mod frame_v1;
 mod limits;
 mod machine;
+mod runs;
 mod service;
 
 pub use limits::ExchangeConfig;
 pub(crate) use machine::{Machine, Output};
+pub(crate) use runs::Runs;
 pub(crate) use service::{Event, Port, Serve, flat_no};
 pub use service::{ExchangeStatus, OFFCHAIN, OffchainExchange};

@@ -16,7 +16,7 @@ use tracing::debug;
 use walytis_core::id::PeerId;
 use walytis_core::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol, Stream};
 
-use super::frame_v1::{Body, Frame, Message, read_frame, write_frame};
+use super::frame_v1::{Body, Frame, Has, Message, read_frame, write_frame};
 use super::limits::{Bandwidth, ExchangeConfig, Patience};
 use crate::context::LedgerTag;
 
@@ -378,7 +378,7 @@ fn punish(shared: &Shared, peer: &PeerId, reason: &'static str) {
 /// The one answer to everything that is unknown, gone or not for this peer.
 pub(crate) fn flat_no(body: Body) -> Option<Body> {
     match body {
-        Body::Want(items) => Some(Body::Have(items.into_iter().map(|id| (id, false)).collect())),
+        Body::Want(items) => Some(Body::Have(items.into_iter().map(|id| (id, Has::No)).collect())),
         Body::Get(id, part) => Some(Body::No(id, part)),
         _ => None,
     }
@@ -386,7 +386,7 @@ pub(crate) fn flat_no(body: Body) -> Option<Body> {
 
 fn refusals(reply: &Body) -> u32 {
     match reply {
-        Body::Have(items) => u32::try_from(items.iter().filter(|(_, have)| !have).count()).unwrap_or(u32::MAX),
+        Body::Have(items) => u32::try_from(items.iter().filter(|(_, has)| *has == Has::No).count()).unwrap_or(u32::MAX),
         Body::No(..) => 1,
         _ => 0,
     }

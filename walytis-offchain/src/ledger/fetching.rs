@@ -37,13 +37,6 @@ pub(super) struct Fetching {
     stale_peers: bool,
 }
 
-impl Default for Fetching {
-    fn default() -> Self {
-        let (machine, storing) = (Machine::default(), JoinSet::new());
-        Self { machine, storing, next: Some(Vec::new()), again_at: None, stale_peers: true }
-    }
-}
-
 /// What became of a part.
 #[derive(Debug)]
 pub(super) struct StoredPart {
@@ -68,6 +61,12 @@ enum Outcome {
 }
 
 impl Fetching {
+    /// `chance` is drawn at random, see [`Machine::new`].
+    pub(super) fn new(chance: u64) -> Self {
+        let (machine, storing) = (Machine::new(chance), JoinSet::new());
+        Self { machine, storing, next: Some(Vec::new()), again_at: None, stale_peers: true }
+    }
+
     pub(super) fn has_room_to_store(&self) -> bool {
         self.storing.len() < STORING_MAX
     }
@@ -159,7 +158,7 @@ impl Task {
         match event {
             Event::Peers => self.fetching.look_for_peers(),
             Event::Broken(peer) => machine.handle_break(&peer, now, &mut self.rng),
-            Event::Answer(peer, Body::Have(items)) => machine.handle_have(&peer, &items, now, &mut self.rng),
+            Event::Answer(peer, Body::Have(items)) => machine.handle_have(&peer, items, now, &mut self.rng),
             Event::Answer(peer, Body::No(id, part)) => machine.handle_no(&peer, &id, part, now, &mut self.rng),
             Event::Answer(peer, Body::Part(id, part, bytes)) if machine.handle_part(&peer, &id, part, now) => {
                 let inner = Arc::clone(&self.inner);
@@ -179,6 +178,7 @@ impl Task {
             return Err(LedgerError::Store(StoreError::Io { reason: "storing a part ended early".to_owned() }));
         };
         let (machine, now) = (&mut self.fetching.machine, Instant::now());
+        let manifest = matches!(outcome, Outcome::Manifest(_));
         let complete = match outcome {
             Outcome::Manifest(have) => machine.handle_manifest(&peer, &id, &have),
             Outcome::Chunk => machine.handle_stored(&peer, &id, part),
@@ -204,6 +204,10 @@ impl Task {
             return self.arrived(&id).await;
         }
         for block in self.inner.table.wanting(&id, PAGE).await? {
+            if manifest {
+                // It may turn out not to be this record's own.
+                self.settle(&block, false).await?;
+            }
             self.inner.moved(block);
         }
         self.publish();

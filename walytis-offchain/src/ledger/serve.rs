@@ -1,4 +1,4 @@
-//! The serving rule.
+//! The serving rule. What is here only in part is served as far as it is here: members that fetch the same help each other.
 
 use std::sync::Weak;
 
@@ -14,11 +14,17 @@ use super::Inner;
 use super::seal::INLINE_MAX;
 use super::table::behind;
 use crate::envelope::EnvelopeId;
-use crate::exchange::Serve;
-use crate::exchange::frame_v1::{Body, Packed};
+use crate::exchange::frame_v1::{Body, Has, Packed};
+use crate::exchange::{Runs, Serve};
 
 /// Records looked at for one envelope. Chosen: an honest envelope has one; more are replays.
 const NAMED_MAX: usize = 16;
+
+/// Whether an envelope that may be served is known to be here whole.
+enum Whole {
+    Yes,
+    No,
+}
 
 /// Answers peers while the ledger lives.
 #[derive(Debug)]
@@ -50,12 +56,23 @@ impl Serve for Server {
 }
 
 impl Inner {
-    async fn holds_for(&self, peer: &PeerId, id: &EnvelopeId) -> bool {
-        self.may_serve(peer, id).await.unwrap_or(false) && matches!(self.table.stored(id).await, Ok(Some(_)))
+    /// How much of an envelope a peer can have; nothing where anything fails, as if there were nothing.
+    async fn holds_for(&self, peer: &PeerId, id: &EnvelopeId) -> Has {
+        match self.may_serve(peer, id).await {
+            Ok(Some(Whole::Yes)) if matches!(self.table.stored(id).await, Ok(Some(_))) => Has::All,
+            Ok(Some(Whole::No)) => self.holds(id).await.unwrap_or(Has::No),
+            _ => Has::No,
+        }
+    }
+
+    async fn holds(&self, id: &EnvelopeId) -> Result<Has, LedgerError> {
+        let Some(packed) = self.table.stored(id).await? else { return Ok(Has::No) };
+        let here = self.table.chunks_here(id, &packed).await?;
+        Ok(if here.iter().all(|here| *here) { Has::All } else { Has::Some(Runs::of(&here)) })
     }
 
     async fn part_for(&self, peer: &PeerId, id: &EnvelopeId, part: u32) -> Option<Bytes> {
-        if !self.may_serve(peer, id).await.unwrap_or(false) {
+        if self.may_serve(peer, id).await.ok().flatten().is_none() {
             debug!(%peer, "an envelope was refused");
             return None;
         }
@@ -67,18 +84,20 @@ impl Inner {
         }
     }
 
-    /// A peer may have an envelope that a counting record names whose epoch it may read now.
-    async fn may_serve(&self, peer: &PeerId, id: &EnvelopeId) -> Result<bool, LedgerError> {
-        let prefix = self.table.key(b'v', &[&id.0]);
-        let mut range = walytis_core::store::KeyRange::prefix(&prefix);
-        range.start = behind(&prefix);
-        for (_, value) in self.table.store.scan(range, Direction::Forward, NAMED_MAX).await? {
-            let Some(epoch) = value.first_chunk::<32>() else { continue };
-            if self.identity.may_read(peer, &OpId(*epoch)).await {
-                return Ok(true);
+    /// A peer may have an envelope that a counting record names whose epoch it may read now; nothing if it may not.
+    async fn may_serve(&self, peer: &PeerId, id: &EnvelopeId) -> Result<Option<Whole>, LedgerError> {
+        for (table, whole) in [(b'v', Whole::Yes), (b'f', Whole::No)] {
+            let prefix = self.table.key(table, &[&id.0]);
+            let mut range = walytis_core::store::KeyRange::prefix(&prefix);
+            range.start = behind(&prefix);
+            for (_, value) in self.table.store.scan(range, Direction::Forward, NAMED_MAX).await? {
+                let Some(epoch) = value.first_chunk::<32>() else { continue };
+                if self.identity.may_read(peer, &OpId(*epoch)).await {
+                    return Ok(Some(whole));
+                }
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Takes a pushed envelope from a member: verified here, kept only for a record that is known or comes soon.

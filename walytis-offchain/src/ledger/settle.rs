@@ -170,7 +170,8 @@ impl Inner {
         };
         let facts = Facts { here, key: wrap.is_some(), nobody_has: false, forgotten: false };
         local.phase = facts.phase();
-        if let (Phase::Available, Some(packed), Some(wrap)) = (local.phase, &stored, &wrap)
+        // Also of what is here in part: what is not this record's own is neither fetched on nor served for it.
+        if let (Some(packed), Some(wrap)) = (&stored, &wrap)
             && !opens(placed, packed, wrap)
         {
             local.standing = Standing::Foreign;

@@ -9,7 +9,8 @@
 //!   't' hash (16), generation, id    topic index
 //!   'e' sequence                     events: kind ‖ block id
 //!   'w' block id                     records whose content cannot be read yet, or that wait
-//!   'f' envelope id, block id        records that count and whose envelope is to be fetched
+//!   'f' envelope id, block id        records that count and whose envelope is to be fetched; what is here of it may be
+//!                                    served: epoch
 //!   'l' epoch, block id              records that count and whose key is not here: locked, or not indexed
 //!   'u' block id                     records that wait for authority
 //!   'm' envelope id                  manifest, with the chunk if the envelope is small
@@ -253,11 +254,12 @@ impl Table {
             };
         };
         index(LocalRecord::is_unread, self.key(b'w', &[id.digest()]), Bytes::new());
-        index(LocalRecord::is_wanted, by_envelope(b'f'), Bytes::new());
+        let epoch = || Bytes::copy_from_slice(new.epoch.as_bytes());
+        index(LocalRecord::is_wanted, by_envelope(b'f'), epoch());
         index(LocalRecord::lacks_key, self.key(b'l', &[new.epoch.as_bytes(), id.digest()]), Bytes::new());
         index(|record| record.standing == Standing::Waiting, self.key(b'u', &[id.digest()]), Bytes::new());
         // What does not count any more is not served any more.
-        index(LocalRecord::is_served, by_envelope(b'v'), Bytes::copy_from_slice(new.epoch.as_bytes()));
+        index(LocalRecord::is_served, by_envelope(b'v'), epoch());
         meta.recount(old, new);
     }
 

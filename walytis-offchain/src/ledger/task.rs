@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
+use rand_core::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
@@ -71,9 +72,9 @@ impl Task {
         let Inputs { inbox, pushed, commands } = inputs;
         let meta = inner.table.meta().await?;
         let blocks = inner.chain.subscribe(SubscribeFrom::Cursor(Cursor(meta.position))).await?;
-        let (changes, rng) = (inner.identity.changes(), inner.entropy.rng());
+        let (changes, mut rng) = (inner.identity.changes(), inner.entropy.rng());
         let (early, early_order) = (BTreeMap::new(), VecDeque::new());
-        let (saved, fetching, sweep) = (meta.position, Fetching::default(), Sweep::default());
+        let (saved, fetching, sweep) = (meta.position, Fetching::new(rng.next_u64()), Sweep::default());
         let seal_due = Due::after_start(meta.unsealed);
         Ok(Self {
             inner,
@@ -183,7 +184,7 @@ impl Task {
         self.blocks = self.inner.chain.subscribe(SubscribeFrom::Cursor(Cursor(meta.position))).await?;
         (self.meta, self.saved) = (meta, meta.position);
         self.fetching.end().await;
-        self.fetching = Fetching::default();
+        self.fetching = Fetching::new(self.rng.next_u64());
         self.sweep.begin();
         self.publish();
         Ok(())

@@ -6,15 +6,19 @@
 //!
 //! ```text
 //!   want ──► ask every peer ──► part 0 from one holder ──► parts 1..=n from all holders ──► complete
-//!                 ▲   no, late, wrong │                                                 └──► drop (forgotten)
-//!                 └──── back-off ◄────┘
+//!                 ▲   no, late, wrong │                      │ has nothing more that   └──► drop (forgotten)
+//!                 ├──── back-off ◄────┘                      │ is missing here
+//!                 └──── soon ◄───────────────────────────────┘
 //! ```
 //!
+//! - Whoever has a part gives it. Of those that have all, each member asks from a place of its own on, first for what it
+//!   knows nobody else to have: members that fetch the same from one holder soon fetch from each other.
 //! - Every envelope stands alone: each peer's envelopes take turns, and one that nobody has asks for nothing.
 //! - Every request has a deadline; a peer that could not help with an envelope is asked about it again after a back-off
 //!   that doubles.
 //! - It knows ciphertext only: a keeper without keys runs the same machine.
 
+mod holders;
 mod peer;
 mod want;
 
@@ -22,25 +26,21 @@ mod want;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use rand_core::Rng;
 use tokio::time::Instant;
 use walytis_core::id::PeerId;
 
-use super::frame_v1::{Body, ITEMS_MAX};
+use super::frame_v1::{Body, Has, ITEMS_MAX};
 use crate::envelope::EnvelopeId;
 use peer::{DEADLINE, Peer};
 use want::{Holder, HolderState, Want};
 
-/// Envelopes wanted at the same time. Chosen: their holders at 32 peers take some 10 MB.
+/// Envelopes wanted at the same time. Chosen: their holders at 32 peers take some 10 MB, and as much again at the most what
+/// those have in part.
 pub(crate) const WANTS_MAX: usize = 2_048;
 /// Parts asked for and being stored at the same time, of all peers. Chosen: 32 MiB of memory.
 const PARTS_MAX: usize = 32;
-/// First back-off. Chosen: holders that are just fetching it have it soon.
-const BACK_OFF: Duration = Duration::from_millis(250);
-/// Longest back-off.
-const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,10 @@ pub(crate) enum Output {
 /// The machine. See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
+    /// Where to begin with each envelope's parts.
+    chance: u64,
+    /// Peers that have some of an envelope and nothing that is missing here, since the last time was handled.
+    drained: BTreeSet<(EnvelopeId, PeerId)>,
     wants: BTreeMap<EnvelopeId, Want>,
     peers: BTreeMap<PeerId, Peer>,
     /// When a peer's word on an envelope is late, or it may be asked again.
@@ -67,6 +71,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Returns a machine without wants and peers. `chance` is drawn at random: members with another one begin at other
+    /// parts of the same envelope.
+    pub(crate) fn new(chance: u64) -> Self {
+        Self { chance, ..Self::default() }
+    }
+
     /// Begins to fetch, or goes on with the chunks that are here: one flag each, if the manifest is here. False if there
     /// is no room. Harmless when repeated.
     pub(crate) fn want(&mut self, id: EnvelopeId, have: Option<&[bool]>) -> bool {
@@ -76,7 +86,7 @@ impl Machine {
         if self.wants.len() >= WANTS_MAX {
             return false;
         }
-        self.wants.insert(id, Want::new(have));
+        self.wants.insert(id, Want::new(have, self.chance));
         let peers: Vec<PeerId> = self.peers.keys().cloned().collect();
         peers.iter().for_each(|peer| self.introduce(&id, peer));
         self.update_hope(&id);
@@ -99,6 +109,7 @@ impl Machine {
             let Some(peer) = self.peers.get_mut(&name) else { continue };
             peer.fresh.remove(id);
             peer.ready.remove(id);
+            self.drained.remove(&(*id, name.clone()));
             if matches!(holder.state, HolderState::Asked(_)) {
                 peer.unanswered = peer.unanswered.saturating_sub(1);
             }
@@ -153,23 +164,39 @@ impl Machine {
         ids.iter().for_each(|id| self.fail(id, peer, now, rng));
     }
 
-    /// A peer says which of the envelopes it can give.
+    /// A peer says which of the envelopes it can give, and how much of each.
     pub(crate) fn handle_have(
         &mut self,
         peer: &PeerId,
-        items: &[(EnvelopeId, bool)],
+        items: Vec<(EnvelopeId, Has)>,
         now: Instant,
         rng: &mut impl Rng,
     ) {
         for (id, has) in items {
-            let holder = self.wants.get(id).and_then(|want| want.holders.get(peer)).copied();
+            let Some(want) = self.wants.get_mut(&id) else { continue };
+            let holder = want.holders.get(peer).copied();
             // Only what was asked counts: nobody resets its own back-off.
             let Some(holder) = holder.filter(|holder| matches!(holder.state, HolderState::Asked(_))) else { continue };
-            if *has {
-                self.set_holder(id, peer, Holder { state: HolderState::Has, ..holder });
+            let helps = match has {
+                Has::No => {
+                    self.charge_no(peer, now);
+                    self.fail(&id, peer, now, rng);
+                    continue;
+                }
+                Has::All => {
+                    want.tell(peer, None);
+                    true
+                }
+                Has::Some(runs) => {
+                    want.tell(peer, Some(runs));
+                    want.has_gap_for(peer) || !want.has_gaps()
+                }
+            };
+            if helps {
+                self.set_holder(&id, peer, Holder { state: HolderState::Has, ..holder });
             } else {
-                self.charge_no(peer, now);
-                self.fail(id, peer, now, rng);
+                // It has got nothing new since it was asked before: the longer, the later it is asked again.
+                self.fail(&id, peer, now, rng);
             }
         }
     }
@@ -194,7 +221,8 @@ impl Machine {
 
     /// The manifest is stored, with these chunks here. True if everything of the envelope is here.
     pub(crate) fn handle_manifest(&mut self, peer: &PeerId, id: &EnvelopeId, have: &[bool]) -> bool {
-        self.in_flight -= self.settle_part(id, |want| want.learn(have));
+        let chance = self.chance;
+        self.in_flight -= self.settle_part(id, |want| want.learn(have, chance));
         self.vindicate(peer, id);
         self.update_ready(id);
         self.wants.get(id).is_some_and(Want::is_complete)
@@ -243,6 +271,7 @@ impl Machine {
     pub(crate) fn handle_time(&mut self, now: Instant, rng: &mut impl Rng) {
         self.held_until.take_if(|until| *until <= now);
         self.expire_parts(now, rng);
+        self.put_off_drained(now);
         while let Some((due, id, peer)) = self.timers.first().cloned().filter(|(due, ..)| *due <= now) {
             self.timers.remove(&(due, id, peer.clone()));
             let Some(holder) = self.wants.get(&id).and_then(|want| want.holders.get(&peer)).copied() else { continue };
@@ -263,16 +292,8 @@ impl Machine {
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let timer = self.timers.first().map(|(due, ..)| *due);
         let peers = self.peers.values().filter_map(|peer| peer.due(now));
-        timer.into_iter().chain(peers).chain(self.held_until).min()
-    }
-
-    fn introduce(&mut self, id: &EnvelopeId, peer: &PeerId) {
-        let Some(want) = self.wants.get_mut(id) else { return };
-        want.holders.insert(peer.clone(), Holder { state: HolderState::Fresh, failures: 0 });
-        want.hopeful += 1;
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.fresh.insert(*id);
-        }
+        let drained = (!self.drained.is_empty()).then_some(now);
+        timer.into_iter().chain(peers).chain(self.held_until).chain(drained).min()
     }
 
     fn remove_peer(&mut self, peer: &PeerId) {
@@ -281,7 +302,8 @@ impl Machine {
         let ids: Vec<EnvelopeId> = self.wants.keys().copied().collect();
         for id in ids {
             let Some(want) = self.wants.get_mut(&id) else { continue };
-            let Some(holder) = want.holders.remove(peer) else { continue };
+            let Some(holder) = want.remove_holder(peer) else { continue };
+            self.drained.remove(&(id, peer.clone()));
             if holder.state.is_hopeful() {
                 want.hopeful -= 1;
             }
@@ -308,77 +330,9 @@ impl Machine {
         before.saturating_sub(want.in_flight())
     }
 
-    /// What a peer sent was right.
-    fn vindicate(&mut self, peer: &PeerId, id: &EnvelopeId) {
-        if self.wants.get(id).is_some_and(|want| want.holders.contains_key(peer)) {
-            self.set_holder(id, peer, Holder { state: HolderState::Has, failures: 0 });
-        }
-    }
-
     fn charge_no(&mut self, peer: &PeerId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.handle_no(now);
-        }
-    }
-
-    fn fail(&mut self, id: &EnvelopeId, peer: &PeerId, now: Instant, rng: &mut impl Rng) {
-        let Some(holder) = self.wants.get(id).and_then(|want| want.holders.get(peer)).copied() else { return };
-        let until = now + back_off(holder.failures, rng);
-        let failures = holder.failures.saturating_add(1);
-        self.set_holder(id, peer, Holder { state: HolderState::NotUntil(until), failures });
-    }
-
-    /// Sets what a peer said, and keeps everything that follows from it up to date.
-    fn set_holder(&mut self, id: &EnvelopeId, peer: &PeerId, new: Holder) {
-        let Some(want) = self.wants.get_mut(id) else { return };
-        let Some(old) = want.holders.insert(peer.clone(), new) else { return };
-        want.hopeful += usize::from(new.state.is_hopeful());
-        want.hopeful -= usize::from(old.state.is_hopeful());
-        if let Some(due) = old.state.due() {
-            self.timers.remove(&(due, *id, peer.clone()));
-        }
-        if let Some(due) = new.state.due() {
-            self.timers.insert((due, *id, peer.clone()));
-        }
-        let has = new.state == HolderState::Has;
-        let ready = has && want.has_gaps();
-        if let Some(peer) = self.peers.get_mut(peer) {
-            let asked = |state| u64::from(matches!(state, HolderState::Asked(_)));
-            // Asking counts when the question is taken, see [`Peer::take_fresh`].
-            peer.unanswered = peer.unanswered.saturating_sub(asked(old.state));
-            set_member(&mut peer.fresh, *id, new.state == HolderState::Fresh);
-            set_member(&mut peer.ready, *id, ready);
-        }
-        if has || want.hopeful == 0 {
-            self.update_hope(id);
-        }
-    }
-
-    /// After gaps came or went: which holders can be asked for a part.
-    fn update_ready(&mut self, id: &EnvelopeId) {
-        let Some(want) = self.wants.get(id) else { return };
-        let ready = want.has_gaps();
-        for (name, _) in want.holders.iter().filter(|(_, holder)| holder.state == HolderState::Has) {
-            if let Some(peer) = self.peers.get_mut(name) {
-                set_member(&mut peer.ready, *id, ready);
-            }
-        }
-    }
-
-    /// Tells when nobody is left who may have it, and when somebody is again. A peer that said no before and is asked
-    /// again raises no hope until it says yes.
-    fn update_hope(&mut self, id: &EnvelopeId) {
-        let Some(want) = self.wants.get_mut(id) else { return };
-        let raises = |holder: &Holder| holder.state == HolderState::Has || holder.failures == 0;
-        let is = if want.hopeful == 0 {
-            true
-        } else {
-            want.unavailable && !want.holders.values().any(|holder| holder.state.is_hopeful() && raises(holder))
-        };
-        if want.unavailable != is {
-            want.unavailable = is;
-            set_member(&mut self.unavailable, *id, is);
-            self.outputs.push_back(Output::Unavailable { id: *id, is });
         }
     }
 
@@ -439,12 +393,4 @@ fn set_member<T: Ord>(set: &mut BTreeSet<T>, value: T, is: bool) {
     } else {
         set.remove(&value);
     }
-}
-
-/// Doubles from [`BACK_OFF`] to [`BACK_OFF_MAX`], less up to a quarter by chance: many envelopes are not asked for again
-/// at the same moment.
-fn back_off(failures: u32, rng: &mut impl Rng) -> Duration {
-    let factor = 1_u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX);
-    let full = BACK_OFF.saturating_mul(factor).min(BACK_OFF_MAX);
-    full - full * (rng.next_u32() % 256) / 1_024
 }

@@ -1,5 +1,7 @@
 //! The machine under a seeded scheduler: messages are lost, doubled, late and out of order, peers come, go and lie.
 
+mod partial;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,7 +13,8 @@ use walytis_core::id::PeerId;
 
 use super::{Machine, Output, PARTS_MAX, WANTS_MAX};
 use crate::envelope::EnvelopeId;
-use crate::exchange::frame_v1::Body;
+use crate::exchange::frame_v1::{Body, Has};
+use crate::exchange::runs::Runs;
 
 const CHUNKS: usize = 5;
 
@@ -48,8 +51,10 @@ struct Weather {
 
 const ROUGH: Weather = Weather { lost: 20, doubled: 10, late_ms: 3_000, churn: false };
 
-/// One fetcher; peers 1 and 2 hold everything but the envelopes named absent, peer 3 holds nothing and says it does.
+/// One fetcher; peers 1 and 2 hold everything but the envelopes named absent, peer 3 holds nothing and says it does. With
+/// `halves`, peer 1 has only the even parts of each and peer 2 the odd ones, and both have part 0.
 struct Sim {
+    halves: bool,
     rng: ChaCha20Rng,
     chance: ChaCha20Rng,
     weather: Weather,
@@ -72,6 +77,7 @@ impl Sim {
         machine.set_peers(&connected);
         (1..=envelopes).for_each(|n| assert!(machine.want(id(n), None)));
         Self {
+            halves: false,
             rng: ChaCha20Rng::seed_from_u64(seed),
             chance: ChaCha20Rng::seed_from_u64(seed + 1_000_000),
             weather,
@@ -102,15 +108,30 @@ impl Sim {
         }
     }
 
+    fn has_part(&self, from: &PeerId, part: u32) -> bool {
+        !self.halves || part == 0 || part.is_multiple_of(2) == (*from == peer(1))
+    }
+
+    fn told(&self, from: &PeerId, id: &EnvelopeId) -> Has {
+        match (*from == peer(3), self.absent.contains(id), self.halves) {
+            (false, true, _) => Has::No,
+            (true, ..) | (_, _, false) => Has::All,
+            _ => {
+                let parts = 1..=u32::try_from(CHUNKS).unwrap();
+                Has::Some(Runs::of(&parts.map(|part| self.has_part(from, part)).collect::<Vec<_>>()))
+            }
+        }
+    }
+
     fn answer(&mut self, from: &PeerId, body: Body) {
         let holds = |id: &EnvelopeId| *from == peer(3) || !self.absent.contains(id);
         let reply = match body {
-            Body::Want(ids) => Body::Have(ids.into_iter().map(|id| (id, holds(&id))).collect()),
+            Body::Want(ids) => Body::Have(ids.into_iter().map(|id| (id, self.told(from, &id))).collect()),
             Body::Get(id, part) if *from == peer(3) => match below(&mut self.chance, 2) {
                 0 => Body::No(id, part),
                 _ => Body::Part(id, part, "wrong".into()),
             },
-            Body::Get(id, part) if holds(&id) => Body::Part(id, part, "right".into()),
+            Body::Get(id, part) if holds(&id) && self.has_part(from, part) => Body::Part(id, part, "right".into()),
             Body::Get(id, part) => Body::No(id, part),
             _ => return,
         };
@@ -120,7 +141,7 @@ impl Sim {
     fn receive(&mut self, from: &PeerId, body: Body) {
         let now = self.now;
         match body {
-            Body::Have(items) => self.machine.handle_have(from, &items, now, &mut self.rng),
+            Body::Have(items) => self.machine.handle_have(from, items, now, &mut self.rng),
             Body::No(id, part) => self.machine.handle_no(from, &id, part, now, &mut self.rng),
             Body::Part(id, part, bytes) => {
                 if !self.machine.handle_part(from, &id, part, now) {
@@ -284,7 +305,7 @@ fn chunks_that_are_here_are_not_asked_for_again() {
     assert!(machine.want(id(1), Some(&[true, false, true])));
     machine.set_peers(&peers(&[1]));
     assert_eq!(sends(&mut machine, now), [(peer(1), Body::Want(vec![id(1)]))]);
-    machine.handle_have(&peer(1), &[(id(1), true)], now, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
     assert_eq!(sends(&mut machine, now), [(peer(1), Body::Get(id(1), 2))]);
     // An answer of somebody who was not asked is not expected.
     assert!(!machine.handle_part(&peer(2), &id(1), 2, now) && !machine.handle_part(&peer(1), &id(1), 1, now));
@@ -312,7 +333,7 @@ fn parts_are_asked_of_several_holders_within_bounds_and_more_of_those_that_deliv
     machine.want(id(1), Some(&[false; 400]));
     sends(&mut machine, now);
     for number in [1, 2] {
-        machine.handle_have(&peer(number), &[(id(1), true)], now, &mut rng());
+        machine.handle_have(&peer(number), vec![(id(1), Has::All)], now, &mut rng());
     }
     let mut asked = sends(&mut machine, now);
     assert_eq!(asked.len(), 4);
@@ -334,7 +355,7 @@ fn a_large_envelope_delays_no_small_one() {
     machine.set_peers(&peers(&[1]));
     machine.want(id(1), Some(&[false; 1_000]));
     sends(&mut machine, now);
-    machine.handle_have(&peer(1), &[(id(1), true)], now, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
     let mut asked = sends(&mut machine, now);
     for _ in 0..4 {
         deliver(&mut machine, &asked, now);
@@ -342,7 +363,7 @@ fn a_large_envelope_delays_no_small_one() {
     }
     machine.want(id(2), None);
     assert_eq!(sends(&mut machine, now), [(peer(1), Body::Want(vec![id(2)]))]);
-    machine.handle_have(&peer(1), &[(id(2), true)], now, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(2), Has::All)], now, &mut rng());
     let first = asked.remove(0);
     deliver(&mut machine, &[first], now);
     assert!(sends(&mut machine, now).contains(&(peer(1), Body::Get(id(2), 0))));
@@ -354,16 +375,18 @@ fn a_holder_that_is_silent_is_replaced_and_one_that_delivers_slowly_is_not() {
     machine.set_peers(&peers(&[1, 2]));
     machine.want(id(1), Some(&[false; 4]));
     sends(&mut machine, start);
-    machine.handle_have(&peer(1), &[(id(1), true)], start, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(1), Has::All)], start, &mut rng());
     assert_eq!(sends(&mut machine, start).len(), 2);
-    machine.handle_have(&peer(2), &[(id(1), true)], start, &mut rng());
+    machine.handle_have(&peer(2), vec![(id(1), Has::All)], start, &mut rng());
     assert_eq!(sends(&mut machine, start).len(), 2);
     // Peer 1 delivers its first part just in time: its second one has time until then plus a deadline.
     let later = start + Duration::from_secs(14);
     assert!(machine.handle_part(&peer(1), &id(1), 1, later));
     machine.handle_stored(&peer(1), &id(1), 1);
     let after = start + Duration::from_secs(20);
-    let asked = sends(&mut machine, after);
+    let mut asked = sends(&mut machine, after);
+    assert!(machine.handle_part(&peer(1), &id(1), 2, after));
+    asked.extend(sends(&mut machine, after));
     assert!(asked.iter().all(|(to, body)| *to == peer(1) && matches!(body, Body::Get(..))), "{asked:?}");
     assert_eq!(asked.len(), 2, "what the silent peer was asked for is asked of the other: {asked:?}");
 }
@@ -379,8 +402,8 @@ fn refusals_of_an_honest_peer_stay_below_what_it_puts_up_with() {
         for (to, body) in sends(&mut machine, now) {
             let Body::Want(ids) = body else { continue };
             noes += ids.len();
-            let items: Vec<_> = ids.into_iter().map(|id| (id, false)).collect();
-            machine.handle_have(&to, &items, now, &mut rng());
+            let items = ids.into_iter().map(|id| (id, Has::No)).collect();
+            machine.handle_have(&to, items, now, &mut rng());
         }
         // The caller has a hundred thousand others to ask for.
         for _ in 0..machine.make_room(2_000) {
@@ -412,7 +435,7 @@ fn nothing_is_asked_for_while_bandwidth_is_used_up() {
     machine.set_peers(&peers(&[1]));
     machine.want(id(1), Some(&[false; 9]));
     sends(&mut machine, now);
-    machine.handle_have(&peer(1), &[(id(1), true)], now, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
     let until = now + Duration::from_secs(3);
     machine.hold(until);
     assert_eq!(sends(&mut machine, now), []);
@@ -439,7 +462,15 @@ proptest! {
                     machine.set_peers(&connected);
                 }
                 4 => machine.handle_break(&who, now, &mut rng),
-                5 => machine.handle_have(&who, &[(which, part != 0)], now, &mut rng),
+                5 => {
+                    let has = match part {
+                        0 => Has::No,
+                        1 => Has::All,
+                        2 => Has::Some(Runs::of(&[true, false, false])),
+                        _ => Has::Some(Runs::of(&[false, false, true])),
+                    };
+                    machine.handle_have(&who, vec![(which, has)], now, &mut rng);
+                }
                 6 => machine.handle_no(&who, &which, part, now, &mut rng),
                 7 if machine.handle_part(&who, &which, part, now) => match part {
                     0 => assert!(!machine.handle_manifest(&who, &which, &[false, false, true])),
@@ -459,7 +490,9 @@ proptest! {
                 prop_assert_eq!(want.unavailable, machine.unavailable.contains(id));
                 prop_assert!(want.holders.keys().all(|peer| connected.contains(peer)));
             }
-            for peer in machine.peers.values() {
+            for (name, peer) in &machine.peers {
+                let has_gap = |id: &EnvelopeId| machine.wants[id].has_gap_for(name);
+                prop_assert!(peer.ready.iter().all(has_gap), "nothing to ask for");
                 prop_assert!(peer.fresh.iter().chain(&peer.ready).all(|id| machine.wants.contains_key(id)));
             }
             let timers = machine.wants.values().flat_map(|want| want.holders.values());

@@ -77,8 +77,10 @@ pub(crate) fn at_every_step_in_short(name: &str, steps_min: u64, scenario: impl 
 fn with_failures(name: &str, steps_min: u64, failures: &[Failure], scenario: impl AsyncFn(u64, Plan) -> Range<u64>) {
     let steps = simulate(name, &[1], async |seed| scenario(seed, Plan(None)).await).remove(0);
     assert!(steps.end - steps.start >= steps_min, "{steps:?}: the scenario tests too little");
+    // One point alone, to look into it.
+    let only: Option<u64> = std::env::var("WALYTIS_STEP").ok().map(|text| text.parse().unwrap());
     for failure in failures {
-        for step in steps.clone() {
+        for step in steps.clone().filter(|step| only.is_none_or(|only| only == *step)) {
             eprintln!("{failure:?} at step {step}");
             simulate(name, &[1], async |seed| scenario(seed, Plan(Some((step, *failure)))).await);
         }

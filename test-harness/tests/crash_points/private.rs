@@ -31,8 +31,9 @@ pub(crate) async fn come_back(plan: Plan, world: &World, node: PrivateNode) -> P
 
 pub(crate) async fn until_reads(world: &World, plan: Plan, node: &PrivateNode, did: &Did, kept: &[(BlockId, &str)]) {
     for (id, text) in kept {
+        let start = &text[..text.len().min(16)];
         let reads = async || node.read(did, id).await.is_ok_and(|read| read == *text);
-        world.until(&format!("a private block can be read: {plan:?}"), reads).await;
+        world.until(&format!("a private block can be read ({start}): {plan:?}"), reads).await;
     }
 }
 

@@ -86,23 +86,26 @@ impl Fetching {
 }
 
 impl Task {
-    /// Wants an envelope if there is room; if not, it is found in the store later.
-    pub(super) async fn want(&mut self, envelope: EnvelopeId) -> Result<(), LedgerError> {
+    /// Wants an envelope if there is room; if not, it is found in the store later. True: all of it is here.
+    pub(super) async fn want(&mut self, envelope: EnvelopeId) -> Result<bool, LedgerError> {
         let machine = &mut self.fetching.machine;
         if machine.wants(&envelope) {
-            return Ok(());
+            return Ok(false);
         }
         if machine.room() == 0 && machine.make_room(1) == 0 {
             self.fetching.again_at.get_or_insert(Instant::now() + AGAIN);
-            return Ok(());
+            return Ok(false);
         }
         let table = &self.inner.table;
         let have = match table.stored(&envelope).await? {
             Some(packed) => Some(table.chunks_here(&envelope, &packed).await?),
             None => None,
         };
+        if have.as_ref().is_some_and(|have| have.iter().all(|here| *here)) {
+            return Ok(true);
+        }
         self.fetching.machine.want(envelope, have.as_deref());
-        Ok(())
+        Ok(false)
     }
 
     /// Wants envelopes that stand in the store, as many as there is room for.
@@ -122,7 +125,10 @@ impl Task {
             let (page, next) = self.inner.table.wanted_page(from).await?;
             self.fetching.next = next;
             for envelope in page {
-                self.want(envelope).await?;
+                if self.want(envelope).await? {
+                    // The store failed between its last part and the note that it is here.
+                    self.arrived(&envelope).await?;
+                }
             }
         }
         Ok(())

@@ -268,7 +268,7 @@ fn random_histories_are_the_same_step_by_step_from_scratch_and_in_any_order() {
         left_out += without_what_has_no_consequence(&world.create, &mut one, &context);
     }
     assert_eq!(seen.len(), 11, "every op occurs: {seen:?}");
-    assert!(void > 100 && left_out > 50, "{void} void, {left_out} left out");
+    assert!(void > 100 && left_out > 25, "{void} void, {left_out} left out");
 }
 
 /// Who never heard of the loose ops has the same state but for them, and has nothing loose.

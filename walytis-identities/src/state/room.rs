@@ -102,6 +102,8 @@ impl AuthorityGraph {
                 // What is named of identities below is named voidly, too.
                 || matches!(core.author, ControllerId::Identity(_))
                 || !names(core).is_empty()
+                // By a renewal that does not count its device's blocks verify all the same.
+                || matches!(&core.op, Op::Update(update) if update.keys.is_some())
         };
         let mut needed = Bits::new();
         for at in (0..self.nodes.len()).rev() {

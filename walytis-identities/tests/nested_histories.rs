@@ -11,7 +11,7 @@ use walytis_identities::crypto::DeviceKeys;
 use walytis_identities::epoch::EpochSecrets;
 use walytis_identities::id::{ControllerId, EpochId, Role};
 use walytis_identities::op::SignedOp;
-use walytis_identities::state::{AuthorityGraph, BuildError, Builder, Built, CreateOptions, Travelling, VoidReason};
+use walytis_identities::state::{AuthorityGraph, BuildError, Builder, Built, CreateOptions, Travelling};
 use walytis_identities::token::JoinRequest;
 
 const SEEDS: u64 = 12;
@@ -202,7 +202,7 @@ impl Cast {
 
 #[test]
 fn random_histories_of_a_team_with_a_person_in_it_converge() {
-    let (mut said, mut removed_inside) = (BTreeMap::<(bool, &str), usize>::new(), 0);
+    let mut said = BTreeMap::<(bool, &str), usize>::new();
     for seed in 0..SEEDS {
         let mut cast = Cast::new(seed);
         for _ in 0..STEPS {
@@ -219,8 +219,6 @@ fn random_histories_of_a_team_with_a_person_in_it_converge() {
         ops.extend(founder.person.ops().skip(1).map(|op| (**op).clone()));
         let mut rng = SeededEntropy::new(seed).rng();
         let state = founder.team.state();
-        removed_inside +=
-            state.void.values().filter(|reason| matches!(reason, VoidReason::NestedRemoved { .. })).count();
         for reverse in [true, false] {
             let mut order = ops.clone();
             order.reverse();
@@ -252,5 +250,4 @@ fn random_histories_of_a_team_with_a_person_in_it_converge() {
     ] {
         assert!(said.contains_key(&what), "nobody managed to say {what:?}: {said:?}");
     }
-    assert!(removed_inside > 0, "nothing was void because of a removal inside the person");
 }

@@ -8,7 +8,7 @@ use crate::op::{ChainCut, Op, SetRole};
 impl Builder<'_> {
     /// Changes a role. `cut` = the heads this node has admitted, by chain: needed below the role member, where it says
     /// what of the controller's writing still counts; left out otherwise. A role that reads no more, or reads again, makes
-    /// new keys due (see [`IdentityState::duty`]).
+    /// new keys due (see [`IdentityState::duty`](crate::state::IdentityState::duty)).
     ///
     /// # Errors
     /// [`BuildError`].

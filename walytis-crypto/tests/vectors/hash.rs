@@ -1,4 +1,4 @@
-use walytis_identities::crypto::provider::{Argon2Cost, CryptoProvider as _, Provider};
+use walytis_crypto::{Argon2Cost, CryptoProvider as _, Provider};
 
 use crate::hex;
 

@@ -2,7 +2,7 @@ use ml_kem::kem::{Decapsulate as _, KeyExport as _};
 use ml_kem::{DecapsulationKey768, ml_kem_768};
 use serde::Deserialize;
 use walytis_core::secret::Secret;
-use walytis_identities::crypto::provider::{CryptoProvider as _, Provider};
+use walytis_crypto::{CryptoProvider as _, Provider};
 use x_wing::{DecapsulationKey, Decapsulator as _};
 
 use crate::hex;

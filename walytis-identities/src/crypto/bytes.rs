@@ -1,23 +1,24 @@
 //! Byte arrays longer than serde knows.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use walytis_core::id::Digest;
 
-/// Exactly `N` bytes, on the heap; in postcard a byte string whose stated length must be `N`.
+/// Exactly `N` public bytes, shared by all clones; in postcard a byte string whose stated length must be `N`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FixedBytes<const N: usize>(Box<[u8; N]>);
+pub struct FixedBytes<const N: usize>(Arc<[u8; N]>);
 
 impl<const N: usize> FixedBytes<N> {
     /// Takes over the bytes.
     pub fn new(bytes: [u8; N]) -> Self {
-        Self(Box::new(bytes))
+        Self(Arc::new(bytes))
     }
 
     /// Copies the bytes, or returns nothing if there are not exactly `N`.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(|array: [u8; N]| Self(Box::new(array)))
+        bytes.try_into().ok().map(|array: [u8; N]| Self(Arc::new(array)))
     }
 
     /// Returns the bytes.

@@ -12,7 +12,7 @@ use test_harness::sim::{LinkConditions, TraceHash, simulate};
 use test_harness::world::{Crash, PrivateNode, World};
 use walytis::app::IdentityGroup;
 use walytis_core::id::BlockId;
-use walytis_core::ledger::{LedgerControl as _, NewBlock, Query, SubscribeFrom};
+use walytis_core::ledger::{LedgerControl as _, LedgerError, NewBlock, Query, SubscribeFrom};
 use walytis_identities::id::{Did, Role};
 use walytis_identities::identity::Identity as _;
 use walytis_mutability::event::Change;
@@ -90,6 +90,8 @@ impl Editor {
         };
         match done {
             Ok(()) | Err(MutableError::Deleted { .. } | MutableError::NoContent { .. }) => true,
+            // It is shown before its content is here.
+            Err(MutableError::Ledger(LedgerError::Unavailable { .. })) => true,
             Err(MutableError::NotAllowed { .. }) => false,
             Err(error) => panic!("{}: {error}", self.node.base().name()),
         }

@@ -151,8 +151,13 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
 
     /// Returns the row of a block that counts.
     pub(super) async fn row(&self, id: &BlockId) -> Result<OriginalRow, LedgerError> {
-        let row = self.table.original(id).await?.filter(|row| row.counts);
-        row.ok_or(LedgerError::UnknownBlock { id: *id })
+        match self.table.original(id).await? {
+            Some(row) if row.counts => Ok(row),
+            None if self.below.get(id).await?.as_ref().is_some_and(not_arrived) => {
+                Err(LedgerError::Unavailable { id: *id, reason: "it has not arrived yet" })
+            }
+            _ => Err(LedgerError::UnknownBlock { id: *id }),
+        }
     }
 
     /// Returns the version whose content a version of a block shows: itself, or the one that it restores.
@@ -179,7 +184,17 @@ impl<L: Ledger + ?Sized + 'static> Inner<L> {
     }
 
     pub(super) async fn versions(&self, id: &BlockId) -> Result<Vec<Version>, LedgerError> {
-        let Some(row) = self.table.original(id).await?.filter(|row| row.counts) else { return Ok(Vec::new()) };
+        let row = match self.table.original(id).await? {
+            Some(row) if row.counts => row,
+            Some(_) => return Ok(Vec::new()),
+            None => {
+                let only = |info: BlockInfo| {
+                    let shown = Self::shown_by_original(&info);
+                    version_of(info, None, Some(shown), (true, true))
+                };
+                return Ok(self.below.get(id).await?.filter(not_arrived).map(only).into_iter().collect());
+            }
+        };
         let rows = self.table.versions(id).await?;
         let mut graph = self.table.graph(id, row.generation).await?;
         let current = graph.current().head;

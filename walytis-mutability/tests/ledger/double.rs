@@ -123,6 +123,20 @@ impl Kept {
         self.moved.send_modify(|moved| *moved += 1);
     }
 
+    /// Adds a block whose content is on its way: it is shown, and nobody is told before [`Self::arrive_and_tell`].
+    pub fn announce(&self, author: &str, content: &[u8]) -> BlockId {
+        let id = self.inject(author, 1, vec![], content, BlockState::Wanted).id;
+        let mut shelf = self.lock();
+        shelf.events.retain(|(told, _)| *told != id);
+        shelf.find_mut(&id).info.cursor = Cursor(0);
+        id
+    }
+
+    /// Lets the content of an announced block arrive.
+    pub fn arrive_and_tell(&self, id: &BlockId) {
+        self.retract(id, false);
+    }
+
     /// Lets a content arrive; nobody is told.
     pub fn arrive(&self, id: &BlockId) {
         let mut shelf = self.lock();

@@ -2,6 +2,7 @@
 
 use super::*;
 use walytis_core::ledger::{LedgerControl as _, LedgerRead as _};
+use walytis_mutability::MutableError;
 use walytis_mutability::limits::OP_BLOCK_MAX;
 
 #[tokio::test(start_paused = true)]
@@ -131,4 +132,31 @@ async fn ops_whose_content_comes_later_count_when_it_is_here() {
     let mut live = ledger.events(SubscribeFrom::Now).await.unwrap();
     assert_eq!(live.next().await.unwrap().unwrap().version, late);
     assert_eq!(read(&ledger, &id).await.unwrap(), "two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_has_not_arrived_is_listed_with_its_version_and_says_why_it_cannot_be_changed() {
+    let (kept, _, ledger) = fresh().await;
+    let id = kept.announce("me", b"on its way");
+    settle(&ledger).await;
+    let listed = ledger.get(&id).await.unwrap().unwrap();
+    let versions = ledger.versions(&id).await.unwrap();
+    assert_eq!((listed.id, versions.len(), versions[0].id, versions[0].current), (id, 1, id, true));
+    let waits = |error: MutableError| {
+        matches!(error, MutableError::Ledger(LedgerError::Unavailable { reason: "it has not arrived yet", .. }))
+    };
+    assert!(waits(ledger.edit(&id, "x".into(), None).await.unwrap_err()));
+    assert!(waits(ledger.delete_block(&id).await.unwrap_err()));
+    assert!(waits(ledger.restore(&id, &id).await.unwrap_err()));
+    assert!(waits(ledger.erase(&id).await.unwrap_err()));
+    let blocks = kept.blocks();
+    let unknown = BlockId::of_file(b"nothing of the kind");
+    let error = ledger.edit(&unknown, "x".into(), None).await.unwrap_err();
+    assert!(matches!(error, MutableError::Ledger(LedgerError::UnknownBlock { .. })), "{error}");
+    assert_eq!(kept.blocks(), blocks, "nothing was written");
+    let mut live = ledger.events(SubscribeFrom::Now).await.unwrap();
+    kept.arrive_and_tell(&id);
+    assert_eq!(live.next().await.unwrap().unwrap().version, id);
+    ledger.edit(&id, "changed".into(), None).await.unwrap();
+    assert_eq!(read(&ledger, &id).await.unwrap(), "changed");
 }

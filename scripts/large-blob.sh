@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Sends a content of 5 GiB (WALYTIS_BLOB_MIB) between two real processes that are both killed on the way; checks digest,
-# memory and that nothing was fetched twice. Called by chaos.sh, which sets the environment.
+# Sends a content of 5 GiB (WALYTIS_BLOB_MIB; 20480 for the longest run) between two real processes that are both killed on
+# the way, public and then private; checks digest, memory and that nothing was fetched twice. Called by chaos.sh, which sets
+# the environment.
 set -euo pipefail
 
 mib=${WALYTIS_BLOB_MIB:-5120}
@@ -12,4 +13,4 @@ if [ "$free" -lt "$needed" ]; then
   echo "large-blob: skipped: $folder has $free MiB free, a content of $mib MiB needs $needed" >&2
   exit 0
 fi
-WALYTIS_BLOB_MIB=$mib exec cargo test --release --locked -p walytis --test blobs -- --nocapture large_content
+WALYTIS_BLOB_MIB=$mib exec cargo test --release --locked -p walytis --test blobs -- --nocapture --test-threads=1 large_content

@@ -1,6 +1,7 @@
 //! Large contents through the program: real daemons on loopback that are killed, parts, progress, fetching on demand.
 //!
-//! `WALYTIS_BLOB_MIB` is the size of the content that survives the killing (default 96); `scripts/large-blob.sh` sets 5,120.
+//! `WALYTIS_BLOB_MIB` is the size of the contents that survive the killing (by default 96 MiB public, 32 MiB private, whose
+//! sealing takes a debug build long); `scripts/large-blob.sh` sets 5,120.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,14 +50,19 @@ fn pair(fetch: &str) -> (Node, Node) {
     (a, b)
 }
 
+/// MiB of the content that survives the killing.
+fn large_mib(default: u32) -> u32 {
+    std::env::var("WALYTIS_BLOB_MIB").ok().map_or(default, |text| text.parse().unwrap())
+}
+
 /// Streams so many MiB into a new block; returns its id and the digest of the content.
 fn add(node: &Node, mib: u32) -> (String, String) {
-    let mut child = node
-        .command(&["--json", "chain", "add", "files"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    add_to(node, &["chain", "add", "files"], mib)
+}
+
+fn add_to(node: &Node, command: &[&str], mib: u32) -> (String, String) {
+    let mut child =
+        node.command(&[&["--json"], command].concat()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut hash = Sha256::new();
     for number in 0..mib {
@@ -78,7 +84,11 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Digest of what `chain cat` prints.
 fn digest(node: &Node, block: &str) -> String {
-    let mut child = node.command(&["chain", "cat", "files", block]).stdout(Stdio::piped()).spawn().unwrap();
+    digest_of(node, &["chain", "cat", "files", block])
+}
+
+fn digest_of(node: &Node, command: &[&str]) -> String {
+    let mut child = node.command(command).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = child.stdout.take().unwrap();
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; MIB]);
     loop {
@@ -113,7 +123,7 @@ fn connect(from: &Node, to: &Node) {
 /// Both nodes are killed while the content travels. What was stored is not fetched again, and memory stays small.
 #[test]
 fn large_content_survives_the_death_of_both_sides_in_constant_memory() {
-    let mib: u32 = std::env::var("WALYTIS_BLOB_MIB").ok().map_or(96, |text| text.parse().unwrap());
+    let mib = large_mib(96);
     let size = u64::from(mib) * MIB as u64;
     let (mut a, mut b) = pair("on_demand");
     let start = Instant::now();
@@ -153,6 +163,75 @@ fn large_content_survives_the_death_of_both_sides_in_constant_memory() {
         memory.1
     );
     assert!(received <= size - kept + 64 * 1024, "{received} bytes for the missing {}", size - kept);
+    assert!(memory.0.max(memory.1) <= MEMORY_KB_MAX, "{memory:?} kB");
+}
+
+/// Two devices of one identity; the first sends private contents no faster than so many bytes per second.
+fn devices(upload_limit: u64) -> (Node, Node) {
+    let (mut a, b) = (Node::new(), Node::started());
+    a.start(&["--upload-limit", &upload_limit.to_string()]);
+    a.value(&["identity", "create", "family", "--device", "laptop"]);
+    let invitation = text(&a.value(&["identity", "invite", "family"]), "invitation");
+    b.value(&["identity", "join", &invitation, "--name", "family"]);
+    for node in [&a, &b] {
+        let both = |node: &Node| (node.lines(&["identity", "controllers", "family"]).len() == 2).then_some(());
+        node.until("both are listed", both);
+    }
+    (a, b)
+}
+
+/// What is here of a private content.
+fn private(node: &Node, block: &str) -> Option<Value> {
+    node.lines(&["offchain", "status", "family"]).into_iter().find(|one| one["id"] == *block)
+}
+
+/// The same with private content, which comes as soon as it is heard of: slowly at first, so that it is still on its way
+/// when both are killed.
+#[test]
+fn large_content_that_is_private_survives_the_death_of_both_sides_in_constant_memory() {
+    let mib = large_mib(32);
+    let size = u64::from(mib) * MIB as u64;
+    let (mut a, mut b) = devices(size / 12);
+    let start = Instant::now();
+    let (block, wanted) = add_to(&a, &["offchain", "add", "family"], mib);
+    let added = start.elapsed();
+    let start = Instant::now();
+    b.until("a third has arrived", |b| (number(&private(b, &block)?, "bytes_done") >= size / 3).then_some(()));
+    let memory = (a.memory_kb(), b.memory_kb());
+    b.kill();
+    a.kill();
+    let first = start.elapsed();
+    b.start(&[]);
+    let here = private(&b, &block).unwrap();
+    let kept = number(&here, "bytes_done");
+    assert!(kept >= size / 3, "{kept} bytes were kept");
+    assert_eq!(here["state"], "partial", "it was all there before the kill");
+    a.start(&[]);
+    let start = Instant::now();
+    connect(&b, &a);
+    let steps = b.lines(&["offchain", "status", "family", &block, "--follow"]);
+    let second = start.elapsed();
+    let (last, progress) = steps.split_last().unwrap();
+    assert_eq!((&last["state"], number(last, "bytes_done")), (&"available".into(), size));
+    // It goes on where it was.
+    for step in progress.iter().map(|step| &step["progress"]) {
+        assert!(number(step, "bytes_done") >= kept && number(step, "bytes_total") == size, "{step} after {kept}");
+    }
+    let start = Instant::now();
+    assert_eq!(digest_of(&b, &["offchain", "cat", "family", &block]), wanted);
+    let read = start.elapsed();
+    let memory = (memory.0.max(a.memory_kb()), memory.1.max(b.memory_kb()));
+    let rate = |bytes: u64, time: std::time::Duration| bytes as f64 / time.as_secs_f64() / 1e6;
+    println!(
+        "{{\"private_mib\":{mib},\"add_mb_per_s\":{:.0},\"first_s\":{:.1},\"kept_bytes\":{kept},\"second_mb_per_s\":{:.0},\
+         \"read_mb_per_s\":{:.0},\"sender_kb\":{},\"receiver_kb\":{}}}",
+        rate(size, added),
+        first.as_secs_f64(),
+        rate(size - kept, second),
+        rate(size, read),
+        memory.0,
+        memory.1
+    );
     assert!(memory.0.max(memory.1) <= MEMORY_KB_MAX, "{memory:?} kB");
 }
 

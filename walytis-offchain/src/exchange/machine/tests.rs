@@ -1,5 +1,6 @@
 //! The machine under a seeded scheduler: messages are lost, doubled, late and out of order, peers come, go and lie.
 
+mod pace;
 mod partial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -326,27 +327,6 @@ fn deliver(machine: &mut Machine, asked: &[(PeerId, Body)], now: Instant) -> usi
     delivered
 }
 
-#[test]
-fn parts_are_asked_of_several_holders_within_bounds_and_more_of_those_that_deliver() {
-    let (mut machine, now) = (Machine::default(), Instant::now());
-    machine.set_peers(&peers(&[1, 2]));
-    machine.want(id(1), Some(&[false; 400]));
-    sends(&mut machine, now);
-    for number in [1, 2] {
-        machine.handle_have(&peer(number), vec![(id(1), Has::All)], now, &mut rng());
-    }
-    let mut asked = sends(&mut machine, now);
-    assert_eq!(asked.len(), 4);
-    let mut most = 0;
-    let mut delivered = 0;
-    while !asked.is_empty() {
-        most = most.max(asked.len());
-        delivered += deliver(&mut machine, &asked, now);
-        asked = sends(&mut machine, now);
-    }
-    assert_eq!((delivered, most), (400, PARTS_MAX));
-}
-
 /// One large and one small envelope at one holder: the small one is asked for although the large one would fill the
 /// window.
 #[test]
@@ -370,52 +350,6 @@ fn a_large_envelope_delays_no_small_one() {
 }
 
 #[test]
-fn a_holder_that_is_silent_is_replaced_and_one_that_delivers_slowly_is_not() {
-    let (mut machine, start) = (Machine::default(), Instant::now());
-    machine.set_peers(&peers(&[1, 2]));
-    machine.want(id(1), Some(&[false; 4]));
-    sends(&mut machine, start);
-    machine.handle_have(&peer(1), vec![(id(1), Has::All)], start, &mut rng());
-    assert_eq!(sends(&mut machine, start).len(), 2);
-    machine.handle_have(&peer(2), vec![(id(1), Has::All)], start, &mut rng());
-    assert_eq!(sends(&mut machine, start).len(), 2);
-    // Peer 1 delivers its first part just in time: its second one has time until then plus a deadline.
-    let later = start + Duration::from_secs(14);
-    assert!(machine.handle_part(&peer(1), &id(1), 1, later));
-    machine.handle_stored(&peer(1), &id(1), 1);
-    let after = start + Duration::from_secs(20);
-    let mut asked = sends(&mut machine, after);
-    assert!(machine.handle_part(&peer(1), &id(1), 2, after));
-    asked.extend(sends(&mut machine, after));
-    assert!(asked.iter().all(|(to, body)| *to == peer(1) && matches!(body, Body::Get(..))), "{asked:?}");
-    assert_eq!(asked.len(), 2, "what the silent peer was asked for is asked of the other: {asked:?}");
-}
-
-/// A peer that has nothing is not made to say no more often than its patience allows.
-#[test]
-fn refusals_of_an_honest_peer_stay_below_what_it_puts_up_with() {
-    let (mut machine, start) = (Machine::default(), Instant::now());
-    machine.set_peers(&peers(&[1]));
-    (0..2_000).for_each(|n| assert!(machine.want(id(n), None)));
-    let (mut now, mut noes, mut next) = (start, 0, 2_000_u16);
-    while now < start + Duration::from_secs(60) {
-        for (to, body) in sends(&mut machine, now) {
-            let Body::Want(ids) = body else { continue };
-            noes += ids.len();
-            let items = ids.into_iter().map(|id| (id, Has::No)).collect();
-            machine.handle_have(&to, items, now, &mut rng());
-        }
-        // The caller has a hundred thousand others to ask for.
-        for _ in 0..machine.make_room(2_000) {
-            assert!(machine.want(id(next), None));
-            next = next.wrapping_add(1);
-        }
-        now = machine.poll_timeout(now).unwrap_or(now).max(now + Duration::from_millis(1));
-    }
-    assert!((4_000..16_384).contains(&noes), "{noes} noes in a minute");
-}
-
-#[test]
 fn wants_are_bounded_and_idle_ones_make_room() {
     let (mut machine, now) = (Machine::default(), Instant::now());
     let count = u16::try_from(WANTS_MAX).unwrap();
@@ -427,20 +361,6 @@ fn wants_are_bounded_and_idle_ones_make_room() {
     assert_eq!((machine.make_room(10), machine.room()), (10, 10));
     machine.set_peers(&peers(&[1]));
     assert_eq!(machine.make_room(10), 0, "somebody may have them");
-}
-
-#[test]
-fn nothing_is_asked_for_while_bandwidth_is_used_up() {
-    let (mut machine, now) = (Machine::default(), Instant::now());
-    machine.set_peers(&peers(&[1]));
-    machine.want(id(1), Some(&[false; 9]));
-    sends(&mut machine, now);
-    machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
-    let until = now + Duration::from_secs(3);
-    machine.hold(until);
-    assert_eq!(sends(&mut machine, now), []);
-    assert_eq!(machine.poll_timeout(now), Some(until));
-    assert_eq!(sends(&mut machine, until).len(), 2);
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use walytis_core::store::{BlobSpace, BlobStore as _};
 use walytis_identities::id::{Did, Role};
 
 use crate::plan::{Plan, at_every_step_in_short};
-use crate::private::{come_back, until_reads};
+use crate::private::{come_back, end, restart, until_reads};
 
 /// Three chunks.
 fn chunks() -> &'static str {
@@ -38,14 +38,12 @@ async fn add(seed: u64, plan: Plan) -> Range<u64> {
     let node = come_back(plan, &world, node).await;
     let kept: Vec<(BlockId, &str)> = added.into_iter().map(|id| (id, chunks())).collect();
     until_reads(&world, plan, &node, &did, &kept).await;
-    let node = world.start_private(plan.bounded("the end", node.stop()).await).await;
-    until_reads(&world, plan, &node, &did, &kept).await;
+    let node = restart(&world, plan, node, &did, &kept).await;
     let records = node.ledger(&did).await.count().await.unwrap();
     assert_eq!(objects(&node, &did).await as u64, records, "content that no record names is left: {plan:?}");
     let again = node.add(&did, chunks(), &[]).await.unwrap_or_else(|error| panic!("{error:?}: {plan:?}"));
     until_reads(&world, plan, &node, &did, &[(again, chunks())]).await;
-    node.stop().await;
-    world.end().await;
+    end(world, [node]).await;
     steps
 }
 
@@ -81,15 +79,11 @@ async fn relay(seed: u64, plan: Plan) -> Range<u64> {
     for node in [&b, &c] {
         until_reads(&world, plan, node, &did, &kept).await;
     }
-    let b = world.start_private(plan.bounded("the end", b.stop()).await).await;
-    until_reads(&world, plan, &b, &did, &kept).await;
+    let b = restart(&world, plan, b, &did, &kept).await;
     for node in [&a, &b, &c] {
         assert_eq!((objects(node, &did).await, node.faults()), (1, 0), "{}: {plan:?}", node.base().name());
     }
-    for node in [a, b, c] {
-        node.stop().await;
-    }
-    world.end().await;
+    end(world, [a, b, c]).await;
     steps
 }
 

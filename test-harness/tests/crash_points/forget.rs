@@ -13,7 +13,7 @@ use walytis_identities::id::Did;
 use walytis_offchain::inbox::{OutgoingState, Received};
 
 use crate::plan::{Plan, at_every_step_in_short};
-use crate::private::{come_back, large, until_reads};
+use crate::private::{come_back, end, large, restart, until_reads};
 
 async fn is_forgotten(node: &PrivateNode, did: &Did, id: &BlockId) -> bool {
     let Ok(ledger) = node.try_ledger(did).await else { return false };
@@ -51,17 +51,14 @@ async fn forget(seed: u64, plan: Plan) -> Range<u64> {
         ledger.propose_forget(&[large], "").await.unwrap_or_else(|error| panic!("{error:?}: {plan:?}"));
     }
     drop(ledger);
-    // And once more from the disk alone.
-    let node = world.start_private(plan.bounded("the end", node.stop()).await).await;
-    until_reads(&world, plan, &node, &did, &kept).await;
+    let node = restart(&world, plan, node, &did, &kept).await;
     for id in [&small, &large] {
         assert!(is_forgotten(&node, &did, id).await, "{plan:?}");
         assert!(node.read(&did, id).await.is_err());
     }
     let left = node.base().blobs().list(BlobSpace::Envelope, did.chain()).await.unwrap();
     assert_eq!(left, [], "objects are left: {plan:?}");
-    node.stop().await;
-    world.end().await;
+    end(world, [node]).await;
     steps
 }
 
@@ -114,10 +111,7 @@ async fn send(seed: u64, plan: Plan) -> Range<u64> {
     for text in TEXTS {
         assert!(got.iter().filter(|one| *one == text).count() <= 1, "{got:?}: {plan:?}");
     }
-    for node in [a, s] {
-        node.stop().await;
-    }
-    world.end().await;
+    end(world, [a, s]).await;
     steps
 }
 

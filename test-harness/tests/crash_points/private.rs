@@ -37,6 +37,27 @@ pub(crate) async fn until_reads(world: &World, plan: Plan, node: &PrivateNode, d
     }
 }
 
+/// Starts a node once more, from its disk alone: what is kept can be read.
+pub(crate) async fn restart(
+    world: &World,
+    plan: Plan,
+    node: PrivateNode,
+    did: &Did,
+    kept: &[(BlockId, &str)],
+) -> PrivateNode {
+    let node = world.start_private(plan.bounded("the end", node.stop()).await).await;
+    until_reads(world, plan, &node, did, kept).await;
+    node
+}
+
+/// Ends a run in order.
+pub(crate) async fn end(world: World, nodes: impl IntoIterator<Item = PrivateNode>) {
+    for node in nodes {
+        node.stop().await;
+    }
+    world.end().await;
+}
+
 /// Adds small and large private blocks while the node fails. None of the calls waits for a store that fails for good.
 async fn add(seed: u64, plan: Plan) -> Range<u64> {
     let world = World::new(seed, LinkConditions::CALM);
@@ -57,11 +78,8 @@ async fn add(seed: u64, plan: Plan) -> Range<u64> {
     until_reads(&world, plan, &node, &did, &kept).await;
     let after = node.add(&did, "after", &[]).await.unwrap_or_else(|error| panic!("{error:?}: {plan:?}"));
     kept.push((after, "after"));
-    // And once more from the disk alone.
-    let node = world.start_private(plan.bounded("the end", node.stop()).await).await;
-    until_reads(&world, plan, &node, &did, &kept).await;
-    node.stop().await;
-    world.end().await;
+    let node = restart(&world, plan, node, &did, &kept).await;
+    end(world, [node]).await;
     steps
 }
 
@@ -104,10 +122,7 @@ async fn join(seed: u64, plan: Plan) -> Range<u64> {
     until_reads(&world, plan, &b, &did, &kept).await;
     let mine = b.add(&did, "of b", &[]).await.unwrap_or_else(|error| panic!("{error:?}: {plan:?}"));
     until_reads(&world, plan, &a, &did, &[(mine, "of b")]).await;
-    for node in [a, b] {
-        node.stop().await;
-    }
-    world.end().await;
+    end(world, [a, b]).await;
     steps
 }
 

@@ -59,7 +59,7 @@ impl Behaviour {
             memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE_MAX),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::new(ping::Config::new()),
+            ping: ping::Behaviour::new(ping(config)),
             gossip: gossip()?,
             mdns: Toggle::from(mdns(key, config)),
             streams: Streams::new(acceptors),
@@ -74,6 +74,12 @@ fn limits(config: &NodeConfig) -> connection_limits::ConnectionLimits {
         .with_max_established_incoming(Some(limits.incoming))
         .with_max_established_per_peer(Some(limits.per_peer))
         .with_max_pending_incoming(Some(limits.incoming_handshakes))
+}
+
+/// Silence is reported when the second ping in a row fails.
+fn ping(config: &NodeConfig) -> ping::Config {
+    let quarter = config.silence_max / 4;
+    ping::Config::new().with_interval(quarter).with_timeout(quarter)
 }
 
 /// A machine without multicast still has a node.

@@ -209,6 +209,20 @@ pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     }
 }
 
+/// Says whether the address is on this machine or on its own network, as far as the address tells.
+pub(crate) fn is_near(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        _ => false,
+    }
+}
+
+/// Says whether it is an address over TCP.
+pub(crate) fn is_tcp(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::Tcp(_)))
+}
+
 /// Returns the address without its trailing `/p2p/` part.
 pub(crate) fn without_peer(mut address: Multiaddr) -> Multiaddr {
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {

@@ -49,6 +49,10 @@ pub struct NodeConfig {
     pub idle_timeout: Duration,
     /// How long `connect` and `open` try. Default 15 s.
     pub connect_deadline: Duration,
+    /// How long a peer on this machine or its network may leave pings over TCP unanswered until it counts as gone, about.
+    /// Default 40 s. Over QUIC that takes 10 s; over TCP from further away the system decides, for a slow line may be busy
+    /// that long.
+    pub silence_max: Duration,
 }
 
 impl Default for NodeConfig {
@@ -62,6 +66,7 @@ impl Default for NodeConfig {
             limits: ConnectionLimits::default(),
             idle_timeout: Duration::from_secs(3600),
             connect_deadline: Duration::from_secs(15),
+            silence_max: Duration::from_secs(40),
         }
     }
 }

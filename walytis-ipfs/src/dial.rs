@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use walytis_core::net::{NetworkError, Protocol};
 
+use crate::book::{is_near, is_tcp};
 use crate::streams::OpenReply;
 
-/// Head start of the first address of each kind over TCP and over later ones.
+/// Head start of the better way to each address over the other one: TCP where it is near, QUIC elsewhere.
 /// From RFC 8305 §8 (minimum connection attempt delay), so that one connection comes of it and not four.
 const STEP: Duration = Duration::from_millis(100);
 /// Addresses tried. Chosen: what an invitation with several members names.
@@ -71,7 +72,6 @@ impl Dial {
             failures: Vec::new(),
             wrong_peer: false,
         };
-        let is_tcp = |address: &Multiaddr| address.iter().any(|part| matches!(part, Part::Tcp(_)));
         for address in addresses.into_iter().take(ATTEMPTS_MAX) {
             let named = named_peer(&address);
             if let (Some(named), Some(expected)) = (named, expected)
@@ -81,7 +81,9 @@ impl Dial {
                 dial.failures.push(format!("{address}: names another peer"));
                 continue;
             }
-            let due = if is_tcp(&address) { now + STEP } else { now };
+            // Near, the kernel's TCP carries several times what QUIC does, whose packets overrun the socket's buffer; far
+            // away, QUIC gets through more often.
+            let due = if is_tcp(&address) == is_near(&address) { now } else { now + STEP };
             dial.later.push(Attempt { due, address, peer: expected.or(named) });
         }
         if dial.later.iter().all(|attempt| attempt.due > now) {
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn tcp_waits_for_quic_unless_it_is_alone_or_quic_fails() {
+    fn far_away_tcp_waits_for_quic_unless_it_is_alone_or_quic_fails() {
         let now = Instant::now();
         let mut both = dial(None, &["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"], now);
         let first = both.due(now);
@@ -189,6 +191,19 @@ mod tests {
         both.failed(None, Some(first[0].address.clone()), &DialError::NoAddresses, now);
         assert_eq!(both.due(now).len(), 1);
         assert_eq!(dial(None, &["/ip4/192.0.2.1/tcp/1"], now).due(now).len(), 1);
+    }
+
+    #[test]
+    fn near_quic_waits_for_tcp() {
+        let now = Instant::now();
+        for host in ["/ip4/127.0.0.1", "/ip4/192.168.1.7", "/ip6/::1", "/ip6/fd00::7"] {
+            let (tcp, quic) = (format!("{host}/tcp/1"), format!("{host}/udp/1/quic-v1"));
+            let mut both = dial(None, &[&quic, &tcp], now);
+            let first: Vec<String> = both.due(now).iter().map(|attempt| attempt.address.to_string()).collect();
+            assert_eq!(first, [tcp]);
+            assert_eq!(both.wake(), now + STEP);
+            assert_eq!(dial(None, &[&quic], now).due(now).len(), 1, "alone it does not wait");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use libp2p::multiaddr::Protocol as Part;
 use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, tcp, tls, yamux};
 use rand_chacha::ChaCha20Rng;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -31,8 +31,6 @@ use crate::node::{Command, Judged, Shared};
 
 /// How long listening may take until the system has named the addresses. Guess: it takes milliseconds.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
-/// Largest QUIC packet looked for. Chosen: jumbo frames, and fewer packets over loopback.
-const QUIC_MTU_MAX: u16 = 8952;
 
 /// The task's ends of the handle's channels.
 #[derive(Debug)]
@@ -115,9 +113,10 @@ fn build(
     let idle = config.idle_timeout;
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        // The TLS of QUIC, with its hybrid key exchange, and nothing else that somebody on the line could have us agree on.
+        .with_tcp(tcp::Config::default().nodelay(true), tls::Config::new, yamux::Config::default)
         .map_err(|error| setup(error.to_string()))?
-        .with_quic_config(|quic| quic.mtu_upper_bound(QUIC_MTU_MAX))
+        .with_quic()
         .with_dns()
         .map_err(|error| setup(error.to_string()))?
         .with_behaviour(|_| behaviour)

@@ -122,6 +122,16 @@ impl Streams {
         }
     }
 
+    /// Opens no stream over a connection any more.
+    pub(crate) fn forget(&mut self, peer: &PeerId, connection: ConnectionId) {
+        if let Some(connections) = self.connections.get_mut(peer) {
+            connections.retain(|known| *known != connection);
+            if connections.is_empty() {
+                self.connections.remove(peer);
+            }
+        }
+    }
+
     fn handler(&self, peer: PeerId) -> Handler {
         Handler { peer, acceptors: self.acceptors.clone(), wanted: VecDeque::new(), opening: VecDeque::new() }
     }
@@ -158,12 +168,7 @@ impl NetworkBehaviour for Streams {
                 self.connections.entry(up.peer_id).or_default().push(up.connection_id);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
-                if let Some(connections) = self.connections.get_mut(&peer_id) {
-                    connections.retain(|known| *known != connection_id);
-                    if connections.is_empty() {
-                        self.connections.remove(&peer_id);
-                    }
-                }
+                self.forget(&peer_id, connection_id);
             }
             _ => {}
         }

@@ -114,6 +114,14 @@ impl View {
         lives.next().is_some_and(|oldest| lives.any(|life| life != oldest))
     }
 
+    /// Says whether a connection to the peer leads to an address of that kind.
+    pub(crate) fn leads(&self, peer: &PeerId, id: ConnectionId, kind: impl Fn(&Multiaddr) -> bool) -> bool {
+        let is = |address: &Address| address.as_str().parse().is_ok_and(|address| kind(&address));
+        self.lock().peers.get(peer).is_some_and(|peer| {
+            peer.connections.iter().any(|connection| connection.id == id && connection.address.as_ref().is_some_and(is))
+        })
+    }
+
     pub(crate) fn measured(&self, peer: &PeerId, rtt: Duration) {
         if let Some(peer) = self.lock().peers.get_mut(peer) {
             peer.rtt = Some(rtt);

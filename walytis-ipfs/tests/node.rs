@@ -130,6 +130,21 @@ async fn dial_and_stop_dead(number: u8, to: &Libp2pNode) {
     life.join().unwrap();
 }
 
+// A machine that loses its power or its line says no goodbye either, and TCP would wait for it for a quarter of an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_peer_is_gone_soon_over_tcp_too() {
+    let config = NodeConfig { silence_max: Duration::from_secs(2), reconnect: false, ..NodeConfig::loopback() };
+    let a = start(1, config, Arc::new(MemoryStore::new())).await.unwrap();
+    let mut events = a.events();
+    dial_and_stop_dead(2, &a).await;
+    assert!(a.peers()[0].addresses.iter().all(|address| address.as_str().contains("/tcp/")), "{:?}", a.peers());
+    let peer = NodeKey::from_seed(&Secret::new([2; 32])).peer_id();
+    wait_for(&mut events, &NetworkEvent::PeerDown(peer.clone())).await;
+    assert!(a.peers().is_empty());
+    assert!(within(a.open(&peer, "/test/echo/1")).await.is_err());
+    within(a.shutdown()).await;
+}
+
 // A process that is killed says no goodbye, and QUIC holds on to its connection for ten seconds. Whoever starts it again at
 // once must not wait for that: the new connection is the one that counts, for streams, events and gossip alike.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use walytis_core::net::{GossipMessage, GossipMessageId};
 
 use super::Driver;
 use crate::behaviour::BehaviourEvent;
-use crate::book::{ADDRESSES_MAX, is_plausible};
+use crate::book::{ADDRESSES_MAX, is_near, is_plausible, is_tcp};
 use crate::dial::Waiter;
 use crate::key::to_core;
 use crate::life::Life;
@@ -82,6 +82,22 @@ impl Driver {
         }
     }
 
+    /// The system holds on to a TCP connection for a quarter of an hour after the other side has vanished. What it would not
+    /// close at once either, because bytes wait in it, is used no more.
+    fn handle_silence(&mut self, peer: PeerId, id: ConnectionId, error: &libp2p::ping::Failure) {
+        let is_near = |address: &Multiaddr| is_tcp(address) && is_near(address);
+        if matches!(error, libp2p::ping::Failure::Unsupported) || !self.shared.view.leads(&peer, id, is_near) {
+            return;
+        }
+        debug!(%peer, %error, "peer is silent");
+        self.swarm.behaviour_mut().streams.forget(&peer, id);
+        // Gone already is as good.
+        let _gone = self.swarm.close_connection(id);
+        if self.shared.view.ended(peer, id) {
+            self.handle_gone(peer, Instant::now());
+        }
+    }
+
     /// The last connection to a peer is gone.
     fn handle_gone(&mut self, peer: PeerId, now: Instant) {
         if self.returned.remove(&peer) && self.config.dial && self.config.reconnect {
@@ -116,6 +132,9 @@ impl Driver {
             }
             BehaviourEvent::Ping(libp2p::ping::Event { peer, result: Ok(rtt), .. }) => {
                 self.shared.view.measured(&peer, rtt);
+            }
+            BehaviourEvent::Ping(libp2p::ping::Event { peer, connection, result: Err(error) }) => {
+                self.handle_silence(peer, connection, &error);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_found(found),
             _ => {}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use walytis_core::block::Visibility;
 use walytis_core::chain::Chain;
-use walytis_core::join::{Invitation, join};
+use walytis_core::join::{Invitation, Joined, join};
 use walytis_core::ledger::{Ledger as _, LedgerEvent, LedgerRead as _, NewBlock, SubscribeFrom};
 use walytis_core::node::InviteOptions;
 
@@ -64,13 +64,23 @@ async fn fill(chain: &Chain, blocks: u32) -> f64 {
     f64::from(blocks) / start.elapsed().as_secs_f64()
 }
 
-/// Returns the chain of `from`, joined by `to`.
-pub(crate) async fn joined(from: &Stack, to: &Stack, chain: &Chain) -> walytis_core::join::Joined {
+/// An invitation to a chain of a stack.
+pub(crate) async fn invitation(from: &Stack, chain: &Chain) -> Invitation {
     let made = from.node.invite(&chain.id(), InviteOptions::default()).await.unwrap();
     let own = from.network.local_peer();
     let members = from.network.addresses().into_iter().map(|address| (own.clone(), address)).collect();
-    let token = Invitation { chain: chain.id(), seed: made.seed, expires_at_ms: None, members };
-    join(&to.node, &to.network, &*to.entropy, &token, &format!("joined-{}", chain.id().short())).await.unwrap()
+    Invitation { chain: chain.id(), seed: made.seed, expires_at_ms: None, members }
+}
+
+/// Joins by an invitation.
+pub(crate) async fn join_by(to: &Stack, token: &Invitation) -> Joined {
+    let name = format!("joined-{}", token.chain.short());
+    join(&to.node, &to.network, &*to.entropy, token, &name).await.unwrap()
+}
+
+/// Returns the chain of `from`, joined by `to`.
+pub(crate) async fn joined(from: &Stack, to: &Stack, chain: &Chain) -> Joined {
+    join_by(to, &invitation(from, chain).await).await
 }
 
 pub(crate) async fn join_over_libp2p(blocks: u32) {

@@ -1,4 +1,4 @@
-//! One large content from node to node, streamed in and out, beside what its parts take by themselves.
+//! One large content from process to process, streamed in and out, beside what its parts take by themselves.
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::io::AsyncReadExt as _;
 use walytis_core::block::Visibility;
 use walytis_core::clock::SeededEntropy;
-use walytis_core::id::{BlockId, ChainId};
+use walytis_core::id::{Address, BlockId, ChainId};
 use walytis_core::key::PublicKey;
-use walytis_core::ledger::{Content, Ledger, LedgerEvent, LedgerRead as _, NewBlock, SubscribeFrom, Subscription};
+use walytis_core::ledger::{Content, Ledger, NewBlock};
 use walytis_core::secret::Secret;
 use walytis_identities::claim::Claim;
 use walytis_identities::id::{ControllerId, DeviceId, OpId};
@@ -18,13 +18,15 @@ use walytis_offchain::context::Context;
 use walytis_offchain::envelope::{CHUNK, Opener, Sealer, TAG};
 
 use crate::chains;
+use crate::private::Device;
+use crate::receiver::{BARE, Receiver};
 use crate::stack::Stack;
 
 /// MiB of the content; `WALYTIS_BENCH_MIB` says otherwise.
 const MIB: u64 = 1_024;
 /// MiB that each bound is measured over.
 const BOUND_MIB: u32 = 256;
-const PIECE: usize = 1024 * 1024;
+pub(crate) const PIECE: usize = 1024 * 1024;
 
 fn content_mib() -> u64 {
     std::env::var("WALYTIS_BENCH_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(MIB)
@@ -45,85 +47,86 @@ struct Taken {
     add: Duration,
     fetch: Duration,
     read: Duration,
-    peak_mb: u64,
+    sender_mb: u64,
+    receiver_mb: u64,
 }
 
-/// Waits until a follower hears of a block.
-pub(crate) async fn until(events: &mut Box<dyn Subscription>, id: &BlockId) {
-    loop {
-        let event = events.next().await.unwrap().unwrap();
-        if matches!(&event, LedgerEvent::Block(info) if info.id == *id) {
-            return;
-        }
-    }
-}
-
-/// Adds a content at one node, waits until the other says that it is there, and reads it there to the end.
-async fn travel(from: &dyn Ledger, to: &dyn Ledger, events: &mut Box<dyn Subscription>) -> Taken {
+/// Adds a content here, waits until the receiver says that it is there, and has it read there to the end.
+async fn travel(from: &dyn Ledger, receiver: &mut Receiver) -> Taken {
     let mib = content_mib();
+    // The first one waits until the session is open.
+    let first = from.add(NewBlock { content: vec![0; 200].into(), topics: vec![] }).await.unwrap();
+    receiver.ask(&format!("await {}", first.id));
     forget_peak();
+    receiver.ask("forget");
     let start = Instant::now();
     let added = from.add(content(mib)).await.unwrap();
     let add = start.elapsed();
-    until(events, &added.id).await;
+    receiver.ask(&format!("await {}", added.id));
     let fetch = start.elapsed() - add;
-    let mut reader = to.content(&added.id).await.unwrap();
-    let read = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await.unwrap();
+    let read = receiver.ask(&format!("read {}", added.id)).parse().unwrap();
+    let all = start.elapsed();
     assert_eq!(read, mib * PIECE as u64);
-    Taken { bytes: read, add, fetch, read: start.elapsed() - add - fetch, peak_mb: peak_mb() }
+    let receiver_mb = receiver.ask("peak").parse().unwrap();
+    Taken { bytes: read, add, fetch, read: all - add - fetch, sender_mb: peak_mb(), receiver_mb }
 }
 
-/// Private content between two ledgers of one identity.
-pub(crate) async fn private(from: &dyn Ledger, to: &dyn Ledger, events: &mut Box<dyn Subscription>) {
-    let taken = travel(from, to, events).await;
+/// Private content between two devices of one identity.
+pub(crate) async fn private() {
+    let device = Device::create(9).await;
+    let mut receiver = Receiver::start("private", &device.invite().await);
+    let taken = travel(&device.ledger, &mut receiver).await;
+    receiver.stop();
+    device.stop().await;
     let (seal, open) = tokio::task::spawn_blocking(|| (seal_bound(), open_bound())).await.unwrap();
     let transfer = transfer_bound().await;
-    let streams = streams_bound().await;
+    let [tcp, quic] = streams_bound().await;
     let rate = |time| mb_per_s(taken.bytes, time);
     println!(
         "{{\"bench\":\"private_large\",\"mib\":{},\"add_mb_per_s\":{:.0},\"fetch_mb_per_s\":{:.0},\"read_mb_per_s\":{:.0},\
-         \"all_mb_per_s\":{:.0},\"peak_memory_mb\":{}}}",
+         \"all_mb_per_s\":{:.0},\"sender_peak_mb\":{},\"receiver_peak_mb\":{}}}",
         taken.bytes / PIECE as u64,
         rate(taken.add),
         rate(taken.fetch),
         rate(taken.read),
         rate(taken.add + taken.fetch + taken.read),
-        taken.peak_mb,
+        taken.sender_mb,
+        taken.receiver_mb,
     );
     println!(
         "{{\"bench\":\"private_large_bounds\",\"seal_hash_write_mb_per_s\":{seal:.0},\"loopback_hash_write_mb_per_s\":{transfer:.0},\
-         \"bare_libp2p_stream_mb_per_s\":{streams:.0},\"read_open_mb_per_s\":{open:.0},\"ratio_add\":{:.2},\"ratio_fetch\":{:.2},\
-         \"ratio_fetch_to_libp2p\":{:.2},\"ratio_read\":{:.2}}}",
+         \"bare_tcp_stream_mb_per_s\":{tcp:.0},\"bare_quic_stream_mb_per_s\":{quic:.0},\"read_open_mb_per_s\":{open:.0},\
+         \"ratio_add\":{:.2},\"ratio_fetch\":{:.2},\"ratio_fetch_to_bare_stream\":{:.2},\"ratio_read\":{:.2}}}",
         rate(taken.add) / seal,
         rate(taken.fetch) / transfer,
-        rate(taken.fetch) / streams,
+        rate(taken.fetch) / tcp,
         rate(taken.read) / open,
     );
 }
 
 /// The same for a blob of a plain chain, which is read while it arrives.
 pub(crate) async fn public() {
-    let (a, b) = (Stack::start(11).await, Stack::start(12).await);
-    let chain = a.node.create_chain("bench", Visibility::Invited).await.unwrap();
-    let mut joined = chains::joined(&a, &b, &chain).await;
-    while joined.next().await.unwrap().is_some() {}
-    let mut events = joined.chain.subscribe(SubscribeFrom::Now).await.unwrap();
-    let taken = travel(&chain, &joined.chain, &mut events).await;
-    let streams = streams_bound().await;
+    let stack = Stack::start(11).await;
+    let chain = stack.node.create_chain("bench", Visibility::Invited).await.unwrap();
+    let mut receiver = Receiver::start("public", &chains::invitation(&stack, &chain).await.to_text());
+    let taken = travel(&chain, &mut receiver).await;
+    receiver.stop();
+    drop(chain);
+    stack.stop().await;
+    let [tcp, quic] = streams_bound().await;
     let rate = |time| mb_per_s(taken.bytes, time);
     let arrived = rate(taken.fetch + taken.read);
     println!(
         "{{\"bench\":\"public_large\",\"mib\":{},\"add_mb_per_s\":{:.0},\"fetch_and_read_mb_per_s\":{arrived:.0},\"all_mb_per_s\":{:.0},\
-         \"peak_memory_mb\":{},\"bare_libp2p_stream_mb_per_s\":{streams:.0},\"ratio_to_that\":{:.2}}}",
+         \"sender_peak_mb\":{},\"receiver_peak_mb\":{},\"bare_tcp_stream_mb_per_s\":{tcp:.0},\
+         \"bare_quic_stream_mb_per_s\":{quic:.0},\"ratio_to_bare_stream\":{:.2}}}",
         taken.bytes / PIECE as u64,
         rate(taken.add),
         rate(taken.add + taken.fetch + taken.read),
-        taken.peak_mb,
-        arrived / streams,
+        taken.sender_mb,
+        taken.receiver_mb,
+        arrived / tcp,
     );
-    drop((joined, chain, events));
-    b.stop().await;
-    a.stop().await;
 }
 
 fn context() -> Context {
@@ -209,43 +212,46 @@ async fn transfer_bound() -> f64 {
     mb_per_s(u64::from(BOUND_MIB) * PIECE as u64, receiver.await.unwrap())
 }
 
-/// Bytes over one stream of the network that nodes use, and nothing else: QUIC's encryption and packets.
-async fn streams_bound() -> f64 {
-    const BARE: &str = "/walytis/bench/1";
-    let (a, b) = (Stack::start(13).await, Stack::start(14).await);
-    let mut incoming = b.network.accept(BARE).unwrap();
-    a.network.connect(None, &b.network.addresses()).await.unwrap();
-    let (sender, to) = (Arc::clone(&a.network), b.network.local_peer());
-    let sending = tokio::spawn(async move {
-        let mut stream = sender.open(&to, BARE).await.unwrap();
-        let piece = vec![7; PIECE];
-        for _ in 0..BOUND_MIB {
-            stream.write_all(&piece).await.unwrap();
-        }
-        stream.close().await.unwrap();
-        drop(stream.read(&mut [0]).await);
-    });
-    let mut stream = incoming.recv().await.unwrap().stream;
-    let mut piece = vec![0; PIECE];
-    let start = Instant::now();
-    for _ in 0..BOUND_MIB {
-        stream.read_exact(&mut piece).await.unwrap();
+/// Bytes over one stream of the network that nodes use, from process to process, and nothing else: encryption and packets.
+/// Over TCP and over QUIC.
+async fn streams_bound() -> [f64; 2] {
+    let mut receiver = Receiver::start("bare", "");
+    let (is_quic, is_tcp): (Vec<Address>, Vec<Address>) = receiver
+        .ready
+        .split(' ')
+        .map(|text| Address::new(text).unwrap())
+        .partition(|one| one.as_str().contains("quic"));
+    let mut rates = [0.0; 2];
+    for (rate, addresses) in rates.iter_mut().zip([is_tcp, is_quic]) {
+        let stack = Stack::start(13).await;
+        let to = stack.network.connect(None, &addresses).await.unwrap();
+        let network = Arc::clone(&stack.network);
+        let sending = tokio::spawn(async move {
+            let mut stream = network.open(&to, BARE).await.unwrap();
+            let piece = vec![7; PIECE];
+            stream.write_all(&[7]).await.unwrap();
+            for _ in 0..BOUND_MIB {
+                stream.write_all(&piece).await.unwrap();
+            }
+            stream.close().await.unwrap();
+            drop(stream.read(&mut [0]).await);
+        });
+        let seconds: f64 = receiver.ask(&format!("take {BOUND_MIB}")).parse().unwrap();
+        *rate = mb_per_s(u64::from(BOUND_MIB) * PIECE as u64, Duration::from_secs_f64(seconds));
+        sending.await.unwrap();
+        stack.stop().await;
     }
-    let rate = mb_per_s(u64::from(BOUND_MIB) * PIECE as u64, start.elapsed());
-    drop(stream);
-    sending.await.unwrap();
-    b.stop().await;
-    a.stop().await;
-    rate
+    receiver.stop();
+    rates
 }
 
 /// Lets the system note the most memory of this process anew, where it can.
-fn forget_peak() {
+pub(crate) fn forget_peak() {
     drop(std::fs::write("/proc/self/clear_refs", "5"));
 }
 
 /// The most memory that this process had since then, where the system says so, in MB.
-fn peak_mb() -> u64 {
+pub(crate) fn peak_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());

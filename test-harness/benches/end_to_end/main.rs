@@ -16,6 +16,7 @@ mod chains;
 mod idle;
 mod large;
 mod private;
+mod receiver;
 mod stack;
 
 const NAMES: [&str; 8] = ["add", "add_many", "join", "announce", "private", "large", "public_large", "idle"];
@@ -23,6 +24,9 @@ const NAMES: [&str; 8] = ["add", "add_many", "join", "announce", "private", "lar
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let [receiver::RECEIVER, kind, invitation] = wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return runtime.block_on(receiver::run(kind, invitation));
+    }
     let all = wanted.is_empty();
     let runs = |name: &str| all || wanted.iter().any(|one| one == name);
     if !all && !NAMES.iter().any(|name| runs(name)) {
@@ -48,7 +52,7 @@ fn main() {
             private::add_to_readable().await;
         }
         if runs("large") {
-            private::large().await;
+            large::private().await;
         }
         if runs("public_large") {
             large::public().await;

@@ -12,7 +12,7 @@ use walytis_offchain::{OffchainExchange, PrivateLedger, PrivateParts};
 
 use crate::bounds;
 use crate::chains::report;
-use crate::large;
+use crate::receiver;
 use crate::stack::Stack;
 
 /// Adds whose way to another device is timed.
@@ -62,67 +62,77 @@ impl Private {
     }
 }
 
-/// Two devices of one identity and its private ledger at each.
-struct Pair {
-    stacks: [Stack; 2],
-    on_them: [Private; 2],
-    from: PrivateLedger,
-    to: PrivateLedger,
-    events: Box<dyn Subscription>,
+/// One device of an identity, with its private ledger.
+pub(crate) struct Device {
+    stack: Stack,
+    private: Private,
+    did: Did,
+    pub(crate) ledger: PrivateLedger,
 }
 
-impl Pair {
-    async fn start(seed: u64) -> Self {
-        let (a, b) = (Stack::start(seed).await, Stack::start(seed + 1).await);
-        let (at_a, at_b) = (on(&a).await, on(&b).await);
-        let did = at_a.identities.create("bench", "a").await.unwrap().did;
-        let invite = at_a.identities.invite(&did, InviteOptions::default()).await.unwrap();
-        at_b.identities.join(&invite.token.to_text(), Some("bench"), "b").await.unwrap();
-        let (from, to) = (at_a.ledger(&a, &did).await, at_b.ledger(&b, &did).await);
-        let events = to.subscribe(SubscribeFrom::Now).await.unwrap();
-        let mut pair = Self { stacks: [a, b], on_them: [at_a, at_b], from, to, events };
-        // The first one waits until the session is open.
-        pair.one(vec![0; 200]).await;
-        pair
+impl Device {
+    /// The first device of a new identity.
+    pub(crate) async fn create(seed: u64) -> Self {
+        let stack = Stack::start(seed).await;
+        let private = on(&stack).await;
+        let did = private.identities.create("bench", "a").await.unwrap().did;
+        Self::with(stack, private, did).await
     }
 
-    /// Adds a content at one device and returns how long it took until the other had read it whole.
-    async fn one(&mut self, content: Vec<u8>) -> Duration {
-        let start = Instant::now();
-        let len = content.len();
-        let topics = vec![Topic::user("bench").unwrap()];
-        let added = self.from.add(NewBlock { content: content.into(), topics }).await.unwrap();
-        large::until(&mut self.events, &added.id).await;
-        let mut read = Vec::with_capacity(len);
-        self.to.content(&added.id).await.unwrap().read_to_end(&mut read).await.unwrap();
-        assert_eq!(read.len(), len);
-        start.elapsed()
+    /// Another device of an identity.
+    pub(crate) async fn join(seed: u64, invitation: &str) -> Self {
+        let stack = Stack::start(seed).await;
+        let private = on(&stack).await;
+        let did = private.identities.join(invitation, Some("bench"), "b").await.unwrap();
+        Self::with(stack, private, did).await
     }
 
-    async fn stop(self) {
-        let Self { stacks: [a, b], on_them: [at_a, at_b], from, to, events } = self;
-        drop((from, to, events));
-        at_b.stop().await;
-        at_a.stop().await;
-        b.stop().await;
-        a.stop().await;
+    async fn with(stack: Stack, private: Private, did: Did) -> Self {
+        let ledger = private.ledger(&stack, &did).await;
+        Self { stack, private, did, ledger }
     }
+
+    /// An invitation to its identity.
+    pub(crate) async fn invite(&self) -> String {
+        let invite = self.private.identities.invite(&self.did, InviteOptions::default()).await.unwrap();
+        invite.token.to_text().to_string()
+    }
+
+    pub(crate) async fn stop(self) {
+        let Self { stack, private, ledger, .. } = self;
+        drop(ledger);
+        private.stop().await;
+        stack.stop().await;
+    }
+}
+
+/// Adds a content at one device and returns how long it took until the other had read it whole.
+async fn one(from: &Device, to: &Device, events: &mut Box<dyn Subscription>, content: Vec<u8>) -> Duration {
+    let start = Instant::now();
+    let len = content.len();
+    let topics = vec![Topic::user("bench").unwrap()];
+    let added = from.ledger.add(NewBlock { content: content.into(), topics }).await.unwrap();
+    receiver::until(events, &added.id).await;
+    let mut read = Vec::with_capacity(len);
+    to.ledger.content(&added.id).await.unwrap().read_to_end(&mut read).await.unwrap();
+    assert_eq!(read.len(), len);
+    start.elapsed()
 }
 
 pub(crate) async fn add_to_readable() {
     let round_trip = bounds::loopback_round_trip().await;
     let flush = Duration::from_secs_f64(1.0 / bounds::flushed_commits_per_s(500).await);
-    let mut pair = Pair::start(7).await;
+    let from = Device::create(7).await;
+    let to = Device::join(8, &from.invite().await).await;
+    let mut events = to.ledger.subscribe(SubscribeFrom::Now).await.unwrap();
+    // The first one waits until the session is open.
+    one(&from, &to, &mut events, vec![0; 200]).await;
     let mut times = Vec::new();
     for n in 0..TIMED {
-        times.push(pair.one(n.to_be_bytes().repeat(25)).await);
+        times.push(one(&from, &to, &mut events, n.to_be_bytes().repeat(25)).await);
     }
     report("private", &mut times, round_trip + 2 * flush, "loopback and two flushes");
-    pair.stop().await;
-}
-
-pub(crate) async fn large() {
-    let mut pair = Pair::start(9).await;
-    large::private(&pair.from, &pair.to, &mut pair.events).await;
-    pair.stop().await;
+    drop(events);
+    to.stop().await;
+    from.stop().await;
 }

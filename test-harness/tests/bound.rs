@@ -12,7 +12,7 @@ use walytis_core::block::{Block, Visibility};
 use walytis_core::chain::Append;
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{BlockState, Content, Ledger as _, LedgerError, LedgerRead as _, NewBlock};
-use walytis_core::node::{GovernedGenesis, NodeError};
+use walytis_core::node::{GovernedGenesis, Listing, NodeError};
 use walytis_core::topic::Topic;
 use walytis_identities::bound::{Binding, RecordRules, announcement, bound_topic};
 use walytis_identities::claim::Claim;
@@ -144,6 +144,77 @@ fn a_removal_ends_at_its_cut_on_bound_chains_too() {
             }
         }
         end(world, vec![a, b, c]).await;
+    });
+}
+
+/// Who removes b has not heard yet of the chain that a bound and b wrote on: the cut names no heads of it. So nothing that b
+/// wrote there counts, with nobody and not after a restart either; what the others write there does.
+#[test]
+fn a_removal_by_who_did_not_know_the_chain_takes_all_that_the_removed_wrote_on_it() {
+    simulate("bound::a_removal_by_who_did_not_know_the_chain_takes…", &[1, 2], async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, b, c) = (world.private_node("a").await, world.private_node("b").await, world.private_node("c").await);
+        let did = a.create("home").await;
+        admit(&world, &a, &b, &did, Role::Member).await;
+        admit(&world, &a, &c, &did, Role::Admin).await;
+        let removed = b.identity(&did).controller();
+        world.until("c knows b", async || c.identity(&did).role_of(&removed).is_some()).await;
+        world.hub().partition(&[a.base().peer(), b.base().peer()], &[c.base().peer()]);
+        let chain = bind(&a, &did, "archive", PLAIN).await;
+        world.until("b has found the chain", async || has(&b, &did, &chain)).await;
+        let (ours, theirs) = (a.ledger_on(&did, &chain, "notes").await, b.ledger_on(&did, &chain, "notes").await);
+        let (one, two) = (add(&ours, "one").await, add(&theirs, "two").await);
+        until_reads(&world, &ours, &two, "two").await;
+        c.identities().remove(&did, removed).await.unwrap();
+        assert!(!has(&c, &did, &chain), "c knew of it: the test shows nothing");
+        world.hub().heal_all();
+        world.until("c has found the chain", async || has(&c, &did, &chain)).await;
+        let third = c.ledger_on(&did, &chain, "notes").await;
+        until_reads(&world, &third, &one, "one").await;
+        let void = async |ledger: &PrivateLedger| {
+            let info = ledger.get(&two).await.unwrap();
+            info.is_some_and(|info| matches!(info.state, BlockState::Void { .. }))
+        };
+        world.until("what the removed wrote is void", async || void(&ours).await).await;
+        let three = add(&third, "three").await;
+        until_reads(&world, &ours, &three, "three").await;
+        world.pass(Duration::from_secs(60)).await;
+        assert!(third.get(&two).await.unwrap().is_none_or(|info| matches!(info.state, BlockState::Void { .. })));
+        assert_eq!(read(&theirs, &three).await, None, "a removed device reads what came after");
+        assert_eq!((ours.count().await.unwrap(), third.count().await.unwrap()), (2, 2));
+        drop(ours);
+        let a = world.start_private(a.stop().await).await;
+        let ours = a.ledger_on(&did, &chain, "notes").await;
+        assert!(void(&ours).await && read(&ours, &two).await.is_none());
+        assert_eq!(read(&ours, &one).await.as_deref(), Some("one"));
+        end(world, vec![a, b, c]).await;
+    });
+}
+
+/// A device leaves and deletes the identity while a chain is bound to it that it then opens, at one moment or another on its slow
+/// disk: nothing of either chain is left, nor after a restart, and the device can come back.
+#[test]
+fn nothing_is_left_of_a_chain_that_was_being_opened_when_its_identity_was_deleted() {
+    let seeds: Vec<u64> = (1..=24).collect();
+    simulate("bound::nothing_is_left_of_a_chain_that_was_being_opened…", &seeds, async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, b) = (world.private_node("a").await, world.private_node("b").await);
+        let did = a.create("home").await;
+        admit(&world, &a, &b, &did, Role::Member).await;
+        let b = world.start_private(b.stop().await.slow(Duration::from_secs(2))).await;
+        let first = a.add(&did, "first", &[]).await.unwrap();
+        world.until("they hear each other", async || b.read(&did, &first).await.is_ok()).await;
+        bind(&a, &did, "archive", PLAIN).await;
+        world.pass(world.draw(|dice| dice.within(Duration::from_secs(4)))).await;
+        b.identities().leave(&did).await.unwrap();
+        b.identities().forget(&did).await.unwrap();
+        world.pass(Duration::from_secs(60)).await;
+        assert_eq!(b.base().node().chains(Listing::All), [], "a chain is left");
+        let b = world.start_private(b.stop().await).await;
+        assert_eq!(b.base().node().chains(Listing::All), [], "a chain comes back");
+        admit(&world, &a, &b, &did, Role::Member).await;
+        world.until("the chain is found again", async || b.identities().bound_chains(&did).unwrap().len() == 1).await;
+        end(world, vec![a, b]).await;
     });
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Nothing but the blocks of both chains is stored: what was announced is read again at every start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -214,25 +214,22 @@ impl Identities {
         }
     }
 
-    /// Opens what is announced on the identity's chain from now on.
+    /// Opens what is announced on the identity's chain from now on. An opening that has begun is finished, never left halfway.
     pub(super) async fn follow_bound(self, handle: IdentityHandle, stop: CancellationToken) {
-        let follow = async {
-            while !handle.chain.core().is_closed() {
-                if let Err(error) = self.watch_bound(&handle).await {
-                    debug!(did = ?handle.shared.did, %error, "announcements of bound chains are looked for again");
-                    tokio::time::sleep(AGAIN).await;
+        while !stop.is_cancelled() && !handle.chain.core().is_closed() {
+            if let Err(error) = self.watch_bound(&handle, &stop).await {
+                debug!(did = ?handle.shared.did, %error, "announcements of bound chains are looked for again");
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(AGAIN) => {}
                 }
             }
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            () = follow => {}
         }
     }
 
-    /// Returns when the chain was closed.
-    async fn watch_bound(&self, handle: &IdentityHandle) -> IdentitiesResult<()> {
+    /// Returns when the chain was closed, or nothing more is to be opened.
+    async fn watch_bound(&self, handle: &IdentityHandle, stop: &CancellationToken) -> IdentitiesResult<()> {
         let topic = topic()?;
         let mut changes = handle.shared.changes();
         let mut events = handle.chain.subscribe(SubscribeFrom::Now).await.map_err(of_ledger)?;
@@ -241,12 +238,33 @@ impl Identities {
             let waiting = self.open_announced(handle).await?;
             tokio::select! {
                 biased;
+                () = stop.cancelled() => return Ok(()),
                 more = next_announced(&mut *events, &topic) => if !more.map_err(of_ledger)? {
                     return Ok(());
                 },
                 moved = changes.changed(), if waiting => moved.map_err(|_| IdentitiesError::Closed)?,
             }
         }
+    }
+
+    /// Returns the chains bound to an identity that are on this node, also those that are not open; none is opened any more
+    /// when this returns. Called once, when the identity is deleted.
+    pub(super) async fn end_bound(&self, handle: &IdentityHandle) -> IdentitiesResult<Vec<ChainId>> {
+        // One that is being opened is stored by then, and nothing else would ever remove it.
+        let turn = handle.shared.bound.turn.acquire().await.map_err(|_| IdentitiesError::Closed)?;
+        let query = Query { topics_all: vec![topic()?], limit: Some(ANNOUNCEMENTS_MAX), ..Query::default() };
+        let mut announcements = handle.chain.query(query).await.map_err(of_ledger)?;
+        let mut found: BTreeSet<ChainId> = handle.shared.bound.ids().into_iter().collect();
+        let here: BTreeSet<ChainId> = self.inner.node.chains(Listing::All).into_iter().map(|entry| entry.id).collect();
+        while let Some(info) = announcements.next().await {
+            let id = info.map_err(of_ledger)?.id;
+            let Some(block) = handle.chain.block(&id).await.map_err(of_ledger)? else { continue };
+            let read = block.inline().and_then(|content| announced(&handle.shared.did, content));
+            found.extend(read.map(|(genesis, _)| genesis.chain()).filter(|chain| here.contains(chain)));
+        }
+        handle.shared.bound.turn.close();
+        drop(turn);
+        Ok(found.into_iter().collect())
     }
 
     /// Opens every announced chain that counts; says whether some cannot be judged or opened yet.
@@ -257,12 +275,15 @@ impl Identities {
         while let Some(info) = found.next().await {
             let id = info.map_err(of_ledger)?.id;
             match self.look_at(handle, &id).await? {
-                Found::Open(genesis, rules) => {
-                    if let Err(error) = self.open_bound(handle, &genesis, rules).await {
+                Found::Open(genesis, rules) => match self.open_bound(handle, &genesis, rules).await {
+                    Ok(()) => {}
+                    // The identity is being deleted.
+                    Err(IdentitiesError::Closed) => return Ok(false),
+                    Err(error) => {
                         warn!(did = ?handle.shared.did, chain = ?genesis.chain(), %error, "a bound chain stays closed");
                         waiting = true;
                     }
-                }
+                },
                 Found::Wait => waiting = true,
                 Found::Nothing => {}
             }

@@ -61,7 +61,7 @@ impl Identities {
         entry.stop.cancel();
         // Its commands end with the task; from then on nobody writes.
         shared.commands.closed().await;
-        let forget = records::forget(&did.chain(), &shared.bound.ids());
+        let forget = records::forget(&did.chain(), &self.end_bound(&entry.handle).await?);
         self.inner.tools.store.commit(forget, Durability::Flushed).await?;
         shared.wipe();
         self.finish(did).await?;

@@ -38,6 +38,8 @@ const FRAME_MAX: usize = 4 * 1024 * 1024;
 struct Hello {
     did: Did,
     heads: Vec<OpId>,
+    /// Level, identity and heads of what is held of those below.
+    below: Vec<(u8, Did, Vec<OpId>)>,
     cards: Vec<(DeviceId, u64)>,
 }
 
@@ -61,7 +63,7 @@ pub async fn exchange(network: &SimNetwork, with: &PeerId, did: &Did, offered: &
     let round = async {
         let stream = network.open(with, PROTOCOLS[0]).await.ok()?;
         let (mut reader, mut writer) = stream.split();
-        let mut sent = frame(&Hello { did: *did, heads: Vec::new(), cards: Vec::new() });
+        let mut sent = frame(&Hello { did: *did, heads: Vec::new(), below: Vec::new(), cards: Vec::new() });
         offered.iter().for_each(|op| sent.extend(frame(&Item::Op(op.encode()))));
         sent.extend(frame(&Item::Done { more: false }));
         let mut heard = Vec::new();

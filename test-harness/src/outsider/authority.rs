@@ -13,6 +13,8 @@ use super::peer::BarePeer;
 struct Hello {
     did: Did,
     heads: Vec<OpId>,
+    /// Level, identity and heads of what is held of those below.
+    below: Vec<(u8, Did, Vec<OpId>)>,
     cards: Vec<(DeviceId, u64)>,
 }
 
@@ -42,7 +44,8 @@ pub(super) struct Items {
 pub(super) async fn ask(peer: &BarePeer, did: &Did, haul: &mut Haul) {
     let Some(mut stream) = peer.open("/walytis/authority/1").await else { return haul.say("no stream") };
     let stream = &mut *stream;
-    frame::send(stream, &frame::encode(&Hello { did: *did, heads: Vec::new(), cards: Vec::new() })).await;
+    let hello = Hello { did: *did, heads: Vec::new(), below: Vec::new(), cards: Vec::new() };
+    frame::send(stream, &frame::encode(&hello)).await;
     frame::send(stream, &frame::encode(&Item::Done { more: false })).await;
     let greeting = frame::receive(stream).await.and_then(|body| frame::decode(&body));
     match greeting {

@@ -9,15 +9,16 @@
 //!        ◄─────────────────── Done      it has taken in what it got
 //! ```
 //!
-//! Each side sends what the other, by the heads it named, may lack, parents first. Whoever knows the DID may ask: the
-//! ops are public to them. What comes back is taken in only if it was authorised in its own past.
+//! Each side sends what the other, by the heads it named, may lack, parents first: of the identity and of those below, in
+//! parts of bounded size. After a part both say anew what they hold, so that whatever ended early goes on where it was.
+//! Whoever knows the DID may ask: the ops are public to them. What comes back is taken in only if it was authorised in its
+//! own past.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use walytis_core::id::PeerId;
 use walytis_core::net::{Protocol, Stream};
@@ -26,25 +27,21 @@ use super::error::ExchangeError;
 use super::frame::{self, FRAME_MAX};
 use super::nested::GENESIS_MAX;
 use super::shared::{Shared, Tools};
-use super::wire_v1::{self, CARDS_MAX, Hello, Item, OPS_BYTES_MAX, OPS_MAX};
-use crate::id::{Did, OpId};
+use super::wire_v1::{self, CARDS_BYTES_MAX, CARDS_MAX, Greeting, Hello, Item, PART_BYTES_MAX, PART_OPS_MAX};
+use crate::id::Did;
 use crate::op::SignedOp;
+use crate::state::{Held, Part, PartBounds, Travelling};
 
 /// The protocol.
 pub(super) const AUTHORITY: Protocol = "/walytis/authority/1";
 /// How long one exchange may take. Chosen: 8 MiB over a slow link.
 const WITHIN: Duration = Duration::from_secs(60);
-/// Exchanges in a row with a peer that has more than fits one. Chosen: 32 times the bytes of one exchange.
-pub(super) const ROUNDS_MAX: usize = 32;
-/// Largest `Hello` in bytes: heads, and a device id with a counter for each card.
-const HELLO_MAX: usize = 64 * 1024;
-
-/// Second frame.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Greeting {
-    Known(Hello),
-    Unknown,
-}
+/// Exchanges in a row with a peer that has more than fits one part. Chosen: 2 GiB; what is left comes with the next change.
+pub(super) const ROUNDS_MAX: usize = 256;
+/// Exchanges in a row without a pause, and the pause. Chosen: less than a peer grants before it slows down whoever asks.
+const PACE: (usize, Duration) = (32, Duration::from_millis(500));
+/// Largest `Hello` in bytes: heads, those of identities below, and a device id with a counter for each card.
+const HELLO_MAX: usize = 384 * 1024;
 
 /// What one side sent.
 #[derive(Debug, Default)]
@@ -59,44 +56,54 @@ pub(super) struct Received {
     pub(super) more: bool,
 }
 
-/// Exchanges with a peer until both know what the other knew.
+/// Exchanges with a peer until both know what the other knew, or nothing that is sent is of use.
 pub(super) async fn with_peer(shared: &Shared, peer: &PeerId) -> Result<(), ExchangeError> {
-    for _ in 0..ROUNDS_MAX {
-        let round = async {
-            let stream = shared.tools.network.open(peer, AUTHORITY).await?;
-            let (mut reader, mut writer) = stream.split();
-            let theirs = open(&mut reader, &mut writer, &shared.hello()).await?;
-            let items = shared.items_for(&theirs);
-            let (sent, received) = futures::join!(send_items(&mut writer, &items), receive_items(&mut reader));
-            sent?;
-            let received = received?;
-            let more = received.more;
-            shared.learn(received, Some(peer)).await?;
-            let last = frame::receive(&mut reader, FRAME_MAX).await?;
-            match wire_v1::decode(&last, "end")? {
-                Item::Done { .. } => Ok(more || items.more),
-                _ => Err(ExchangeError::Malformed { what: "end" }),
-            }
-        };
-        if !timeout(WITHIN, round).await?? {
+    let mut before: Option<(Held, Held)> = None;
+    for number in 0..ROUNDS_MAX {
+        pause(number).await;
+        let (theirs, more) = timeout(WITHIN, round(shared, peer)).await??;
+        // Whoever says that there is more, and neither brings nor takes anything, is not asked for ever.
+        let now = (shared.held(), theirs);
+        if !more || before.as_ref() == Some(&now) {
             return Ok(());
         }
+        before = Some(now);
     }
     Ok(())
 }
 
-/// Asks a peer for what it has of an identity that is not here, beyond `heads`: as much as fits one exchange.
-pub(super) async fn fetch(
-    tools: &Tools,
-    did: &Did,
-    heads: Vec<OpId>,
-    peer: &PeerId,
-) -> Result<Received, ExchangeError> {
+/// Exchanges one part in each direction. Returns what the other said it held before, and whether either has more.
+async fn round(shared: &Shared, peer: &PeerId) -> Result<(Held, bool), ExchangeError> {
+    let stream = shared.tools.network.open(peer, AUTHORITY).await?;
+    let (mut reader, mut writer) = stream.split();
+    let theirs = open(&mut reader, &mut writer, &shared.hello()).await?;
+    let items = shared.items_for(&theirs);
+    let (sent, received) = futures::join!(send_items(&mut writer, &items), receive_items(&mut reader));
+    sent?;
+    let received = received?;
+    let more = received.more || items.more;
+    shared.learn(received, Some(peer)).await?;
+    let last = frame::receive(&mut reader, FRAME_MAX).await?;
+    match wire_v1::decode(&last, "end")? {
+        Item::Done { .. } => Ok((theirs.held(), more)),
+        _ => Err(ExchangeError::Malformed { what: "end" }),
+    }
+}
+
+/// Leaves the other side time before the next of many exchanges in a row.
+pub(super) async fn pause(number: usize) {
+    if number >= PACE.0 {
+        tokio::time::sleep(PACE.1).await;
+    }
+}
+
+/// Asks a peer for what it has of an identity that is not here, beyond what is held: as much as fits one part.
+pub(super) async fn fetch(tools: &Tools, did: &Did, held: Held, peer: &PeerId) -> Result<Received, ExchangeError> {
     let round = async {
         let stream = tools.network.open(peer, AUTHORITY).await?;
         let (mut reader, mut writer) = stream.split();
-        open(&mut reader, &mut writer, &Hello { did: *did, heads, cards: Vec::new() }).await?;
-        let nothing = Items { frames: Vec::new(), more: false };
+        open(&mut reader, &mut writer, &Hello::new(*did, held, Vec::new())).await?;
+        let nothing = Items::default();
         let (sent, received) = futures::join!(send_items(&mut writer, &nothing), receive_items(&mut reader));
         sent?;
         received
@@ -142,43 +149,36 @@ where
     }
 }
 
-/// Encoded items to be sent.
-#[derive(Debug)]
+/// What is sent at once. Ops are encoded one by one as they go.
+#[derive(Debug, Default)]
 pub(super) struct Items {
-    frames: Vec<Vec<u8>>,
-    more: bool,
+    genesis: Vec<Bytes>,
+    ops: Vec<Arc<SignedOp>>,
+    cards: Vec<Vec<u8>>,
+    pub(super) more: bool,
+}
+
+/// Returns how much of ops goes at once.
+pub(super) fn bounds(tools: &Tools) -> PartBounds {
+    PartBounds { ops: PART_OPS_MAX, bytes: tools.config.part_bytes.min(PART_BYTES_MAX) }
 }
 
 impl Items {
-    /// Takes as much as fits one exchange: genesis, ops (parents first), cards.
-    pub(super) fn new<'a>(
-        genesis: &[Bytes],
-        ops: impl Iterator<Item = &'a SignedOp>,
-        cards: impl Iterator<Item = Vec<u8>>,
-    ) -> Self {
-        Self::within(OPS_BYTES_MAX, genesis, ops, cards)
-    }
-
-    /// As [`Self::new`], with ops of at most so many bytes.
-    pub(super) fn within<'a>(
-        bytes_max: usize,
-        genesis: &[Bytes],
-        ops: impl Iterator<Item = &'a SignedOp>,
-        cards: impl Iterator<Item = Vec<u8>>,
-    ) -> Self {
-        let mut items = Self { frames: Vec::new(), more: false };
-        items.frames.extend(genesis.iter().map(|file| wire_v1::encode(&Item::Genesis(file))));
-        let mut bytes = 0;
-        for (count, op) in ops.enumerate() {
-            let op = op.encode();
-            bytes += op.len();
-            if count >= OPS_MAX || bytes > bytes_max {
-                items.more = true;
-                break;
+    /// Genesis blocks first: `own`, to whoever has not got it, and those of identities below; then ops, then cards.
+    pub(super) fn new(own: Option<Bytes>, part: Part, cards: impl Iterator<Item = Vec<u8>>) -> Self {
+        let mut items = Self { genesis: own.into_iter().collect(), more: part.more, ..Self::default() };
+        for travelling in part.items {
+            match travelling {
+                Travelling::Genesis(block) => items.genesis.push(block.file().clone()),
+                Travelling::Op(op) => items.ops.push(op),
             }
-            items.frames.push(wire_v1::encode(&Item::Op(&op)));
         }
-        items.frames.extend(cards.take(CARDS_MAX).map(|card| wire_v1::encode(&Item::Card(&card))));
+        // With the last part: others are of devices that are not known yet. What does not fit comes when these are in.
+        let (cards_max, mut bytes) = (if part.more { 0 } else { CARDS_MAX }, 0);
+        items.cards.extend(cards.take(cards_max).take_while(|card| {
+            bytes += card.len();
+            bytes <= CARDS_BYTES_MAX
+        }));
         items
     }
 }
@@ -188,8 +188,14 @@ pub(super) async fn send_items<W>(writer: &mut W, items: &Items) -> Result<(), E
 where
     W: AsyncWrite + Unpin + Send,
 {
-    for item in &items.frames {
-        frame::send(writer, item).await?;
+    for file in &items.genesis {
+        frame::send(writer, &wire_v1::encode(&Item::Genesis(file))).await?;
+    }
+    for op in &items.ops {
+        frame::send(writer, &wire_v1::encode(&Item::Op(&op.encode()))).await?;
+    }
+    for card in &items.cards {
+        frame::send(writer, &wire_v1::encode(&Item::Card(card))).await?;
     }
     frame::send(writer, &wire_v1::encode(&Item::Done { more: items.more })).await
 }
@@ -197,7 +203,7 @@ where
 /// Receives items until the end.
 pub(super) async fn receive_items<R: AsyncRead + Unpin + Send>(reader: &mut R) -> Result<Received, ExchangeError> {
     let mut received = Received::default();
-    let mut bytes = 0;
+    let (mut bytes, mut card_bytes) = (0, 0);
     let malformed = |what| ExchangeError::Malformed { what };
     loop {
         let item = frame::receive(reader, FRAME_MAX).await?;
@@ -210,13 +216,18 @@ pub(super) async fn receive_items<R: AsyncRead + Unpin + Send>(reader: &mut R) -
             Item::Genesis(_) => return Err(malformed("a genesis block too many")),
             Item::Op(op) => {
                 bytes += op.len();
-                if received.ops.len() >= OPS_MAX || bytes > OPS_BYTES_MAX {
+                if received.ops.len() >= PART_OPS_MAX || bytes > PART_BYTES_MAX {
                     return Err(malformed("too many ops"));
                 }
                 received.ops.push(SignedOp::decode(op).map_err(|_| malformed("op"))?);
             }
-            Item::Card(card) if received.cards.len() < CARDS_MAX => received.cards.push(card.to_vec()),
-            Item::Card(_) => return Err(malformed("too many cards")),
+            Item::Card(card) => {
+                card_bytes += card.len();
+                if received.cards.len() >= CARDS_MAX || card_bytes > CARDS_BYTES_MAX {
+                    return Err(malformed("too many cards"));
+                }
+                received.cards.push(card.to_vec());
+            }
             Item::Done { more } => {
                 received.more = more;
                 return Ok(received);

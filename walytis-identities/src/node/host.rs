@@ -23,13 +23,14 @@ use super::{frame, join};
 use crate::crypto::FixedBytes;
 use crate::id::{ControllerId, Did, OpId, Role};
 use crate::op::ControllerRecord;
-use crate::state::{AuthorityGraph, IdentityState, Invitation, LEVELS_MAX};
+use crate::state::{AuthorityGraph, Held, IdentityState, Invitation, LEVELS_MAX};
 use crate::token::{Challenge, JoinRequest, SessionTranscript};
 
 /// The protocol.
 pub(super) const JOIN: Protocol = "/walytis/identity/join/1";
-/// How long one join may take, the authority ops included.
-const WITHIN: Duration = Duration::from_secs(60);
+/// How long a joiner may take to prove itself, and how long the rest of one join may take, the ops of a joiner that is an
+/// identity included.
+const WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
 /// Largest frame of the joiner in bytes: device keys, two hybrid signatures.
 const FRAME_MAX: usize = 32 * 1024;
 
@@ -136,50 +137,72 @@ pub(super) async fn serve(
     peer: &PeerId,
     find: impl FnOnce(&Did) -> Option<Arc<Shared>>,
 ) -> Result<(), ExchangeError> {
-    timeout(WITHIN, async {
-        let hello = frame::receive(&mut stream, FRAME_MAX).await?;
-        let hello: JoinHello = wire_v1::decode(&hello, "join hello")?;
-        let found = find(&hello.did).and_then(|shared| {
-            let invitation = shared.state().invitations.get(&hello.invite).cloned()?;
-            Some((shared, invitation))
-        });
-        let Some((shared, invitation)) = found else {
-            return refuse(&mut stream, RefusalCode::NotRecognised).await;
-        };
-        let session = challenge(&mut stream, &shared, peer, &hello, &invitation).await;
-        let mut request = match session {
-            Err(ExchangeError::Malformed { what }) => {
-                debug!(?peer, what, "a joiner proved nothing");
-                return refuse(&mut stream, RefusalCode::NotRecognised).await;
-            }
-            session => session?,
-        };
-        if let Some(did) = hello.person {
-            // Only now: whoever has proved an invitation may hand over this much.
-            let received = receive_items(&mut stream).await?;
-            match join::assemble(&did, received).await {
-                Ok((_, person)) => request.person = Some(Box::new(person)),
-                Err(reason) => {
-                    debug!(?peer, reason, "a joiner's own ops are not right");
-                    return refuse(&mut stream, RefusalCode::CannotAdmit).await;
-                }
+    match timeout(WITHIN.0, recognise(&mut stream, peer, find)).await?? {
+        Some((shared, joiner)) => timeout(WITHIN.1, settle(&mut stream, peer, &shared, joiner)).await?,
+        None => refuse(&mut stream, RefusalCode::NotRecognised).await,
+    }
+}
+
+/// A joiner that has proved an invitation.
+struct Recognised {
+    request: HonourRequest,
+    /// The identity that wants in, if it is one.
+    person: Option<Did>,
+}
+
+/// Lets a joiner prove itself; nothing if it does not.
+async fn recognise(
+    stream: &mut Box<dyn Stream>,
+    peer: &PeerId,
+    find: impl FnOnce(&Did) -> Option<Arc<Shared>>,
+) -> Result<Option<(Arc<Shared>, Recognised)>, ExchangeError> {
+    let hello = frame::receive(stream, FRAME_MAX).await?;
+    let hello: JoinHello = wire_v1::decode(&hello, "join hello")?;
+    let found = find(&hello.did).and_then(|shared| {
+        let invitation = shared.state().invitations.get(&hello.invite).cloned()?;
+        Some((shared, invitation))
+    });
+    let Some((shared, invitation)) = found else { return Ok(None) };
+    match challenge(stream, &shared, peer, &hello, &invitation).await {
+        Err(ExchangeError::Malformed { what }) => {
+            debug!(?peer, what, "a joiner proved nothing");
+            Ok(None)
+        }
+        request => Ok(Some((shared, Recognised { request: request?, person: hello.person }))),
+    }
+}
+
+/// Admits a joiner, or says why not.
+async fn settle(
+    stream: &mut Box<dyn Stream>,
+    peer: &PeerId,
+    shared: &Shared,
+    joiner: Recognised,
+) -> Result<(), ExchangeError> {
+    let Recognised { mut request, person } = joiner;
+    if let Some(did) = person {
+        // Only now: whoever has proved an invitation may hand over this much.
+        let first = receive_items(stream).await?;
+        match join::assemble(&shared.tools, &did, first, peer).await {
+            Ok((_, person)) => request.person = Some(Box::new(person)),
+            Err(error) => {
+                debug!(?peer, %error, "a joiner's own ops are not right");
+                return refuse(stream, RefusalCode::CannotAdmit).await;
             }
         }
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Honour { request: Box::new(request), reply };
-        shared.commands.send(command).await.map_err(|_| ExchangeError::Closed)?;
-        match answer.await.map_err(|_| ExchangeError::Closed)? {
-            Err(code) => refuse(&mut stream, code).await,
-            Ok(admit) => {
-                frame::send(&mut stream, &wire_v1::encode(&JoinAnswer::Admitted(admit))).await?;
-                let nothing = Hello { did: shared.did, heads: Vec::new(), cards: Vec::new() };
-                let items = shared.items_for(&nothing);
-                send_items(&mut stream, &items).await?;
-                close(&mut stream).await
-            }
+    }
+    let (reply, answer) = oneshot::channel();
+    let command = Command::Honour { request: Box::new(request), reply };
+    shared.commands.send(command).await.map_err(|_| ExchangeError::Closed)?;
+    match answer.await.map_err(|_| ExchangeError::Closed)? {
+        Err(code) => refuse(stream, code).await,
+        Ok(admit) => {
+            frame::send(stream, &wire_v1::encode(&JoinAnswer::Admitted(admit))).await?;
+            let nothing = Hello::new(shared.did, Held::default(), Vec::new());
+            send_items(stream, &shared.items_for(&nothing)).await?;
+            close(stream).await
         }
-    })
-    .await?
+    }
 }
 
 /// Sends the challenge and checks the proofs; anything that does not fit is [`ExchangeError::Malformed`].

@@ -26,13 +26,14 @@ use super::{exchange, nested, ring};
 use crate::crypto::DeviceKeys;
 use crate::id::{ControllerId, Did, OpId};
 use crate::op::SignedOp;
-use crate::state::AuthorityGraph;
+use crate::state::{AuthorityGraph, Held};
 use crate::token::{Challenge, IdentityToken, InvitationKey, JoinRequest, SessionTranscript, TokenPeer};
 
 /// How long one address may take to answer.
 const DIAL_WITHIN: Duration = Duration::from_secs(20);
-/// How long one join may take, the authority ops included.
-const WITHIN: Duration = Duration::from_secs(60);
+/// How long one join may take, the first part of the authority ops included; as an identity, whose own ops go the other way
+/// in parts.
+const WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
 
 /// What a controller handed over, checked.
 #[derive(Debug)]
@@ -70,9 +71,8 @@ impl Joiner {
         let known = person.known();
         let as_of = (person.did, known.graph.named_heads());
         let request = JoinRequest::as_identity(as_of, &self.keys, chain, honouring, Some(invitation), entropy);
-        let (below, ops) = nested::split(known.graph.travelling(&[]));
-        let genesis: Vec<Bytes> = std::iter::once(person.genesis.clone()).chain(below).collect();
-        (request, Some(Items::new(&genesis, ops.iter().map(AsRef::as_ref), std::iter::empty())))
+        let part = known.graph.part(&Held::default(), exchange::bounds(&person.tools));
+        (request, Some(Items::new(Some(person.genesis.clone()), part, std::iter::empty())))
     }
 }
 
@@ -145,8 +145,7 @@ async fn attempt_all(
                 continue;
             }
         };
-        let attempt = timeout(WITHIN, attempt(tools, token, joiner, &peer, shown));
-        match attempt.await.unwrap_or(Err(Failure::Exchange(ExchangeError::TimedOut))) {
+        match join_at(tools, token, joiner, &peer, shown).await {
             Ok((graph, genesis)) => return Ok((graph, genesis, peer)),
             Err(Failure::Join(error)) if error.is_final() => return Err(error),
             Err(Failure::Join(error)) => refused = Some(error),
@@ -182,13 +181,33 @@ impl<E: Into<ExchangeError>> From<E> for Failure {
     }
 }
 
+/// Joins by one controller, and gets from it all that there is of the identity, in as many parts as it takes.
+async fn join_at(
+    tools: &Tools,
+    token: &IdentityToken,
+    joiner: &Joiner,
+    peer: &PeerId,
+    shown: &mut bool,
+) -> Result<(AuthorityGraph, Block), Failure> {
+    let within = if joiner.person.is_some() { WITHIN.1 } else { WITHIN.0 };
+    let attempt = timeout(within, attempt(tools, token, joiner, peer, shown));
+    let (admit, first) = attempt.await.unwrap_or(Err(Failure::Exchange(ExchangeError::TimedOut)))?;
+    let whole = assemble(tools, &token.did, first, peer).await;
+    let (genesis, graph) = whole.map_err(|error| match error {
+        ExchangeError::Malformed { what } => Failure::Join(JoinError::Mismatch { reason: what }),
+        error => Failure::Exchange(error),
+    })?;
+    let checked = check(graph, &joiner.id(), &admit).map_err(|reason| Failure::Join(JoinError::Mismatch { reason }))?;
+    Ok((checked, genesis))
+}
+
 async fn attempt(
     tools: &Tools,
     token: &IdentityToken,
     who: &Joiner,
     peer: &PeerId,
     shown: &mut bool,
-) -> Result<(AuthorityGraph, Block), Failure> {
+) -> Result<(OpId, Received), Failure> {
     let malformed = |what| Failure::Exchange(ExchangeError::Malformed { what });
     let chain = token.did.chain();
     let mut stream = tools.network.open(peer, JOIN).await?;
@@ -232,55 +251,58 @@ async fn attempt(
             *shown = shown_before;
             Err(Failure::Join(JoinError::of(code)))
         }
-        JoinAnswer::Admitted(admit) => {
-            let received = receive_items(&mut stream).await?;
-            check(token, &who.id(), &admit, received)
-                .await
-                .map_err(|reason| Failure::Join(JoinError::Mismatch { reason }))
-        }
+        JoinAnswer::Admitted(admit) => Ok((admit, receive_items(&mut stream).await?)),
     }
 }
 
-/// Checks everything from the genesis block up: the DID certifies the founder, the founder's state certifies the rest.
-async fn check(
-    token: &IdentityToken,
-    newcomer: &ControllerId,
-    admit: &OpId,
-    received: Received,
-) -> Result<(AuthorityGraph, Block), &'static str> {
-    let (genesis, mut graph) = assemble(&token.did, received).await?;
+/// Checks that the admission counts. The DID certifies the founder, the founder's state certifies the rest.
+fn check(mut graph: AuthorityGraph, newcomer: &ControllerId, admit: &OpId) -> Result<AuthorityGraph, &'static str> {
     let state = graph.state();
     let standing = state.controllers.get(newcomer);
     if standing.is_none_or(|standing| standing.since != *admit) {
         return Err("an admission that does not count");
     }
-    Ok((graph, genesis))
+    Ok(graph)
 }
 
-/// Builds the graph of an identity from what somebody sent, checked from the genesis block up.
-pub(super) async fn assemble(did: &Did, received: Received) -> Result<(Block, AuthorityGraph), &'static str> {
+/// Builds the graph of an identity from a first part that a peer sent, checked from the genesis block up, and from those
+/// that follow it: each must bring something.
+pub(super) async fn assemble(
+    tools: &Tools,
+    did: &Did,
+    first: Received,
+    peer: &PeerId,
+) -> Result<(Block, AuthorityGraph), ExchangeError> {
+    let malformed = |what| ExchangeError::Malformed { what };
+    let mut more = first.more;
+    let (genesis, mut graph) = begin(did, first).await.map_err(malformed)?;
+    for number in 1..exchange::ROUNDS_MAX {
+        if !more {
+            return Ok((genesis, graph));
+        }
+        exchange::pause(number).await;
+        let held = graph.held();
+        let next = exchange::fetch(tools, did, held.clone(), peer).await?;
+        more = next.more;
+        extend(&mut graph, next).await.map_err(malformed)?;
+        if more && graph.held() == held {
+            return Err(malformed("parts without end that bring nothing"));
+        }
+    }
+    Err(malformed("parts without end"))
+}
+
+/// Gets all that a peer has of an identity that is not here, checked from the genesis block up.
+pub(super) async fn fetch(tools: &Tools, did: &Did, peer: &PeerId) -> Result<(Block, AuthorityGraph), ExchangeError> {
+    let first = exchange::fetch(tools, did, Held::default(), peer).await?;
+    assemble(tools, did, first, peer).await
+}
+
+async fn begin(did: &Did, received: Received) -> Result<(Block, AuthorityGraph), &'static str> {
     let candidates = nested::candidates(received.genesis);
     let genesis = candidates.get(did).cloned().ok_or("no genesis block of this identity")?;
     let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| "a genesis block of no identity")?;
     take_in(&mut graph, received.ops, &candidates).await?;
-    Ok((genesis, graph))
-}
-
-/// Gets all that a peer has of an identity that is not here, in as many exchanges as it takes, checked from the genesis
-/// block up.
-pub(super) async fn fetch(tools: &Tools, did: &Did, peer: &PeerId) -> Result<(Block, AuthorityGraph), ExchangeError> {
-    let malformed = |what| ExchangeError::Malformed { what };
-    let first = exchange::fetch(tools, did, Vec::new(), peer).await?;
-    let mut more = first.more;
-    let (genesis, mut graph) = assemble(did, first).await.map_err(malformed)?;
-    for _ in 1..exchange::ROUNDS_MAX {
-        if !more {
-            break;
-        }
-        let next = exchange::fetch(tools, did, graph.named_heads(), peer).await?;
-        more = next.more;
-        extend(&mut graph, next).await.map_err(malformed)?;
-    }
     Ok((genesis, graph))
 }
 

@@ -20,6 +20,7 @@ mod access;
 mod acting;
 mod age;
 mod author;
+mod below_v1;
 mod bound;
 mod cards;
 mod epochs;

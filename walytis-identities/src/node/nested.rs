@@ -101,16 +101,13 @@ pub(super) fn offer_all(graph: &mut AuthorityGraph, mut ops: Vec<SignedOp>, cand
     }
 }
 
-/// Splits what travels into genesis blocks and ops.
-pub(super) fn split(travelling: Vec<Travelling>) -> (Vec<Bytes>, Vec<Arc<SignedOp>>) {
-    let (mut genesis, mut ops) = (Vec::new(), Vec::new());
-    for one in travelling {
-        match one {
-            Travelling::Genesis(block) => genesis.push(block.file().clone()),
-            Travelling::Op(op) => ops.push(op),
-        }
-    }
-    (genesis, ops)
+/// Returns all ops of an identity and of those below, as they travel.
+pub(super) fn all_ops(graph: &AuthorityGraph) -> Vec<Arc<SignedOp>> {
+    let ops = graph.travelling(&[]).into_iter().filter_map(|one| match one {
+        Travelling::Op(op) => Some(op),
+        Travelling::Genesis(_) => None,
+    });
+    ops.collect()
 }
 
 impl Known {

@@ -158,8 +158,7 @@ impl Identities {
         // What a resolution of the same identity may have left.
         batch.delete_range(walytis_core::store::KeyRange::prefix(&records::ops(&chain)));
         let mut next_op = 0;
-        let (_, ops) = nested::split(graph.travelling(&[]));
-        for op in ops {
+        for op in nested::all_ops(&graph) {
             batch.put(records::op(&chain, next_op), op.encode());
             next_op += 1;
         }

@@ -20,6 +20,7 @@ use super::info::{ControllerInfo, IdentityInfo};
 use super::resolve::Foreign;
 use super::shared::Tools;
 use super::task::Command;
+use super::wire_v1::PART_BYTES_MAX;
 use crate::id::{ControllerId, Did, EpochId, OpId, Role};
 use crate::op::HistoryPolicy;
 use crate::recovery::RecoveryCode;
@@ -37,6 +38,8 @@ pub struct IdentitiesConfig {
     pub receiving_age: Duration,
     /// How long a receiving key is kept that is in force no more.
     pub retired_age: Duration,
+    /// Bytes of authority ops that are sent to a peer at once, at most 8 MiB; the rest follows in further parts.
+    pub part_bytes: usize,
 }
 
 /// One day.
@@ -47,7 +50,8 @@ impl Default for IdentitiesConfig {
         // Chosen: longer than any exchange between nodes that are connected, short for a person who waits.
         let turn = Duration::from_secs(10);
         // From the design: monthly, weekly; a retired key outlives an epoch.
-        Self { turn, epoch_age: 30 * DAY, receiving_age: 7 * DAY, retired_age: 30 * DAY }
+        let (epoch_age, receiving_age, retired_age) = (30 * DAY, 7 * DAY, 30 * DAY);
+        Self { turn, epoch_age, receiving_age, retired_age, part_bytes: PART_BYTES_MAX }
     }
 }
 

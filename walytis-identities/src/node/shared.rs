@@ -24,11 +24,11 @@ use super::keyring::Keyring;
 use super::members::Memberships;
 use super::task::Command;
 use super::wire_v1::{CARDS_MAX, Hello};
-use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult, nested};
+use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult, exchange};
 use crate::crypto::{DeviceKeys, DevicePublic, ReceivingPublic};
 use crate::epoch::{EpochSecrets, EpochView};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, Role};
-use crate::state::{AuthorityGraph, IdentityState};
+use crate::state::{AuthorityGraph, Held, IdentityState};
 
 /// What the runtime works with.
 #[derive(Debug)]
@@ -255,16 +255,20 @@ impl Shared {
         let known = self.known();
         let mut cards: Vec<_> = known.cards.counters().collect();
         cards.truncate(CARDS_MAX);
-        Hello { did: self.did, heads: known.graph.named_heads(), cards }
+        Hello::new(self.did, known.graph.held(), cards)
     }
 
-    /// Returns what somebody who said `theirs` may lack.
+    /// Returns which ops are held here, of the identity and of those below.
+    pub(super) fn held(&self) -> Held {
+        self.known().graph.held()
+    }
+
+    /// Returns what somebody who said `theirs` may lack, as much as goes at once.
     pub(super) fn items_for(&self, theirs: &Hello) -> Items {
-        let known = self.known();
-        let (below, ops) = nested::split(known.graph.travelling(&theirs.heads));
-        let mut genesis: Vec<Bytes> = theirs.heads.is_empty().then(|| self.genesis.clone()).into_iter().collect();
-        genesis.extend(below);
-        Items::new(&genesis, ops.iter().map(AsRef::as_ref), known.cards.newer_than(&theirs.cards).into_iter())
+        let mut known = self.known();
+        let part = known.graph.part_with_news(&theirs.held(), exchange::bounds(&self.tools));
+        let own = theirs.heads.is_empty().then(|| self.genesis.clone());
+        Items::new(own, part, known.cards.newer_than(&theirs.cards).into_iter())
     }
 
     /// Hands what a peer sent to the task and waits until it is taken in.

@@ -5,20 +5,25 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::below_v1::{self, Below};
 use super::error::ExchangeError;
 use crate::crypto::{DevicePublic, FixedBytes, HybridSignature, KeyId};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
 use crate::op::{ChainCut, RecoveryPublic};
+use crate::state::Held;
 use crate::token::JoinRequest;
 
 /// Heads named in an exchange. Chosen: as in an op.
 pub(super) const HEADS_MAX: usize = crate::op::AUTH_PARENTS_MAX;
 /// Cards named or sent in one exchange. Chosen: four devices of each of 256 controllers.
 pub(super) const CARDS_MAX: usize = 1_024;
-/// Ops taken in one exchange; the next one continues.
-pub(super) const OPS_MAX: usize = crate::state::OPS_MAX;
-/// Bytes of ops taken in one exchange.
-pub(super) const OPS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Ops in one part; the next one continues.
+pub(super) const PART_OPS_MAX: usize = 8_192;
+/// Bytes of ops in one part. Chosen: more than an op of each level of identities and one more, whatever their size; and what
+/// several peers send at once still fits into memory.
+pub(super) const PART_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of cards in one part.
+pub(super) const CARDS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Begins an exchange of authority ops; both sides send one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +32,18 @@ pub(super) struct Hello {
     pub(super) did: Did,
     /// Heads of the authority graph here, ascending; none if nothing is known yet.
     pub(super) heads: Vec<OpId>,
+    /// What is held of identities below.
+    pub(super) below: Vec<Below>,
     /// Counters of the device cards known here.
     pub(super) cards: Vec<(DeviceId, u64)>,
+}
+
+/// Second frame of an exchange, from whoever was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Greeting {
+    Known(Hello),
+    /// The identity is not here.
+    Unknown,
 }
 
 /// What follows in either direction.
@@ -54,6 +69,8 @@ pub(super) struct ResolveAsk {
     pub(super) did: Did,
     /// Authority heads known to the asker, ascending; none if nothing is known yet.
     pub(super) heads: Vec<OpId>,
+    /// What the asker holds of identities below.
+    pub(super) below: Vec<Below>,
 }
 
 /// Second frame; after [`ResolveAnswer::Known`] follow [`Item`]s until `Done`, with public cards.
@@ -180,18 +197,42 @@ pub(super) enum RefusalCode {
 }
 
 impl Hello {
+    /// Says what is held, and which cards.
+    pub(super) fn new(did: Did, held: Held, cards: Vec<(DeviceId, u64)>) -> Self {
+        Self { did, below: below_v1::listed(&held), heads: held.heads, cards }
+    }
+
+    /// Returns what the one that said it holds.
+    pub(super) fn held(&self) -> Held {
+        Held { heads: self.heads.clone(), below: below_v1::tree(&self.below) }
+    }
+
     pub(super) fn check(self) -> Result<Self, ExchangeError> {
-        let heads_fit = self.heads.len() <= HEADS_MAX && self.heads.is_sorted_by(|one, next| one < next);
         let cards_fit = self.cards.len() <= CARDS_MAX && self.cards.is_sorted_by(|one, next| one.0 < next.0);
-        if heads_fit && cards_fit { Ok(self) } else { Err(ExchangeError::Malformed { what: "hello" }) }
+        let fits = heads_fit(&self.heads) && below_v1::fits(&self.below) && cards_fit;
+        if fits { Ok(self) } else { Err(ExchangeError::Malformed { what: "hello" }) }
     }
 }
 
 impl ResolveAsk {
+    /// Asks for what is not held.
+    pub(super) fn new(did: Did, held: Held) -> Self {
+        Self { did, below: below_v1::listed(&held), heads: held.heads }
+    }
+
+    /// Returns what the asker holds.
+    pub(super) fn held(&self) -> Held {
+        Held { heads: self.heads.clone(), below: below_v1::tree(&self.below) }
+    }
+
     pub(super) fn check(self) -> Result<Self, ExchangeError> {
-        let fits = self.heads.len() <= HEADS_MAX && self.heads.is_sorted_by(|one, next| one < next);
+        let fits = heads_fit(&self.heads) && below_v1::fits(&self.below);
         if fits { Ok(self) } else { Err(ExchangeError::Malformed { what: "question" }) }
     }
+}
+
+pub(super) fn heads_fit(heads: &[OpId]) -> bool {
+    heads.len() <= HEADS_MAX && heads.is_sorted_by(|one, next| one < next)
 }
 
 impl ResealAsk {
@@ -247,8 +288,13 @@ mod tests {
         let controller = ControllerId::Device(device);
         let key = InvitationKey::from_seed(&Secret::new([4; 32]), &chain);
         let request = JoinRequest::new(&keys, &chain, &controller, Some((&op, &key)), &entropy);
+        let recovery = (keys.public().ed25519, keys.public().ml_dsa.clone());
+        let below = vec![
+            Below { level: 1, did: Did(ChainId(BlockId::from_digest([13; 32]))), heads: vec![op] },
+            Below { level: 2, did: Did(ChainId(BlockId::from_digest([14; 32]))), heads: vec![op, OpId([15; 32])] },
+        ];
         vec![
-            encode(&Hello { did, heads: vec![op], cards: vec![(device, 300)] }),
+            encode(&Hello { did, heads: vec![op], below: below.clone(), cards: vec![(device, 300)] }),
             encode(&Item::Genesis(b"genesis")),
             encode(&Item::Op(b"op")),
             encode(&Item::Card(b"card")),
@@ -258,14 +304,18 @@ mod tests {
             encode(&JoinProof { answer: [9; 32], session: FixedBytes::new([10; 64]), request }),
             encode(&JoinAnswer::Admitted(op)),
             encode(&JoinAnswer::Refused(RefusalCode::Revoked)),
-            encode(&ResolveAsk { did, heads: vec![op] }),
+            encode(&ResolveAsk { did, heads: vec![op], below }),
             encode(&ResolveAnswer::Known { heads: vec![op] }),
             encode(&ResolveAnswer::Unknown),
             encode(&ResealAsk { did, epochs: vec![op] }),
             encode(&ResealAnswer::Shares(vec![Resealed { epoch: op, key: KeyId([11; 32]), sealed: b"sealed" }])),
             encode(&ResealAnswer::Unknown),
+            encode(&RecoveryAsk { did, key: recovery, proof: HybridSignature::zero() }),
             encode(&RecoveryAnswer::Heads(vec![ChainCut { chain, heads: vec![BlockId::from_digest([12; 32])] }])),
             encode(&RecoveryAnswer::Unknown),
+            encode(&Greeting::Known(Hello { did, heads: vec![op], below: Vec::new(), cards: Vec::new() })),
+            encode(&Greeting::Unknown),
+            encode(&JoinHello { did, invite: op, nonce: [6; 32], device: keys.public().clone(), person: Some(did) }),
         ]
     }
 
@@ -292,9 +342,13 @@ mod tests {
         assert_eq!(reencoded::<ResealAsk>(&frames[13]).as_ref(), Some(&frames[13]));
         assert_eq!(reencoded::<ResealAnswer<'_>>(&frames[14]).as_ref(), Some(&frames[14]));
         assert_eq!(reencoded::<ResealAnswer<'_>>(&frames[15]).as_ref(), Some(&frames[15]));
-        for answer in &frames[16..] {
-            assert_eq!(reencoded::<RecoveryAnswer>(answer).as_ref(), Some(answer));
-        }
+        assert_eq!(reencoded::<RecoveryAsk>(&frames[16]).as_ref(), Some(&frames[16]));
+        assert_eq!(reencoded::<RecoveryAnswer>(&frames[17]).as_ref(), Some(&frames[17]));
+        assert_eq!(reencoded::<RecoveryAnswer>(&frames[18]).as_ref(), Some(&frames[18]));
+        assert_eq!(reencoded::<Greeting>(&frames[19]).as_ref(), Some(&frames[19]));
+        assert_eq!(reencoded::<Greeting>(&frames[20]).as_ref(), Some(&frames[20]));
+        assert_eq!(reencoded::<JoinHello>(&frames[21]).as_ref(), Some(&frames[21]));
+        assert_eq!(frames.len(), 22, "each kind of frame is read back");
     }
 
     #[test]
@@ -316,6 +370,9 @@ mod tests {
                     11 | 12 => decode::<ResolveAnswer>(bad, "x").is_err(),
                     13 => decode::<ResealAsk>(bad, "x").is_err(),
                     14 | 15 => decode::<ResealAnswer<'_>>(bad, "x").is_err(),
+                    16 => decode::<RecoveryAsk>(bad, "x").is_err(),
+                    19 | 20 => decode::<Greeting>(bad, "x").is_err(),
+                    21 => decode::<JoinHello>(bad, "x").is_err(),
                     _ => decode::<RecoveryAnswer>(bad, "x").is_err(),
                 };
                 assert!(refused, "frame {at}");
@@ -331,13 +388,16 @@ mod tests {
         }
         let did = Did(ChainId(BlockId::from_digest([1; 32])));
         let (low, high) = (OpId([1; 32]), OpId([2; 32]));
-        let hello = |heads: Vec<OpId>| Hello { did, heads, cards: Vec::new() }.check();
+        let hello = |heads: Vec<OpId>| Hello { did, heads, below: Vec::new(), cards: Vec::new() }.check();
         assert!(hello(vec![low, high]).is_ok() && hello(vec![high, low]).is_err() && hello(vec![low, low]).is_err());
         assert!(hello(vec![low; HEADS_MAX + 1]).is_err());
-        let ask = |heads: Vec<OpId>| ResolveAsk { did, heads }.check();
+        let ask = |heads: Vec<OpId>| ResolveAsk { did, heads, below: Vec::new() }.check();
         assert!(
             ask(vec![low, high]).is_ok() && ask(vec![high, low]).is_err() && ask(vec![low; HEADS_MAX + 1]).is_err()
         );
+        let below = || vec![Below { level: 2, did, heads: vec![low] }];
+        assert!(Hello { did, heads: vec![low], below: below(), cards: Vec::new() }.check().is_err());
+        assert!(ResolveAsk { did, heads: vec![low], below: below() }.check().is_err());
         let reseal = |epochs: Vec<EpochId>| ResealAsk { did, epochs }.check();
         assert!(reseal(vec![low, high]).is_ok() && reseal(vec![high, low]).is_err() && reseal(Vec::new()).is_err());
         let many = (0..=RESEALED_MAX).map(|at| OpId([u8::try_from(at).unwrap(); 32])).collect();

@@ -11,13 +11,15 @@ use walytis_core::clock::Entropy;
 
 use super::{OpCore, OpError, SIGNED_OP_MAX, SignedOp, limits};
 use crate::crypto::provider::{CryptoProvider as _, Provider};
-use crate::crypto::{DeviceKeys, HybridSignature, Label, digest};
+use crate::crypto::{DeviceKeys, HybridSignature, Label, ML_DSA_SIGNATURE, digest};
 use crate::id::OpId;
 
 /// What every core begins with.
 pub const OP_LABEL: &str = Label::Op.text();
 /// First byte of a signed op.
 const VERSION: u8 = 0x01;
+/// Bytes of both signatures with their lengths.
+const SIGNATURES: usize = 1 + 64 + 2 + ML_DSA_SIGNATURE;
 
 #[derive(Serialize, Deserialize)]
 struct CoreV1<'a> {
@@ -119,6 +121,18 @@ impl SignedOp {
     pub fn encode(&self) -> Vec<u8> {
         let wire = SignedV1 { core: &self.core_bytes, signature: self.signature.clone() };
         [&[VERSION][..], &to_bytes(&wire)].concat()
+    }
+
+    /// Returns how many bytes [`Self::encode`] gives.
+    pub const fn encoded_len(&self) -> usize {
+        let core = self.core_bytes.len();
+        let length_of_core = match core {
+            0..=0x7f => 1,
+            0x80..=0x3fff => 2,
+            0x4000..=0x1f_ffff => 3,
+            _ => 4,
+        };
+        1 + length_of_core + core + SIGNATURES
     }
 
     /// Decodes an op and checks every bound; its signatures are checked when it enters a graph.

@@ -40,7 +40,7 @@ pub use duty::{Duty, DutyKind};
 pub use entitle::EpochShare;
 pub use graph::{AuthorityGraph, Inserted, PENDING_OPS_MAX, Refusal};
 pub use judge::{RecordVerdict, WriteRight};
-pub use nested::{LEVELS_MAX, NESTED_MAX, NestedTaken, Travelling};
+pub use nested::{Held, LEVELS_MAX, NESTED_MAX, NestedTaken, Part, PartBounds, Travelling};
 pub use room::{ADMIN_OPS_MAX, DEVICE_OPS_MAX, OPS_MAX, OPS_RESERVED};
 pub use subject::{ActingDevice, NestedIdentity, Subject};
 

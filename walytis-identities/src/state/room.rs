@@ -88,7 +88,7 @@ impl AuthorityGraph {
     }
 
     /// `evaluation`: of all that is in.
-    fn loose_of(&self, evaluation: &Evaluation) -> Bits {
+    pub(super) fn loose_of(&self, evaluation: &Evaluation) -> Bits {
         if evaluation.void.set.is_empty() {
             return Bits::new();
         }

@@ -60,8 +60,8 @@ async fn a_flood_of_exchanges_is_cut_off() {
     let did = a.create().await;
     let hostile = hub.join(&Secret::new([100; 32]));
     hostile.connect(None, &a.network.addresses()).await.unwrap();
-    // Version, DID, no heads, no cards.
-    let hello = [&[0x01][..], did.chain().digest(), &[0, 0]].concat();
+    // Version, DID, no heads, nothing below, no cards.
+    let hello = [&[0x01][..], did.chain().digest(), &[0, 0, 0]].concat();
     let framed = [&u32::try_from(hello.len()).unwrap().to_be_bytes()[..], &hello].concat();
     let mut answered = 0;
     for _ in 0..200 {
@@ -92,7 +92,7 @@ async fn ops_of_another_identity_are_not_taken_in() {
         rest >>= 7;
     }
     length.push(u8::try_from(rest).unwrap());
-    let hello = frame([&[0x01][..], did.chain().digest(), &[0, 0]].concat());
+    let hello = frame([&[0x01][..], did.chain().digest(), &[0, 0, 0]].concat());
     let op = frame([&[0x01, 0x01][..], &length, &encoded].concat());
     let done = frame(vec![0x01, 0x03, 0x00]);
     let hostile = hub.join(&Secret::new([100; 32]));

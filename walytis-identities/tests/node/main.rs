@@ -11,6 +11,7 @@ mod join;
 mod large;
 mod lock;
 mod memberships;
+mod parts;
 mod recovery;
 mod remove;
 mod reseal;

@@ -115,7 +115,7 @@ async fn an_answer_holds_no_block_but_the_genesis_and_no_private_part_of_a_card(
     let asker = hub.join(&Secret::new([200; 32]));
     asker.connect(None, &a.network.addresses()).await.unwrap();
     let mut stream = asker.open(&a.peer(), "/walytis/resolve/1").await.unwrap();
-    stream.write_all(&framed(&[&[0x01][..], did.chain().digest(), &[0]].concat())).await.unwrap();
+    stream.write_all(&framed(&[&[0x01][..], did.chain().digest(), &[0, 0]].concat())).await.unwrap();
     stream.close().await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_flood_of_questions_is_cut_off_and_others_are_served() {
     let did = a.create().await;
     let flood = hub.join(&Secret::new([200; 32]));
     flood.connect(None, &a.network.addresses()).await.unwrap();
-    let question = framed(&[&[0x01][..], did.chain().digest(), &[0]].concat());
+    let question = framed(&[&[0x01][..], did.chain().digest(), &[0, 0]].concat());
     let mut answered = 0;
     for _ in 0..100 {
         let mut stream = flood.open(&a.peer(), "/walytis/resolve/1").await.unwrap();

@@ -165,8 +165,8 @@ impl Machine {
         let peer = self.hub.join(&Secret::new([200; 32]));
         peer.connect(None, &self.network.addresses()).await.unwrap();
         let mut stream = peer.open(&self.peer(), "/walytis/authority/1").await.unwrap();
-        // Version, DID, no heads, no cards; each op; done.
-        let mut bytes = framed(&[&[0x01][..], did.chain().digest(), &[0, 0]].concat());
+        // Version, DID, no heads, nothing below, no cards; each op; done.
+        let mut bytes = framed(&[&[0x01][..], did.chain().digest(), &[0, 0, 0]].concat());
         for op in ops {
             let encoded = op.encode();
             bytes.extend(framed(&[&[0x01, 0x01][..], &varint(encoded.len()), &encoded].concat()));

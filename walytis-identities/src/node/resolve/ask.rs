@@ -11,15 +11,15 @@ use walytis_core::net::{Network, Protocol};
 use super::super::error::ExchangeError;
 use super::super::frame::{self, FRAME_MAX};
 use super::super::nested::GENESIS_MAX;
-use super::super::wire_v1::{self, CARDS_MAX, HEADS_MAX, Item, OPS_MAX, ResolveAnswer, ResolveAsk};
+use super::super::wire_v1::{
+    self, CARDS_BYTES_MAX, CARDS_MAX, HEADS_MAX, Item, PART_BYTES_MAX, PART_OPS_MAX, ResolveAnswer, ResolveAsk,
+};
 use super::rules::{AnswerFault, NoAnswer};
 use crate::id::OpId;
 use crate::op::SignedOp;
 
 /// The protocol.
 pub(super) const RESOLVE: Protocol = "/walytis/resolve/1";
-/// Bytes of ops in one answer. Chosen: some thousand ops; several nodes are asked at the same time.
-pub(super) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long one answer may take. Chosen: a person waits.
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -56,7 +56,7 @@ async fn exchange(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -
     if !(1..=HEADS_MAX).contains(&heads.len()) || !heads.is_sorted_by(|one, next| one < next) {
         return Err(AnswerFault::Malformed { what: "heads" }.into());
     }
-    let mut bytes = 0;
+    let (mut bytes, mut card_bytes) = (0, 0);
     loop {
         let item = frame::receive(&mut reader, FRAME_MAX).await?;
         match wire_v1::decode::<Item<'_>>(&item, "item")? {
@@ -68,13 +68,18 @@ async fn exchange(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -
             Item::Genesis(_) => return Err(AnswerFault::Malformed { what: "a genesis block too many" }.into()),
             Item::Op(op) => {
                 bytes += op.len();
-                if answer.ops.len() >= OPS_MAX || bytes > ANSWER_BYTES_MAX {
+                if answer.ops.len() >= PART_OPS_MAX || bytes > PART_BYTES_MAX {
                     return Err(AnswerFault::Bounds.into());
                 }
                 answer.ops.push(SignedOp::decode(op).map_err(|_| AnswerFault::Malformed { what: "op" })?);
             }
-            Item::Card(card) if answer.cards.len() < CARDS_MAX => answer.cards.push(card.to_vec()),
-            Item::Card(_) => return Err(AnswerFault::Bounds.into()),
+            Item::Card(card) => {
+                card_bytes += card.len();
+                if answer.cards.len() >= CARDS_MAX || card_bytes > CARDS_BYTES_MAX {
+                    return Err(AnswerFault::Bounds.into());
+                }
+                answer.cards.push(card.to_vec());
+            }
             Item::Done { more } => {
                 answer.more = more;
                 return Ok(answer);

@@ -41,8 +41,10 @@ use rules::NoAnswer;
 const FOREIGN_MAX: usize = 256;
 /// Nodes asked in one resolution. Chosen: several answers, bounded work.
 const ASKED_MAX: usize = 8;
-/// Answers in a row of one node.
-const ROUNDS_MAX: usize = 8;
+/// Answers in a row of one node. Chosen: 256 MiB; what was learnt is kept, and the next resolution goes on.
+const ROUNDS_MAX: usize = 32;
+/// Questions in a row without a pause, and the pause. Chosen: less than a node grants before it slows down whoever asks.
+const PACE: (usize, Duration) = (8, Duration::from_secs(2));
 /// How long the addresses of one node may take to answer.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
 /// Reasons kept for an error.
@@ -199,11 +201,14 @@ impl Identities {
 
     async fn ask_rounds(&self, did: &Did, peer: &PeerId) -> Result<Foreign, NoAnswer> {
         let tools = &self.inner.tools;
-        for _ in 0..ROUNDS_MAX {
+        for number in 0..ROUNDS_MAX {
+            if number >= PACE.0 {
+                tokio::time::sleep(PACE.1).await;
+            }
             // Also what other nodes have told meanwhile.
             let known = self.foreign().get(did).cloned();
-            let heads = known.as_ref().map(|known| known.known().heads()).unwrap_or_default();
-            let answer = ask::ask(&*tools.network, peer, &ResolveAsk { did: *did, heads }).await?;
+            let held = known.as_ref().map(|known| known.known().graph.held()).unwrap_or_default();
+            let answer = ask::ask(&*tools.network, peer, &ResolveAsk::new(*did, held)).await?;
             let foreign = match known {
                 Some(known) => known,
                 None => {

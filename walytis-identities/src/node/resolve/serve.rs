@@ -12,13 +12,13 @@ use tracing::debug;
 use walytis_core::net::{IncomingStream, Stream};
 
 use super::super::error::{ExchangeError, IdentitiesResult};
-use super::super::exchange::{Items, send_items};
+use super::super::exchange::{Items, bounds, send_items};
+use super::super::frame;
 use super::super::limiter::Limiter;
 use super::super::runtime::Inner;
 use super::super::shared::Shared;
 use super::super::wire_v1::{self, ResolveAnswer, ResolveAsk};
-use super::super::{frame, nested};
-use super::ask::{ANSWER_BYTES_MAX, RESOLVE};
+use super::ask::RESOLVE;
 use crate::id::Did;
 
 /// Streams served at the same time; more are reset. Chosen: an answer takes 8 MiB at most.
@@ -27,8 +27,8 @@ const SERVED_MAX: usize = 8;
 const QUESTIONS: (u32, Duration) = (16, Duration::from_secs(2));
 /// How long one answer may take.
 const WITHIN: Duration = Duration::from_secs(20);
-/// Largest question in bytes: DID and heads.
-const ASK_MAX: usize = 4 * 1024;
+/// Largest question in bytes: DID, heads, those of identities below.
+const ASK_MAX: usize = 320 * 1024;
 
 /// Starts the task that answers.
 pub(in crate::node) fn start(inner: &Arc<Inner>) -> IdentitiesResult<()> {
@@ -97,11 +97,9 @@ async fn answer(
 fn answer_of(shared: &Shared, question: &ResolveAsk) -> (Vec<crate::id::OpId>, Items) {
     let mut known = shared.known();
     let state = known.graph.state();
-    let (below, ops) = nested::split(known.graph.travelling(&question.heads));
-    let mut genesis: Vec<_> = question.heads.is_empty().then(|| shared.genesis.clone()).into_iter().collect();
-    genesis.extend(below);
+    let part = known.graph.part(&question.held(), bounds(&shared.tools));
+    let own = question.heads.is_empty().then(|| shared.genesis.clone());
     let current = state.devices().filter_map(|(device, _)| known.cards.card(&device));
-    let cards = current.map(|card| card.public().encode());
-    let items = Items::within(ANSWER_BYTES_MAX, &genesis, ops.iter().map(AsRef::as_ref), cards);
+    let items = Items::new(own, part, current.map(|card| card.public().encode()));
     (known.graph.named_heads(), items)
 }

@@ -1,4 +1,4 @@
-//! Taking in ops of nested identities, and handing them on with the ops that name them.
+//! Taking in ops of nested identities.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,18 +6,10 @@ use std::sync::Arc;
 use walytis_core::block::Block;
 
 use super::super::{AuthorityGraph, Inserted, Refusal, Rule};
+use super::travel::{PartBounds, Travelling};
 use super::{NESTED_MAX, Named, names};
 use crate::id::{Did, OpId};
 use crate::op::{OpCore, SignedOp};
-
-/// What goes to somebody who lacks it.
-#[derive(Clone, Debug)]
-pub enum Travelling {
-    /// The genesis block of an identity below.
-    Genesis(Box<Block>),
-    /// An op of the identity or of one below.
-    Op(Arc<SignedOp>),
-}
 
 /// What a nested op brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,7 +80,7 @@ impl AuthorityGraph {
         graph.take_shape(theirs)?;
         let mut entered = Vec::new();
         // What it has of the identity it has whole, with what stands below.
-        for travelling in theirs.travelling(&graph.heads()) {
+        for travelling in theirs.part(&graph.held(), PartBounds::NONE).items {
             let op = match travelling {
                 Travelling::Genesis(_) => continue,
                 Travelling::Op(op) => op,
@@ -177,47 +169,6 @@ impl AuthorityGraph {
             Inserted::New(ids) => ids.iter().filter_map(|id| self.op(id).cloned()).collect(),
             Inserted::Known | Inserted::Pending(_) => Vec::new(),
         }
-    }
-
-    /// Returns the ops that somebody who has `known` and all before it lacks, each followed by what it names and the
-    /// other does not have. Of an identity that the other may not have heard of the genesis block comes first. A `Create`
-    /// never comes alone: it stands in the genesis block. Of void ops without consequence, if there are many, nobody is
-    /// told (rule 9).
-    pub fn travelling(&self, known: &[OpId]) -> Vec<Travelling> {
-        let known: Vec<OpId> = known.iter().copied().filter(|id| self.op(id).is_some()).collect();
-        let mut has = self.nodes().past_of(&known).unwrap_or_default();
-        has.union(&self.untold());
-        let named = self.named_at(&known);
-        let mut out = Vec::new();
-        self.travel((1..self.len()).filter(|at| !has.has(*at)), &named, &mut out);
-        out
-    }
-
-    fn travel(&self, ops: impl Iterator<Item = usize>, known: &Named, out: &mut Vec<Travelling>) {
-        let mut has = known.clone();
-        for at in ops {
-            let node = self.nodes().at(at);
-            out.push(Travelling::Op(Arc::clone(&node.op)));
-            for (did, below) in node.named.iter() {
-                let Some(graph) = self.nested.get(did) else { continue };
-                let sent = has.of(did).cloned();
-                if sent.as_ref().is_some_and(|sent| sent.holds(below)) {
-                    continue;
-                }
-                if sent.is_none() {
-                    out.extend(graph.genesis.clone().map(|genesis| Travelling::Genesis(Box::new(genesis))));
-                }
-                let sent = sent.unwrap_or_default();
-                let lacking: Vec<usize> = below.iter().filter(|at| *at > 0 && !sent.has(*at)).collect();
-                graph.travel_below(&lacking, &graph.named_in(&sent), out);
-                has.add(*did, below);
-            }
-        }
-    }
-
-    /// At most [`LEVELS_MAX`](super::LEVELS_MAX) deep.
-    fn travel_below(&self, ops: &[usize], known: &Named, out: &mut Vec<Travelling>) {
-        self.travel(ops.iter().copied(), known, out);
     }
 
     /// Returns the genesis blocks of all identities below, by DID.

@@ -13,13 +13,15 @@
 
 mod check;
 mod intake;
+mod travel;
 mod view;
 mod voids;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use intake::{NestedTaken, Travelling};
+pub use intake::NestedTaken;
+pub use travel::{Held, Part, PartBounds, Travelling};
 pub(super) use view::NestedView;
 pub(super) use view::slots_are_sound;
 

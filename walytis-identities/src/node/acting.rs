@@ -15,6 +15,7 @@ use walytis_core::block::Block;
 use walytis_core::id::PeerId;
 use walytis_core::store::{Batch, Durability};
 
+use super::author::check_acts;
 use super::error::{IdentitiesError, IdentitiesResult, JoinError};
 use super::open::new_record;
 use super::records::{self, IdentityRecord};
@@ -22,7 +23,7 @@ use super::runtime::Identities;
 use super::shared::Shared;
 use super::task::{Command, Task};
 use super::{exchange, join};
-use crate::id::{Did, Role};
+use crate::id::Did;
 use crate::state::{AuthorityGraph, LEVELS_MAX};
 use crate::token::IdentityToken;
 
@@ -177,10 +178,8 @@ fn has_gone(person: &Shared, there: &Shared) -> bool {
 }
 
 /// Refuses before anybody is asked what every controller would refuse.
-fn check_nesting(person: &Shared, did: &Did) -> IdentitiesResult<()> {
-    if !person.my_role().is_some_and(Role::writes) {
-        return Err(IdentitiesError::refused("joining as an identity needs the role member or admin of it"));
-    }
+pub(super) fn check_nesting(person: &Shared, did: &Did) -> IdentitiesResult<()> {
+    check_acts(person)?;
     let known = person.known();
     if *did == person.did || known.graph.has_below(did) || known.graph.levels() >= LEVELS_MAX {
         return Err(IdentitiesError::Join(JoinError::Nesting));

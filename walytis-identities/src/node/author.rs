@@ -103,7 +103,10 @@ fn check(shared: &Shared, state: &IdentityState, draft: &Draft) -> IdentitiesRes
     let me = shared.controller();
     // Whoever has the recovery code needs no role; whether it is the right one is seen when it is used.
     if matches!(draft, Draft::Recover { .. }) {
-        return check_recovers(shared);
+        return match &shared.person {
+            Some(person) => check_acts(person),
+            None => Ok(()),
+        };
     }
     if state.deactivated.is_some() {
         return Err(IdentitiesError::refused(DEACTIVATED));
@@ -157,15 +160,12 @@ pub(super) const DEACTIVATED: &str = "the identity is deactivated: only walytis 
 /// Why nothing is written, sent or changed.
 pub(super) const ARCHIVED: &str = "the identity is archived: take it up again first (walytis identity archive --undo)";
 
-/// A recovery makes the device that publishes it a controller of its own, which it is not while it acts for another one.
-fn check_recovers(shared: &Shared) -> IdentitiesResult<()> {
-    if shared.person.is_none() {
+/// What a device says for another identity counts if it may write as that one.
+pub(super) fn check_acts(person: &Shared) -> IdentitiesResult<()> {
+    if person.my_role().is_some_and(Role::writes) {
         return Ok(());
     }
-    Err(IdentitiesError::refused(
-        "this node acts here as another identity: recover on a node that has a device of its own, or on a new one with the \
-         contact card",
-    ))
+    Err(IdentitiesError::refused("acting as an identity needs the role member or admin of it"))
 }
 
 fn check_role(

@@ -46,7 +46,7 @@ async fn reads(machine: &Machine, team: &Did) -> bool {
     identity.derive(&epoch, EpochUse::ContentWrap).await.is_ok()
 }
 
-async fn judged(machine: &Machine, team: &Did, block: walytis_core::id::BlockId) -> Judgement {
+pub(crate) async fn judged(machine: &Machine, team: &Did, block: walytis_core::id::BlockId) -> Judgement {
     let identity = machine.identity(team);
     let stored = identity.chain().block(&block).await.unwrap().unwrap();
     let (claim, _) = walytis_identities::claim::Claim::split(stored.inline().unwrap()).unwrap();

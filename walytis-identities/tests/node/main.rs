@@ -13,6 +13,7 @@ mod lock;
 mod memberships;
 mod parts;
 mod recovery;
+mod recovery_of_groups;
 mod remove;
 mod reseal;
 mod resolve;

@@ -1,5 +1,5 @@
-//! Starting over with the recovery code: on a node that has a device of the identity, or had one, and on a new node that
-//! knows a contact card.
+//! Starting over with the recovery code: on a node that has a device of the identity, or had one, or acts in it as another
+//! identity, and on a new node that knows a contact card.
 //!
 //! ```text
 //!  new node                                     nodes of controllers
@@ -17,24 +17,28 @@ mod serve;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
+use walytis_core::block::Block;
 use walytis_core::id::{BlockId, ChainId, PeerId};
 use walytis_core::net::Protocol;
 use walytis_core::store::Batch;
 
 pub(super) use serve::answer;
 
+use super::acting::check_nesting;
 use super::author::Draft;
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::open::{check_device_name, load, new_record};
+use super::records::IdentityRecord;
 use super::runtime::Identities;
+use super::shared::Shared;
 use super::{exchange, records, ring};
 use crate::contact::ContactCard;
 use crate::crypto::DeviceKeys;
 use crate::id::{ControllerId, Did, EpochId, OpId, Role};
 use crate::op::{CUT_CHAINS_MAX, CUT_HEADS_MAX, ChainCut};
 use crate::recovery::{RecoveryCode, RecoveryKey};
-use crate::state::{Builder, IdentityState, RecoveryPlan};
+use crate::state::{AuthorityGraph, Builder, IdentityState, RecoveryPlan, Refusal};
 
 /// The protocol.
 pub(super) const RECOVERY: Protocol = "/walytis/recovery/1";
@@ -52,6 +56,14 @@ pub struct Recovered {
     pub recovery: RecoveryCode,
 }
 
+/// An identity that is known here, and how it is to be called.
+struct Found {
+    graph: AuthorityGraph,
+    genesis: Block,
+    name: String,
+    device_name: String,
+}
+
 /// How a new node recovers an identity.
 #[derive(Clone, Debug, Default)]
 pub struct RecoverHere {
@@ -61,17 +73,20 @@ pub struct RecoverHere {
     pub name: Option<String>,
     /// Name of the new device.
     pub device_name: String,
+    /// Recover it as this identity of the node, which controls it from now on with all its devices, instead of as a new device.
+    pub person: Option<Did>,
     /// Go on even if nobody can say what has been written: then all of it is void.
     pub discard_content: bool,
 }
 
 impl Identities {
-    /// Starts over on a node that has, or had, a device of the identity: from now on that device controls it as an admin,
-    /// and beside it those in `keep`, with the roles they have. Everybody else is removed, whatever they are. All
-    /// invitations are revoked.
+    /// Starts over on a node that has, or had, a device of the identity, or acts in it as another one: from now on that
+    /// controls it as an admin, and beside it those in `keep`, devices or identities, with the roles they have. Everybody
+    /// else is removed, whatever they are. All invitations are revoked.
     ///
     /// # Errors
-    /// [`IdentitiesError::Refused`] if it is not the recovery code in force, [`IdentitiesError::NoController`].
+    /// [`IdentitiesError::Refused`] if it is not the recovery code in force, or if nothing can be sealed now to an identity
+    /// that is to stay; [`IdentitiesError::NoController`].
     pub async fn recover(
         &self,
         did: &Did,
@@ -90,8 +105,8 @@ impl Identities {
         Ok(Recovered { did: *did, op: done.op, epoch: done.epoch, recovery })
     }
 
-    /// Starts over on a new node, as a new device: see [`Self::recover`]. The card's nodes, or others that are connected,
-    /// must be there, or the identity must be known from an earlier resolution.
+    /// Starts over on a new node, as a new device or as another identity of the node: see [`Self::recover`]. The card's
+    /// nodes, or others that are connected, must be there, or the identity must be known from an earlier resolution.
     ///
     /// # Errors
     /// [`IdentitiesError::Unresolved`] if nobody tells how the identity stands or, unless content is to be discarded, what
@@ -102,7 +117,36 @@ impl Identities {
         code: &RecoveryCode,
         options: RecoverHere,
     ) -> IdentitiesResult<Recovered> {
-        check_device_name(&options.device_name)?;
+        let did = card.did;
+        let person = match &options.person {
+            None => {
+                check_device_name(&options.device_name)?;
+                None
+            }
+            Some(person) => {
+                let handle = self.entry(person)?.handle;
+                check_nesting(&handle.shared, &did)?;
+                Some(handle)
+            }
+        };
+        let recovered = self.recover_as(card, code, &options, person.as_ref().map(|handle| &handle.shared)).await?;
+        info!(?did, person = ?options.person, "identity recovered on a node that is new to it");
+        if let Some(handle) = person
+            && let Err(error) = self.note_joined(&did, &handle).await
+        {
+            // It is noted as soon as it can be.
+            warn!(?did, %error, "a membership could not be noted yet");
+        }
+        Ok(recovered)
+    }
+
+    async fn recover_as(
+        &self,
+        card: &ContactCard,
+        code: &RecoveryCode,
+        options: &RecoverHere,
+        person: Option<&Arc<Shared>>,
+    ) -> IdentitiesResult<Recovered> {
         let did = card.did;
         let _turn = self.inner.turn().await?;
         if self.inner.here().contains_key(&did) {
@@ -113,43 +157,75 @@ impl Identities {
         let name = options.name.clone().unwrap_or_else(|| did.to_string());
         self.check_name(&name)?;
         self.resolve_card(card).await?;
+        let (mut graph, genesis, _) = load(&*self.inner.tools.store, &did).await?;
+        let plan = self.plan(&did, &graph.state(), &code.key(), options).await?;
         let recovery = RecoveryCode::generate(&*self.inner.tools.entropy);
-        let (op, epoch) = self.recover_as_new(&did, &code.key(), &recovery, &name, &options).await?;
-        info!(?did, "identity recovered as a new device");
+        let plan = RecoveryPlan { next_recovery: Some(recovery.key().digest()), ..plan };
+        let found = Found { graph, genesis, name, device_name: options.device_name.clone() };
+        let (op, epoch) = self.begin_recovered(found, &code.key(), plan, person).await?;
         Ok(Recovered { did, op, epoch, recovery })
     }
 
-    async fn recover_as_new(
+    /// Decides who stays, and what of what has been written counts.
+    async fn plan(
         &self,
         did: &Did,
+        state: &IdentityState,
         key: &RecoveryKey,
-        next: &RecoveryCode,
-        name: &str,
         options: &RecoverHere,
-    ) -> IdentitiesResult<(OpId, Option<EpochId>)> {
-        let tools = &self.inner.tools;
-        let (mut graph, genesis, _) = load(&*tools.store, did).await?;
-        let staying = staying(&graph.state(), key, &options.keep)?;
+    ) -> IdentitiesResult<RecoveryPlan> {
+        let staying = staying(state, key, &options.keep)?;
         let cut = self.written(did, key).await;
         if cut.iter().all(|cut| cut.heads.is_empty()) && !options.discard_content {
             let reason = "no controller that was reached could say what has been written, all of which would be void";
             return Err(IdentitiesError::Unresolved { did: *did, reason: reason.to_owned() });
         }
-        let keys = DeviceKeys::generate(&*tools.entropy);
-        let plan = RecoveryPlan { staying, cut, kept: Vec::new(), next_recovery: Some(next.key().digest()) };
+        Ok(RecoveryPlan { staying, cut, ..RecoveryPlan::default() })
+    }
+
+    /// Publishes the recovery and takes part from then on, as a new device or as `person`.
+    async fn begin_recovered(
+        &self,
+        found: Found,
+        key: &RecoveryKey,
+        plan: RecoveryPlan,
+        person: Option<&Arc<Shared>>,
+    ) -> IdentitiesResult<(OpId, Option<EpochId>)> {
+        let tools = &self.inner.tools;
+        let Found { mut graph, genesis, name, device_name } = found;
+        let did = graph.did();
+        let keys = match person {
+            Some(person) => person.keys()?,
+            None => Arc::new(DeviceKeys::generate(&*tools.entropy)),
+        };
+        let refusal = |refusal: Refusal| IdentitiesError::refused(refusal.to_string());
+        let author = match person {
+            Some(person) => {
+                graph.learn_nested(&person.known().graph).map_err(refusal)?;
+                ControllerId::Identity(person.did)
+            }
+            None => ControllerId::Device(keys.id()),
+        };
         let held = BTreeMap::new();
-        let built = Builder::new(&mut graph, &keys, &held, &*tools.entropy).recover(key, plan);
-        let built = built.map_err(|error| IdentitiesError::refused(error.to_string()))?;
+        let builder = Builder::new(&mut graph, &keys, &held, &*tools.entropy).acting_for(author);
+        let built = builder.recover(key, plan).map_err(|error| IdentitiesError::refused(error.to_string()))?;
         let op = built.op.id();
-        graph.insert(built.op).map_err(|refusal| IdentitiesError::refused(refusal.to_string()))?;
+        graph.insert(built.op).map_err(refusal)?;
         let epoch = graph.state().sending_epoch;
         if let Some(secrets) = &built.secrets {
-            tools.secrets.put(&ring::secret_name(did, &op), secrets.encode()).await?;
+            tools.secrets.put(&ring::secret_name(&did, &op), secrets.encode()).await?;
         }
-        tools.secrets.put(&ring::device_name(did), keys.encode()).await?;
         let mut more = Batch::new();
         more.put(records::unpublished(&did.chain(), &op), Vec::new());
-        let record = new_record(keys.id(), name, &options.device_name);
+        let record = match person {
+            Some(person) => {
+                IdentityRecord { person: Some(person.did), ..new_record(person.me, &name, &person.device_name) }
+            }
+            None => {
+                tools.secrets.put(&ring::device_name(&did), keys.encode()).await?;
+                new_record(keys.id(), &name, &device_name)
+            }
+        };
         let stored = self.store(record, graph, genesis, more).await?;
         let shared = self.start(stored).await?.handle.shared;
         for peer in self.connected() {

@@ -21,7 +21,12 @@ impl AuthorityGraph {
         }
         let evaluation = self.evaluated(past, named);
         let view = evaluation.view(&self.nodes);
-        rights::check(core, &view, true).map_err(|rule| Refusal::Unauthorised { rule })
+        rights::check(core, &view, true).map_err(|rule| Refusal::Unauthorised { rule })?;
+        match &core.op {
+            // The public key alone, which everybody knows after its use, gives no right.
+            Op::Recover(recover) => self.check_recovery(core, recover),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that a tree of identities stays within its bound, if the op names any.

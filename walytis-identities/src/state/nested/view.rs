@@ -136,12 +136,11 @@ impl AuthorityGraph {
             }
         }
         // Whoever is not on the list of a recovery is out, and at its end everybody.
-        let all = || self.nodes().records.keys().copied();
         for recovery in &state.recoveries {
-            retired.insert(recovery.op, all().filter(|device| state.controller_of(device).is_none()).collect());
+            retired.insert(recovery.op, self.left_out_by(&recovery.op));
         }
         if let Some(end) = &state.deactivated {
-            retired.insert(end.op, all().collect());
+            retired.insert(end.op, self.devices_but(|_| false));
         }
         for view in self.nested_views(&state.evaluation.named.clone()).values() {
             for (removal, devices) in &view.retired {
@@ -149,6 +148,29 @@ impl AuthorityGraph {
             }
         }
         retired
+    }
+
+    /// Returns the devices of those whom a recovery does not list. Whoever came after it is among them, and named it.
+    fn left_out_by(&self, recovery: &OpId) -> BTreeSet<DeviceId> {
+        let op = self.nodes().find(recovery).map(|at| self.nodes().at(at).kind());
+        let listed = |id: &ControllerId| match op {
+            Some(Op::Recover(op)) => op.controllers.iter().any(|(record, _)| record.id() == *id),
+            _ => false,
+        };
+        self.devices_but(listed)
+    }
+
+    /// Returns every device that ever was a controller, or acted for one, but for these.
+    fn devices_but(&self, stays: impl Fn(&ControllerId) -> bool) -> BTreeSet<DeviceId> {
+        let devices = self.nodes().records.keys().map(|device| (ControllerId::Device(*device), *device));
+        let acting = self
+            .nodes()
+            .introductions
+            .iter()
+            .flat_map(|(did, shown)| shown.iter().map(|(_, device)| (ControllerId::Identity(*did), *device)));
+        let (staying, going): (Vec<_>, Vec<_>) = devices.chain(acting).partition(|(controller, _)| stays(controller));
+        let staying: BTreeSet<DeviceId> = staying.into_iter().map(|(_, device)| device).collect();
+        going.into_iter().map(|(_, device)| device).filter(|device| !staying.contains(device)).collect()
     }
 
     /// Says whether a set of this graph's ops holds an op, of this identity or of one named below.

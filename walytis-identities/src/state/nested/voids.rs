@@ -66,6 +66,10 @@ struct Retirement<'a> {
 impl Retirement<'_> {
     fn judge(&mut self, at: usize) -> Option<VoidReason> {
         let node = self.nodes.at(at);
+        // Its right is the recovery key's, whoever publishes it; and it has the final word.
+        if matches!(node.kind(), Op::Recover(_)) {
+            return None;
+        }
         let device = node.op.core().device;
         let then = node.named.of(self.did)?;
         if then == self.now {

@@ -154,7 +154,7 @@ fn missing_receiving_key_is_told_apart() {
 #[test]
 fn without_history_a_newcomer_opens_its_own_epochs_only() {
     let entropy = SeededEntropy::new(5);
-    let options = CreateOptions { history: HistoryPolicy::None, recovery: None };
+    let options = CreateOptions { history: HistoryPolicy::None, ..CreateOptions::default() };
     let mut a = Actor::new(1);
     let built = Builder::create(&a.keys, &options, &entropy).unwrap();
     let first = built.op.id();

@@ -159,6 +159,7 @@ fn frozen_bytes_are_read() {
         .map(|(_, bytes)| SignedOp::decode(bytes).unwrap())
         .collect();
     assert_eq!(ops.len(), 14, "every op of the format, `Update` twice");
+    assert!(ops.iter().all(|op| op.encoded_len() == op.encode().len()));
     let create = ops.iter().find(|op| matches!(op.core().op, Op::Create(_))).unwrap();
     let Op::Create(founding) = &create.core().op else { unreachable!() };
     assert_eq!(founding.history, HistoryPolicy::All);

@@ -27,6 +27,7 @@ mod epochs;
 mod error;
 mod exchange;
 mod forget;
+mod found;
 mod frame;
 mod govern;
 mod handle;
@@ -60,5 +61,7 @@ pub use info::{ControllerInfo, DeviceInfo, IdentityInfo};
 pub use members::{Membership, MembershipState};
 pub use recover::{RecoverHere, Recovered};
 pub use resolve::{AnswerFault, Resolved};
-pub use runtime::{Created, Identities, IdentitiesConfig, IdentitiesParts, InviteOptions, NewInvite, OpDone};
+pub use runtime::{
+    Created, Identities, IdentitiesConfig, IdentitiesParts, IdentityTerms, InviteOptions, NewInvite, OpDone,
+};
 pub use speak::Opened;

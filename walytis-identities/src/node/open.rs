@@ -1,32 +1,27 @@
-//! Opening the runtime, creating and joining identities.
+//! Opening the runtime, joining identities.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use walytis_core::block::Block;
 use walytis_core::chain::Chain;
-use walytis_core::node::{Governance, GovernedGenesis, NodeError};
+use walytis_core::node::{Governance, NodeError};
 use walytis_core::store::{Batch, Durability, KvStore, StoreError};
-use walytis_core::topic::Topic;
 
 use super::access::Gate;
 use super::age::Age;
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::handle::IdentityHandle;
 use super::records::{self, IdentityRecord, InForceRecord};
-use super::runtime::{Created, Entry, Identities, IdentitiesParts, Inner};
+use super::runtime::{Entry, Identities, IdentitiesParts, Inner};
 use super::shared::{Me, Shared, Tools};
 use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
 use super::{join, members, nested, resolve, ring, serve};
 use crate::card::CARD_NAME_MAX;
-use crate::crypto::DeviceKeys;
-use crate::id::{DeviceId, Did};
-use crate::op::HistoryPolicy;
-use crate::recovery::RecoveryCode;
-use crate::state::{AuthorityGraph, Builder, CreateOptions};
+use crate::id::{DeviceId, Did, OpId};
+use crate::state::AuthorityGraph;
 use crate::token::IdentityToken;
 
 /// An identity that is stored and does not run yet.
@@ -56,54 +51,6 @@ impl Identities {
         serve::start(inner)?;
         resolve::start(inner)?;
         Ok(identities)
-    }
-
-    /// Creates an identity whose founder and only controller is a new device of this node.
-    ///
-    /// # Errors
-    /// [`IdentitiesError`]; then nothing is left behind.
-    pub async fn create(&self, name: &str, device_name: &str) -> IdentitiesResult<Created> {
-        self.create_with(name, device_name, HistoryPolicy::default()).await
-    }
-
-    /// As [`Self::create`], with what newcomers shall be able to read of the time before them. That stands for ever.
-    ///
-    /// # Errors
-    /// [`IdentitiesError`]; then nothing is left behind.
-    pub async fn create_with(
-        &self,
-        name: &str,
-        device_name: &str,
-        history: HistoryPolicy,
-    ) -> IdentitiesResult<Created> {
-        check_device_name(device_name)?;
-        let _turn = self.inner.turn().await?;
-        self.check_name(name)?;
-        let tools = &self.inner.tools;
-        let keys = DeviceKeys::generate(&*tools.entropy);
-        let recovery = RecoveryCode::generate(&*tools.entropy);
-        let options = CreateOptions { history, recovery: Some(recovery.key().digest()) };
-        let built = Builder::create(&keys, &options, &*tools.entropy)
-            .map_err(|error| IdentitiesError::refused(error.to_string()))?;
-        let topic = Topic::overlay("identity", "");
-        let genesis = self.inner.node.sign_genesis(GovernedGenesis {
-            chain_name: None,
-            overlay: Bytes::from(built.op.encode()),
-            topics: vec![topic.map_err(|_| IdentitiesError::Internal { reason: "the topic of authority ops" })?],
-            signer: Arc::new(keys.clone()),
-        })?;
-        let graph = AuthorityGraph::from_genesis(&genesis)
-            .map_err(|_| IdentitiesError::Internal { reason: "the own creation is refused" })?;
-        let did = graph.did();
-        if let Some(secrets) = &built.secrets {
-            tools.secrets.put(&ring::secret_name(&did, &built.op.id()), secrets.encode()).await?;
-        }
-        tools.secrets.put(&ring::device_name(&did), keys.encode()).await?;
-        let record = new_record(keys.id(), name, device_name);
-        let stored = self.store(record, graph, genesis, Batch::new()).await?;
-        self.start(stored).await?;
-        info!(?did, "identity created");
-        Ok(Created { did, recovery })
     }
 
     /// Joins an identity with an invitation, as a new device of this node. `name` is the local name, the DID by default.
@@ -275,14 +222,20 @@ pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(Au
         let number = key.last_chunk::<8>().map_or(next_op, |number| u64::from_be_bytes(*number));
         next_op = number + 1;
     }
+    let of_others: Vec<OpId> =
+        early.iter().filter(|op| op.core().chain != *chain.digest()).map(crate::op::SignedOp::id).collect();
     for refusal in nested::offer_all(&mut graph, early, &candidates) {
-        // Left by a crash between storing and refusing it.
-        warn!(?did, %refusal, "stored authority op passed over");
+        // Left by a crash between storing and refusing it, or by an op that waited for more of an identity below.
+        debug!(?did, %refusal, "stored authority op passed over");
     }
     let thrown_out = graph.take_thrown_out().into_iter().filter(|id| graph.op(id).is_none());
+    let unnamed = of_others.into_iter().filter(|id| !graph.is_below(id));
     let mut batch = Batch::new();
-    for key in thrown_out.filter_map(|id| keys.remove(&id)) {
+    for key in thrown_out.chain(unnamed).filter_map(|id| keys.remove(&id)) {
         batch.delete(key.to_vec());
+    }
+    for below in candidates.keys().filter(|below| !graph.has_below(below)) {
+        batch.delete(records::nested_genesis(&chain, &below.chain()));
     }
     if !batch.is_empty() {
         store.commit(batch, Durability::Buffered).await?;

@@ -22,7 +22,7 @@ use super::shared::Tools;
 use super::task::Command;
 use super::wire_v1::PART_BYTES_MAX;
 use crate::id::{ControllerId, Did, EpochId, OpId, Role};
-use crate::op::HistoryPolicy;
+use crate::op::{HistoryPolicy, RENEW_AFTER_S};
 use crate::recovery::RecoveryCode;
 use crate::state::{Controller, Invitation};
 use crate::token::{IdentityToken, TOKEN_ADDRESSES_MAX, TOKEN_PEERS_MAX, TokenPeer};
@@ -32,7 +32,7 @@ use crate::token::{IdentityToken, TOKEN_ADDRESSES_MAX, TOKEN_PEERS_MAX, TokenPee
 pub struct IdentitiesConfig {
     /// How long each rank waits for the one before it to take over a duty.
     pub turn: Duration,
-    /// Age at which an epoch is renewed.
+    /// Age at which an epoch is renewed, where its identity's creation decided nothing.
     pub epoch_age: Duration,
     /// Age at which a device's receiving key is renewed.
     pub receiving_age: Duration,
@@ -105,6 +105,30 @@ pub(super) struct Entry {
 impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identities({})", self.inner.here().len())
+    }
+}
+
+/// What is decided when an identity is created, for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdentityTerms {
+    /// What newcomers may read of the time before them.
+    pub history: HistoryPolicy,
+    /// Age at which every device renews an epoch, in whole seconds: an hour to ten years. Nothing: 30 days.
+    pub renew_after: Option<Duration>,
+}
+
+impl IdentityTerms {
+    /// Checks the age.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Refused`].
+    pub(super) fn renew_after_s(&self) -> IdentitiesResult<Option<u32>> {
+        let Some(age) = self.renew_after else { return Ok(None) };
+        let seconds = u32::try_from(age.as_secs()).ok().filter(|age| RENEW_AFTER_S.contains(age));
+        match seconds {
+            Some(seconds) => Ok(Some(seconds)),
+            None => Err(IdentitiesError::refused("keys are renewed after one hour to ten years")),
+        }
     }
 }
 

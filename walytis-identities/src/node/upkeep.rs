@@ -222,7 +222,8 @@ impl Task {
         }
         let rank = state.renewal_rank_of(&about, &me, &self.shared.me)?;
         let age = self.shared.known().in_force.filter(|(id, _)| *id == about)?.1;
-        let left = age.until(self.shared.tools.config.epoch_age, &*self.shared.tools.clock);
+        let old = state.renew_after.unwrap_or(self.shared.tools.config.epoch_age);
+        let left = age.until(old, &*self.shared.tools.clock);
         let first = (now + left).max(self.upkeep.began + turn);
         Some((Duty { kind: DutyKind::Rekey, about, rank }, Why::Old, first + turns(rank)))
     }

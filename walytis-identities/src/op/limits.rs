@@ -1,5 +1,7 @@
 //! Bounds of authority ops; all are part of the format.
 
+use std::ops::RangeInclusive;
+
 use super::{ChainCut, ControllerRecord, EpochPart, Op, OpCore, OpError};
 
 /// Most authority heads that an op may name. Chosen: as for parents of blocks.
@@ -20,6 +22,8 @@ pub const KEPT_MAX: usize = 64;
 pub const PREDECESSORS_MAX: usize = 64;
 /// Largest encoded op with its signatures, in bytes. From core: inline content has at most 512 KiB.
 pub const SIGNED_OP_MAX: usize = 512 * 1024;
+/// Ages in seconds at which epochs may be renewed. Chosen: an hour, for each renewal is an op that stays for ever, to ten years.
+pub const RENEW_AFTER_S: RangeInclusive<u32> = 3_600..=315_360_000;
 /// Longest slot in bytes. Chosen: 1120 for the encapsulated key, 16 for the tag, room for the secrets.
 const SLOT_MAX: usize = 1120 + 16 + 240;
 /// Longest text in a document service, in bytes.
@@ -76,7 +80,8 @@ pub(super) fn check(core: &OpCore) -> Result<(), OpError> {
             need(fit, "services")
         }
         Op::Invite(op) => need(op.uses != Some(0), "uses"),
-        Op::Create(_) | Op::RevokeInvite(_) | Op::Leave | Op::Rekey(_) => Ok(()),
+        Op::Create(op) => need(op.renew_after_s.is_none_or(|age| RENEW_AFTER_S.contains(&age)), "renew_after"),
+        Op::RevokeInvite(_) | Op::Leave | Op::Rekey(_) => Ok(()),
     }
 }
 

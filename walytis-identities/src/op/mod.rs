@@ -15,8 +15,8 @@ use walytis_core::id::{BlockId, ChainId, Digest};
 
 pub use codec_v1::{OP_LABEL, op_id};
 pub use limits::{
-    AUTH_PARENTS_MAX, CONTROLLERS_MAX, CUT_CHAINS_MAX, CUT_HEADS_MAX, KEPT_MAX, PREDECESSORS_MAX, SIGNED_OP_MAX,
-    TARGETS_MAX,
+    AUTH_PARENTS_MAX, CONTROLLERS_MAX, CUT_CHAINS_MAX, CUT_HEADS_MAX, KEPT_MAX, PREDECESSORS_MAX, RENEW_AFTER_S,
+    SIGNED_OP_MAX, TARGETS_MAX,
 };
 
 use crate::crypto::{DevicePublic, FixedBytes, HybridSignature, KeyId, ReceivingPublic};
@@ -145,6 +145,8 @@ pub struct Create {
     pub history: HistoryPolicy,
     /// Digest of the recovery key; none: the identity cannot be recovered.
     pub recovery: Option<[u8; 32]>,
+    /// Age in seconds at which an epoch is renewed: 3,600 to 315,360,000; none: as each device has it, 30 days.
+    pub renew_after_s: Option<u32>,
     /// First epoch.
     pub epoch: EpochPart,
 }

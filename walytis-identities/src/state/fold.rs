@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::evaluate::Evaluation;
 use super::nested::{NestedView, slots_are_sound};
@@ -39,9 +40,9 @@ pub(super) fn fold(
     let base = base.filter(|base| !rest(base).iter().any(recovers));
     let members: Vec<usize> = base.map_or_else(|| evaluation.set.clone(), rest).iter().collect();
     let Grown { removals, demotions, invitations, epochs, void } = grown(nodes, base, &evaluation, &members);
-    let history = match evaluation.set.iter().next().map(|at| nodes.at(at).kind()) {
-        Some(Op::Create(op)) => op.history,
-        _ => HistoryPolicy::None,
+    let (history, renew_after_s) = match evaluation.set.iter().next().map(|at| nodes.at(at).kind()) {
+        Some(Op::Create(op)) => (op.history, op.renew_after_s),
+        _ => (HistoryPolicy::None, None),
     };
     let controllers: BTreeMap<_, _> = view
         .controllers()
@@ -61,6 +62,7 @@ pub(super) fn fold(
     IdentityState {
         heads: heads(nodes, base, &members),
         history,
+        renew_after: renew_after_s.map(|age| Duration::from_secs(age.into())),
         recovery: view.recovery_digest(),
         recoveries: recoveries(&view),
         deactivated,

@@ -32,6 +32,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use walytis_core::key::PublicKey;
 
@@ -340,6 +341,8 @@ pub struct IdentityState {
     pub heads: Vec<OpId>,
     /// What newcomers may read.
     pub history: HistoryPolicy,
+    /// Age at which an epoch is renewed, if it was decided at the creation.
+    pub renew_after: Option<Duration>,
     /// Digest of the recovery key in force.
     pub recovery: Option<[u8; 32]>,
     /// Counting recoveries, the last one last.
@@ -374,6 +377,7 @@ impl PartialEq for IdentityState {
         // The evaluation holds the same by index, and indices depend on the order of arrival.
         self.heads == other.heads
             && self.history == other.history
+            && self.renew_after == other.renew_after
             && self.recovery == other.recovery
             && self.recoveries == other.recoveries
             && self.deactivated == other.deactivated

@@ -6,6 +6,7 @@ mod acting;
 mod contract;
 mod epochs;
 mod forget;
+mod founding;
 mod hostile;
 mod join;
 mod large;

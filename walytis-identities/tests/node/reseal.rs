@@ -6,7 +6,7 @@ use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walytis_core::net::{MemoryHub, Network as _};
 use walytis_identities::id::{Did, EpochId, Role};
 use walytis_identities::identity::{EpochUse, Identity as _};
-use walytis_identities::node::{IdentitiesConfig, InviteOptions};
+use walytis_identities::node::{IdentitiesConfig, IdentityTerms, InviteOptions};
 use walytis_identities::op::HistoryPolicy;
 
 use crate::rig::{Machine, framed, pass, until};
@@ -92,7 +92,12 @@ async fn newcomers_read_what_the_history_policy_says() {
     for policy in [HistoryPolicy::None, HistoryPolicy::FromInvite, HistoryPolicy::All] {
         let hub = MemoryHub::new();
         let (a, b) = (Machine::start(&hub, 1).await, Machine::start(&hub, 2).await);
-        let did = a.identities.create_with("home", "laptop", policy).await.unwrap().did;
+        let did = a
+            .identities
+            .create_with("home", "laptop", IdentityTerms { history: policy, ..IdentityTerms::default() })
+            .await
+            .unwrap()
+            .did;
         let mut before = vec![a.identity(&did).sending_epoch().await.unwrap()];
         before.push(a.identities.rekey(&did).await.unwrap().op);
         let token = a.token(&did, InviteOptions::default()).await;
@@ -129,7 +134,12 @@ async fn newcomers_read_what_the_history_policy_says() {
 async fn an_epoch_begun_beside_an_admission_opens_to_the_newcomer() {
     let hub = MemoryHub::new();
     let (a, b, c) = (Machine::start(&hub, 1).await, Machine::start(&hub, 2).await, Machine::start(&hub, 3).await);
-    let did = a.identities.create_with("home", "laptop", HistoryPolicy::None).await.unwrap().did;
+    let did = a
+        .identities
+        .create_with("home", "laptop", IdentityTerms { history: HistoryPolicy::None, ..IdentityTerms::default() })
+        .await
+        .unwrap()
+        .did;
     a.admit(&did, &b, Role::Member).await;
     let heads = a.identity(&did).auth_heads().await;
     until("b knows all", async || b.identity(&did).auth_heads().await == heads).await;

@@ -20,7 +20,8 @@ impl Builder<'_> {
         let device = keys.public().clone();
         let founder = ControllerId::Device(keys.id());
         let recipient = Recipient { controller: founder, key: device.receiving.clone(), reads: true, history: true };
-        let op = Op::Create(Box::new(Create { device, history: options.history, recovery: options.recovery, epoch }));
+        let CreateOptions { history, recovery, renew_after_s } = *options;
+        let op = Op::Create(Box::new(Create { device, history, recovery, renew_after_s, epoch }));
         let mut core = OpCore { chain, author: founder, device: keys.id(), auth_parents: Vec::new(), op };
         deal_slots(&mut core, &secrets, &[recipient], entropy)?;
         Ok(Built { op: core.sign(keys, entropy)?, secrets: Some(secrets) })

@@ -95,6 +95,8 @@ pub struct CreateOptions {
     pub history: HistoryPolicy,
     /// Digest of the recovery key.
     pub recovery: Option<[u8; 32]>,
+    /// Age in seconds at which an epoch is renewed, see [`RENEW_AFTER_S`](crate::op::RENEW_AFTER_S).
+    pub renew_after_s: Option<u32>,
 }
 
 /// What a recovered identity looks like.

@@ -160,3 +160,43 @@ fn circles_unknown_persons_and_wrong_commands_are_refused_with_the_reason() {
     let (status, _) = a.api("POST", "/v1/identities/team/archive", r#"{"archived":1}"#);
     assert_eq!(status, 400);
 }
+
+/// The group's only admin, a device, is lost: the person recovers it on her node; and what is created for a person has no
+/// other controller. A new node recovers it as a person that it did not know.
+#[test]
+fn groups_of_persons_are_created_and_recovered_as_persons() {
+    let (a, b) = (Node::started(), Node::started());
+    let alice = text(&a.value(&["identity", "create", "alice", "--device", "laptop"]), "did");
+    join(&a, &b, "alice", &[]);
+    a.error(2, &["identity", "create", "club", "--as", "alice", "--device", "x"]);
+    a.error(3, &["identity", "create", "club", "--as", "nobody"]);
+    a.error(4, &["identity", "create", "club", "--renew-after", "5m"]);
+    let created = a.value(&["identity", "create", "club", "--as", "alice", "--renew-after", "2h"]);
+    assert_eq!((&created["role"], &created["acts_as"]), (&"admin".into(), &"alice".into()));
+    let code = format!("{}\n", text(&created, "recovery_code"));
+    let controllers = a.lines(&["identity", "controllers", "club"]);
+    assert_eq!((controllers.len(), &controllers[0]["id"]), (1, &alice.as_str().into()));
+    b.until("the other device takes part by itself", |b| here(b, "club"));
+    let early = add(&b, "club", "before");
+    a.until("it is readable", |a| available(a, "club", &early));
+
+    // On a node that acts in it the code needs nobody else; as somebody else it is refused.
+    let bob = Node::started();
+    bob.value(&["identity", "create", "bob", "--device", "desk"]);
+    a.error_with(2, code.as_bytes(), &["identity", "recover", "club", "--as", "club"]);
+    let recovered = a.value_with(code.as_bytes(), &["identity", "recover", "club"]);
+    let code = format!("{}\n", text(&recovered, "recovery_code"));
+    // A new node, as a person that the group did not know; the one who was there stays.
+    let card = text(&a.value(&["identity", "card", "club"]), "card");
+    let args = ["identity", "recover", &card, "--name", "club", "--as", "bob", "--keep", &alice];
+    let recovered = bob.value_with(code.as_bytes(), &args);
+    assert_eq!(recovered["role"], "admin");
+    assert_eq!(here(&bob, "club").unwrap()["acts_as"], "bob");
+    bob.until("it reads what was written before", |bob| available(bob, "club", &early));
+    let from_bob = add(&bob, "club", "by bob");
+    for node in [&a, &b] {
+        node.until("it is readable", |node| available(node, "club", &from_bob));
+        assert_eq!(node.lines(&["identity", "controllers", "club"]).len(), 2);
+    }
+    assert_eq!(bob.value(&["identity", "memberships", "bob"])["name"], "club");
+}

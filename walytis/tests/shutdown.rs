@@ -46,7 +46,7 @@ async fn live(folders: [&Path; 2]) {
     let name = format!("chain-{}", a.chain_list().await.unwrap().len());
     a.chain_create(&name, true, None).await.unwrap();
     a.chain_add(&name, Vec::new(), Content::Bytes(vec![7; 200_000].into())).await.unwrap();
-    let request = walytis::view::CreateIdentity { name: format!("me-{name}"), device: None, history: None };
+    let request = walytis::view::CreateIdentity { name: format!("me-{name}"), ..Default::default() };
     a.identity_create(&request).await.unwrap();
     let address = a.status().await.unwrap().listen[0].clone();
     b.connect(&address).await.unwrap();

@@ -1,5 +1,7 @@
 //! Identities: who controls them, and what is signed and sealed in their name.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
@@ -7,7 +9,8 @@ use walytis_core::ledger::LedgerRead as _;
 use walytis_identities::contact::ContactCard;
 use walytis_identities::id::{ControllerId, Did, OpId, Role};
 use walytis_identities::node::{
-    ControllerInfo, DeviceInfo, EpochStatus, IdentityInfo, InviteOptions, OpDone, RecoverHere, RecoveryCode,
+    ControllerInfo, DeviceInfo, EpochStatus, IdentityInfo, IdentityTerms, InviteOptions, OpDone, RecoverHere,
+    RecoveryCode,
 };
 use walytis_identities::op::HistoryPolicy;
 use walytis_identities::sealed::SealedMessage;
@@ -41,8 +44,14 @@ impl App {
                 return Err(Failure::usage(format!("no history {other}"), "it is none, from_invite or all"));
             }
         };
-        let device = request.device.clone().unwrap_or_else(host_name);
-        let created = self.identities.create_with(&request.name, &device, history).await?;
+        let terms = IdentityTerms { history, renew_after: request.renew_after_s.map(Duration::from_secs) };
+        let created = match &request.person {
+            Some(person) => self.identities.create_as(&request.name, &self.identities.find(person)?, terms).await?,
+            None => {
+                let device = request.device.clone().unwrap_or_else(host_name);
+                self.identities.create_with(&request.name, &device, terms).await?
+            }
+        };
         self.ledgers.watch(&self.identities, created.did).await?;
         let recovery_code = Some(created.recovery.text().to_owned());
         Ok(view::Identity { recovery_code, ..self.identity(&self.identities.show(&created.did)?) })
@@ -227,9 +236,15 @@ impl App {
         let keep = |info: &[ControllerInfo]| -> Result<Vec<ControllerId>, Failure> {
             request.keep.iter().map(|text| find_controller(info, text)).collect()
         };
-        let recovered = if self.identities.identity(&did).is_ok() {
-            let keep = keep(&self.identities.show(&did)?.controllers)?;
-            self.identities.recover(&did, &code, keep).await?
+        let person = request.person.as_deref().map(|text| self.identities.find(text)).transpose()?;
+        let recovered = if let Ok(here) = self.identities.show(&did) {
+            if person.is_some() && person != here.person {
+                return Err(Failure::usage(
+                    "this node takes part in the identity already, in another way",
+                    "leave --as out: the identity is recovered as what this node is in it",
+                ));
+            }
+            self.identities.recover(&did, &code, keep(&here.controllers)?).await?
         } else {
             self.need_network()?;
             let card = match who {
@@ -239,7 +254,8 @@ impl App {
             self.ask(&Who::Card(card.clone())).await?;
             let keep = keep(&self.identities.controllers_of(&did).await?)?;
             let (name, device_name) = (request.name.clone(), request.device.clone().unwrap_or_else(host_name));
-            let options = RecoverHere { keep, name, device_name, discard_content: request.discard_content };
+            let discard_content = request.discard_content;
+            let options = RecoverHere { keep, name, device_name, person, discard_content };
             let recovered = self.identities.recover_here(&card, &code, options).await?;
             self.ledgers.watch(&self.identities, did).await?;
             recovered

@@ -16,8 +16,9 @@ use crate::view;
 
 pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> Result<u8, Failure> {
     match command {
-        Identity::Create { name, device, history } => {
-            let request = view::CreateIdentity { name, device, history: Some(history) };
+        Identity::Create { name, device, history, renew_after, person } => {
+            let renew_after_s = renew_after.map(|age| age.as_secs());
+            let request = view::CreateIdentity { name, device, history: Some(history), renew_after_s, person };
             let request = ApiRequest::post(&["identities"]).json(&request);
             let identity: view::Identity = client.call(request).await?;
             show(&identity, output);
@@ -90,14 +91,14 @@ async fn govern(command: Identity, client: &Client, output: &Output) -> Result<u
         Identity::RenewKeys { identity } => {
             op(&client.call(ApiRequest::post(&["identities", &identity, "renew-keys"])).await?, output);
         }
-        Identity::Recover { who, keep, code_file, name, device, discard_content } => {
+        Identity::Recover { who, keep, code_file, name, device, person, discard_content } => {
             let code = match code_file {
                 Some(file) => read_passphrase(&file, "--code-file").await?,
                 None => SecretInput::new().line("Recovery code: ").await?,
             };
             let code = String::from_utf8(code.expose().to_vec())
                 .map_err(|_| Failure::usage("this is no recovery code", "it begins with walytisrecovery1"))?;
-            let request = view::Recover { who, code, keep, name, device, discard_content };
+            let request = view::Recover { who, code, keep, name, device, person, discard_content };
             recovered(&client.call(ApiRequest::post(&["identities", "recover"]).json(&request)).await?, output);
         }
         Identity::Rekey { identity } => {

@@ -101,6 +101,9 @@ pub struct Recover {
     /// Name of the new device.
     #[serde(default)]
     pub device: Option<String>,
+    /// The identity of this node as which it is recovered, for an identity that is new to this node.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
     /// Go on even if nobody can say what has been written.
     #[serde(default)]
     pub discard_content: bool,
@@ -250,7 +253,7 @@ pub struct Opened {
 }
 
 /// A request to create an identity.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateIdentity {
     /// Local name.
@@ -261,4 +264,10 @@ pub struct CreateIdentity {
     /// What newcomers may read of the time before them: `none`, `from_invite` or `all` (the default).
     #[serde(default)]
     pub history: Option<String>,
+    /// Age in seconds at which its keys are renewed by themselves; 30 days by default.
+    #[serde(default)]
+    pub renew_after_s: Option<u64>,
+    /// The identity of this node that shall control it; by default a new device does.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
 }

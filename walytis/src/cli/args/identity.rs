@@ -17,6 +17,12 @@ pub enum Identity {
         /// What newcomers may read of the time before them; stands for ever
         #[arg(long, default_value = "all", value_parser = ["none", "from_invite", "all"])]
         history: String,
+        /// Age at which its keys are renewed by themselves, 1h to 3650d; stands for ever [default: 30d]
+        #[arg(long, value_name = "TIME")]
+        renew_after: Option<humantime::Duration>,
+        /// Create it for this identity of this node, which controls it with all its devices
+        #[arg(long = "as", value_name = "ID", conflicts_with = "device")]
+        person: Option<String>,
     },
     /// List identities
     List,
@@ -132,7 +138,7 @@ pub enum Identity {
         /// An identity of this node, or a contact card or DID of one that this node shall control from now on
         #[arg(value_name = "ID|CARD")]
         who: String,
-        /// Who stays beside this device, with its role; everybody else is removed
+        /// Who stays beside this device (or identity, with --as), with its role; everybody else is removed
         #[arg(long, value_name = "CTRL")]
         keep: Vec<String>,
         /// File with the recovery code (its first line); without it it is asked for
@@ -144,6 +150,9 @@ pub enum Identity {
         /// Name of the new device
         #[arg(long, value_name = "NAME")]
         device: Option<String>,
+        /// Recover it as this identity of this node, which controls it from now on with all its devices
+        #[arg(long = "as", value_name = "ID", conflicts_with = "device")]
+        person: Option<String>,
         /// Go on even if no controller can be reached that could say what has been written: all of it is void then
         #[arg(long)]
         discard_content: bool,

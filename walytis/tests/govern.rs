@@ -6,6 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::{Node, text};
+use walytis_core::store::{Batch, Direction, Durability, KeyRange, KvStore as _, RocksStore};
 
 /// A created the identity, B's device joined it in this role; with the recovery code.
 fn family(role: &str) -> (Node, Node, String, String) {
@@ -244,4 +245,52 @@ fn epochs_are_listed_and_history_is_chosen_at_creation() {
     let theirs = b.lines(&["identity", "epochs", "family"]);
     assert_eq!(theirs.iter().map(|one| one["readable"] == true).collect::<Vec<_>>(), [false, false, true]);
     a.error(3, &["identity", "epochs", "nobody"]);
+}
+
+/// Makes the epoch in force of a node that is not running as old as that, as the node itself noted when it began.
+fn age(node: &Node, by: std::time::Duration) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = RocksStore::open(node.dir().join("store")).await.unwrap();
+        // Epoch in force: 0x10 0x08, chain; version, op id, milliseconds since the Unix epoch as a zigzag varint.
+        let noted = store.scan(KeyRange::prefix(&[0x10, 0x08]), Direction::Forward, 16).await.unwrap();
+        assert_eq!(noted.len(), 1, "one identity");
+        let (key, value) = &noted[0];
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let mut since = u64::try_from((now - by).as_millis()).unwrap() << 1;
+        let mut value = value[..33].to_vec();
+        while since >= 0x80 {
+            value.push(u8::try_from(since & 0x7f).unwrap() | 0x80);
+            since >>= 7;
+        }
+        value.push(u8::try_from(since).unwrap());
+        let mut batch = Batch::new();
+        batch.put(key.to_vec(), value);
+        store.commit(batch, Durability::Flushed).await.unwrap();
+        store.close().await.unwrap();
+    });
+}
+
+/// Two hours are old where the identity was created so, and nothing elsewhere. The daemon renews by itself; nobody asks.
+#[test]
+fn a_daemon_renews_keys_that_are_as_old_as_the_identity_lets_them_be() {
+    const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
+    let in_force = |node: &Node| show(node)["epoch"].clone();
+    let (mut short, mut usual) = (Node::started(), Node::started());
+    short.value(&["identity", "create", "family", "--renew-after", "90m"]);
+    usual.value(&["identity", "create", "family"]);
+    let before = (in_force(&short), in_force(&usual));
+    let written = text(&short.value_with(b"before", &["offchain", "add", "family"]), "id");
+    for node in [&mut short, &mut usual] {
+        node.stop();
+        age(node, HOUR * 2);
+        node.start(&[]);
+    }
+    short.until("the keys are renewed", |node| (in_force(node) != before.0).then_some(()));
+    let epochs = short.lines(&["identity", "epochs", "family"]);
+    assert_eq!(epochs.iter().map(|one| text(one, "begun_by")).collect::<Vec<_>>(), ["create", "rekey"]);
+    available(&short, &written).expect("what was written before is readable");
+    // Once, and only where it was decided.
+    assert_eq!(in_force(&usual), before.1);
+    assert!(usual.lines(&["identity", "epochs", "family"])[0]["age_s"].as_u64().unwrap() >= 7_200, "it is as old");
 }

@@ -166,6 +166,12 @@ pub trait Identity: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Returns the first key of the device of `author` whose blocks verify under `key`: the same however often the device
+    /// renewed its keys. By default, and of a device that is not known now, `key` itself.
+    async fn first_key(&self, _author: &ControllerId, key: PublicKey) -> PublicKey {
+        key
+    }
+
     /// Returns a counter that moves whenever an answer above may have changed.
     fn changes(&self) -> watch::Receiver<u64>;
 }

@@ -241,6 +241,13 @@ impl Identity for IdentityHandle {
         Some((signer, then.device(&signature.device)?.block_key()))
     }
 
+    async fn first_key(&self, author: &ControllerId, key: PublicKey) -> PublicKey {
+        let state = self.shared.state();
+        let of = state.controllers.get(author);
+        let device = of.and_then(|of| of.devices().find(|(_, device)| device.block_keys.contains(&key)));
+        device.map_or(key, |(_, device)| device.first.block_key())
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes()
     }

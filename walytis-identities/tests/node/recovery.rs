@@ -202,6 +202,12 @@ async fn renewed_keys_sign_and_those_before_still_verify() {
         b.until_has(&did, &block).await;
         assert_eq!(b.identity(&did).judge(&record(&b, &did, block).await).await, Judgement::Valid);
     }
+    // It is told as one device by either key; a stranger's key stands for itself.
+    let (one, two) = (old.public().block_key(), new.public().block_key());
+    let (author, on_b) = (a.identity(&did).controller(), b.identity(&did));
+    assert_eq!((on_b.first_key(&author, one).await, on_b.first_key(&author, two).await), (one, one));
+    let other = b.keys(&did).await.public().block_key();
+    assert_eq!(on_b.first_key(&author, other).await, other);
     let rekeyed = a.identities.rekey(&did).await.unwrap().op;
     until("b takes it up", async || b.identity(&did).sending_epoch().await.ok() == Some(rekeyed)).await;
     let a = a.restart().await;

@@ -10,7 +10,7 @@ use walytis_core::key::PublicKey;
 use walytis_core::ledger::{Author, LedgerError, LedgerRead as _, NewBlock};
 use walytis_core::store::{Batch, Direction, Durability, KeyRange};
 use walytis_identities::claim::Claim;
-use walytis_identities::identity::{Judgement, RecordRef};
+use walytis_identities::identity::{IdentityError, Judgement, RecordRef};
 
 use super::task::Task;
 use super::{Inner, PrivateLedger, of_identity};
@@ -26,6 +26,8 @@ const AFTER_START: Duration = Duration::from_secs(60 * 60);
 const WALK_MAX: usize = 65_536;
 /// Blocks read at once.
 const STEP: usize = 256;
+/// Signatures tried for one checkpoint while the device renews its keys.
+const SIGNED_AGAIN: usize = 3;
 /// Checkpoints tried for one answer.
 const CHECKPOINTS_TRIED: usize = 8;
 
@@ -90,11 +92,20 @@ impl Inner {
         let mut heads = self.chain.heads().await?;
         heads.truncate(CHECKPOINT_HEADS_MAX);
         let message = Checkpoint::message(&self.table.chain, &self.layer, &heads);
-        let signature = self.identity.sign(CHECKPOINT_CONTEXT, &message).await.map_err(of_identity)?;
-        let claim = Claim { author: self.identity.controller(), auth_heads: self.identity.auth_heads().await };
-        let content = Checkpoint { claim, heads, signature }.encode();
-        let block = NewBlock { content: content.into(), topics: vec![self.checkpoint_topic.clone()] };
-        self.chain.append_many(vec![block], self.identity.device_signer()).await.map(drop)
+        for _ in 0..SIGNED_AGAIN {
+            let signer = self.identity.device_signer();
+            let signature = self.identity.sign(CHECKPOINT_CONTEXT, &message).await.map_err(of_identity)?;
+            let claim = Claim { author: self.identity.controller(), auth_heads: self.identity.auth_heads().await };
+            // The device may have renewed its keys in between; what holds is a signature and a block by the same ones.
+            let by = self.identity.verify(&signature, CHECKPOINT_CONTEXT, &message).await;
+            if by == Some((claim.author, signer.public_key())) {
+                let content = Checkpoint { claim, heads, signature }.encode();
+                let block = NewBlock { content: content.into(), topics: vec![self.checkpoint_topic.clone()] };
+                return self.chain.append_many(vec![block], signer).await.map(drop);
+            }
+        }
+        let reason = "this device's keys change while it signs a checkpoint".to_owned();
+        Err(of_identity(IdentityError::Refused { reason }))
     }
 
     /// Returns the first checkpoint of a device that covers a block of it.

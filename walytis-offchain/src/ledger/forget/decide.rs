@@ -73,7 +73,9 @@ impl Inner {
         for record in self.table.said(proposal).await? {
             let Some(said) = self.placed_forget(&record).await? else { continue };
             if self.is_said(&said).await {
-                let (author, device) = (said.judged.author, said.judged.creator);
+                let author = said.judged.author;
+                // One device, however often it renewed its keys.
+                let device = self.identity.first_key(&author, said.judged.creator).await;
                 tally.take(&Claimed { author, device, act: said.record.act });
             }
         }
@@ -150,10 +152,12 @@ impl Inner {
     }
 
     async fn has_said_done(&self, proposal: &BlockId) -> Result<bool, LedgerError> {
-        let mine = self.identity.device_signer().public_key();
+        let (me, key) = (self.identity.controller(), self.identity.device_signer().public_key());
+        let mine = self.identity.first_key(&me, key).await;
         for record in self.table.said(proposal).await? {
-            let said = self.placed_forget(&record).await?;
-            if said.is_some_and(|said| said.judged.creator == mine && matches!(said.record.act, Act::Done(_))) {
+            let Some(said) = self.placed_forget(&record).await? else { continue };
+            let is_done = said.judged.author == me && matches!(said.record.act, Act::Done(_));
+            if is_done && self.identity.first_key(&me, said.judged.creator).await == mine {
                 return Ok(true);
             }
         }

@@ -104,15 +104,15 @@ impl OpCore {
 
 #[cfg(test)]
 impl SignedOp {
-    /// An op with somebody's signature, for models that take signatures for granted; with an id that begins as the
-    /// author chose, as if it had tried long enough.
-    pub(crate) fn unsigned(core: OpCore, signature: HybridSignature, first_byte: Option<u8>) -> Self {
+    /// An op with somebody's signature, for tests that take signatures for granted.
+    pub(crate) fn unsigned(core: OpCore, signature: HybridSignature) -> Self {
         let core_bytes = core.encode();
-        let mut id = op_id(&core_bytes);
-        if let (Some(byte), Some(chosen)) = (id.0.first_mut(), first_byte) {
-            *byte = chosen;
-        }
-        Self { id, core, core_bytes, signature }
+        Self { id: op_id(&core_bytes), core, core_bytes, signature }
+    }
+
+    /// As [`Self::unsigned`], without bytes, and with an id that the model gives it.
+    pub(crate) const fn modelled(core: OpCore, signature: HybridSignature, id: OpId) -> Self {
+        Self { id, core, core_bytes: Vec::new(), signature }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::nested::{NestedView, slots_are_sound};
-use super::nodes::{Dealt, Node, Order};
+use super::nodes::{Admitted, Dealt, Node, Order, admitted};
 use super::view::View;
 use super::{AuthorityGraph, Refusal, Rule, rights};
 use crate::crypto::KeyId;
@@ -38,13 +38,15 @@ impl AuthorityGraph {
         };
         let rank = rank.ok_or(Refusal::Unauthorised { rule: Rule::NoController })?;
         let parents = core.auth_parents.iter().filter_map(|id| self.nodes.find(id));
+        let admitted = admitted(&core.op);
         let node = Node {
             depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
             rank,
             precedence: precedence(&core.op, rank, &view),
             by_admin: view.role(&core.author) == Some(Role::Admin),
             void_in_past: Arc::clone(&evaluation.void.set),
-            dealt: dealt(&core.op, &view, &nested),
+            dealt: dealt(&core.op, &admitted, &view, &nested),
+            admitted,
             demotes: demotes(&core.op, &view),
             recoveries: recoveries(&core.op, &view),
             past,
@@ -68,21 +70,21 @@ impl AuthorityGraph {
 
 /// Returns to whom an op's epoch had to be dealt: to exactly the controllers of its own past after it, of whom those that
 /// read get the epoch secret.
-fn dealt(op: &Op, past: &View<'_>, nested: &BTreeMap<Did, Arc<NestedView>>) -> Option<Dealt> {
+fn dealt(
+    op: &Op,
+    admitted: &[Admitted],
+    past: &View<'_>,
+    nested: &BTreeMap<Did, Arc<NestedView>>,
+) -> Option<Dealt> {
     let epoch = op.epoch()?;
     let mut after: BTreeMap<ControllerId, Role> =
         past.controllers().into_iter().map(|(id, standing)| (id, standing.role)).collect();
-    match op {
-        Op::Admit(admit) => {
-            after.insert(admit.controller.id(), admit.role);
-        }
-        Op::Remove(remove) => remove.targets.iter().for_each(|target| {
-            after.remove(target);
-        }),
-        Op::Recover(recover) => {
-            after = recover.controllers.iter().map(|(record, role)| (record.id(), *role)).collect();
-        }
-        _ => {}
+    if matches!(op, Op::Recover(_)) {
+        after.clear();
+    }
+    after.extend(admitted.iter().map(|one| (one.id, one.role)));
+    if let Op::Remove(remove) = op {
+        after.retain(|id, _| !remove.targets.contains(id));
     }
     let readers = after.iter().filter(|(_, role)| role.reads()).map(|(id, _)| *id).collect();
     let is_sound = |did: &Did, key: &KeyId| nested.get(did).is_some_and(|view| view.is_sound(key));

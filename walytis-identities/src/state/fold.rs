@@ -12,7 +12,7 @@ use super::{
     ActingDevice, Controller, Deactivation, Demotion, EpochInfo, IdentityState, Invitation, Recovery, Removal, Subject,
 };
 use crate::crypto::KeyId;
-use crate::id::{ControllerId, Did, EpochId, OpId};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
 use crate::op::{HistoryPolicy, Op};
 
 /// What grows with the number of ops. Of a base it stays as it is, but for what of its invitations becomes.
@@ -163,9 +163,7 @@ fn controller(
     let node = view.nodes.at(standing.since);
     let founder = matches!(node.kind(), Op::Create(_));
     let subject = match id {
-        ControllerId::Device(_) => {
-            Subject::Device(Arc::new(with_updates(view, ActingDevice::new(node.device_of(&id)?.clone()))))
-        }
+        ControllerId::Device(device) => Subject::Device(with_updates(view, &device, node.device_of(&id)?)),
         ControllerId::Identity(did) => {
             let introduced = view.introductions(&did).map(|(_, device)| device).collect();
             Subject::Identity(Arc::new(nested.get(&did)?.acting(did, &introduced)))
@@ -184,18 +182,16 @@ fn controller(
 /// Returns a device with the keys by which it replaced its first ones. The last that counts are in force; its blocks, as its
 /// ops, verify by void renewals, too: they were signed by the keys before, and beside a recovery that keeps the device it has
 /// no other ones any more.
-fn with_updates(view: &View<'_>, device: ActingDevice) -> ActingDevice {
-    let id = device.id();
+fn with_updates(view: &View<'_>, id: &DeviceId, device: &Arc<ActingDevice>) -> Arc<ActingDevice> {
     let keys = |at: usize| match view.nodes.at(at).kind() {
         Op::Update(op) => op.keys.as_ref().map(|(public, _)| public),
         _ => None,
     };
-    if view.updates(&id).next().is_none() {
-        return device;
+    if view.updates(id).next().is_none() {
+        return Arc::clone(device);
     }
-    let first = device.current.clone();
-    let current = view.update(&id).and_then(keys).unwrap_or(&first);
-    device.renewed(current, view.updates(&id).filter_map(keys))
+    let current = view.update(id).and_then(keys).unwrap_or(&device.current);
+    Arc::new(device.renewed(current, view.updates(id).filter_map(keys)))
 }
 
 fn recoveries(view: &View<'_>) -> Vec<Recovery> {

@@ -13,7 +13,7 @@ use super::evaluate::{Evaluation, evaluate};
 use super::fold::fold;
 use super::kept::Kept;
 use super::nested::{Named, NestedView};
-use super::nodes::{Dealt, Node, Nodes};
+use super::nodes::{Dealt, Node, Nodes, admitted};
 use super::room::OPS_MAX;
 use super::signatures::KeyRing;
 use super::{IdentityState, Rule};
@@ -185,6 +185,7 @@ impl AuthorityGraph {
                 readers: [core.author].into(),
             }),
             demotes: false,
+            admitted: admitted(&core.op),
             recoveries: 0,
             named: Named::default(),
             op: Arc::new(create),
@@ -268,6 +269,7 @@ impl AuthorityGraph {
     pub fn device_record(&self, device: &DeviceId) -> Option<&DevicePublic> {
         let own = self.nodes.records.get(device).and_then(|ops| ops.first());
         let own = own.and_then(|at| self.nodes.at(*at).device_of(&ControllerId::Device(*device)));
+        let own = own.map(|device| &device.first);
         own.or_else(|| self.nested.values().find_map(|graph| graph.device_record(device)))
     }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::bits::Bits;
 use super::nested::Named;
 use super::room::Limits;
+use super::subject::ActingDevice;
 use crate::crypto::{DevicePublic, KeyId};
-use crate::id::{ControllerId, DeviceId, Did, OpId};
+use crate::id::{ControllerId, DeviceId, Did, OpId, Role};
 use crate::op::{ControllerRecord, Op, SignedOp};
 
 /// Authority order of an op: (depth, id). Lower is earlier, as a rank: more senior.
@@ -35,6 +36,8 @@ pub(super) struct Node {
     pub(super) dealt: Option<Dealt>,
     /// Whether it takes from somebody a part of the rights that it had in this op's own past.
     pub(super) demotes: bool,
+    /// Whom it makes controllers.
+    pub(super) admitted: Arc<[Admitted]>,
     /// For a `Recover`: how many recoveries it completes, itself included; otherwise 0.
     pub(super) recoveries: u32,
     /// The ops of nested identities that it or its past names.
@@ -52,6 +55,34 @@ pub(super) struct Dealt {
     pub(super) key: KeyId,
     /// Those of them that get the epoch secret, ascending.
     pub(super) readers: Arc<[ControllerId]>,
+}
+
+/// One that an op makes a controller.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    pub(super) id: ControllerId,
+    pub(super) role: Role,
+    /// The device that it is, with the keys that the op carries.
+    pub(super) device: Option<Arc<ActingDevice>>,
+}
+
+/// Returns whom an op makes controllers. To be asked once: an id is a digest of keys.
+pub(super) fn admitted(op: &Op) -> Arc<[Admitted]> {
+    let device = |public: &DevicePublic, role| Admitted {
+        id: ControllerId::Device(public.device_id()),
+        role,
+        device: Some(Arc::new(ActingDevice::new(public.clone()))),
+    };
+    let one = |record: &ControllerRecord, role| match record {
+        ControllerRecord::Device(public) => device(public, role),
+        ControllerRecord::Identity { did, .. } => Admitted { id: ControllerId::Identity(*did), role, device: None },
+    };
+    match op {
+        Op::Create(op) => [device(&op.device, Role::Admin)].into(),
+        Op::Admit(op) => [one(&op.controller, op.role)].into(),
+        Op::Recover(op) => op.controllers.iter().map(|(record, role)| one(record, *role)).collect(),
+        _ => Arc::default(),
+    }
 }
 
 impl Node {
@@ -92,23 +123,19 @@ impl Node {
     /// Returns the invitation that the op honours, and whom it lets in by it.
     pub(super) fn honours(&self) -> Option<(OpId, ControllerId)> {
         match self.kind() {
-            Op::Admit(op) => op.invitation.as_ref().map(|proof| (proof.invite, op.controller.id())),
+            Op::Admit(op) => Some((op.invitation.as_ref()?.invite, self.admitted.first()?.id)),
             _ => None,
         }
     }
 
-    /// Returns the keys of the device that the op admits as this controller.
-    pub(super) fn device_of(&self, controller: &ControllerId) -> Option<&DevicePublic> {
-        let admitted = match self.kind() {
-            Op::Create(op) => return Some(&op.device).filter(|_| self.author() == *controller),
-            Op::Admit(op) => Some(&op.controller),
-            Op::Recover(op) => op.controllers.iter().map(|(record, _)| record).find(|one| one.id() == *controller),
-            _ => None,
-        };
-        match admitted.filter(|record| record.id() == *controller)? {
-            ControllerRecord::Device(public) => Some(public),
-            ControllerRecord::Identity { .. } => None,
-        }
+    /// Returns the role that the op gives to one that it makes a controller.
+    pub(super) fn role_of(&self, controller: &ControllerId) -> Option<Role> {
+        self.admitted.iter().find(|one| one.id == *controller).map(|one| one.role)
+    }
+
+    /// Returns the device that the op makes this controller.
+    pub(super) fn device_of(&self, controller: &ControllerId) -> Option<&Arc<ActingDevice>> {
+        self.admitted.iter().find(|one| one.id == *controller)?.device.as_ref()
     }
 }
 
@@ -159,6 +186,9 @@ pub(super) struct Nodes {
     pub(super) introductions: BTreeMap<Did, Vec<(usize, DeviceId)>>,
     /// Ops by which an identity names newer heads of itself.
     pub(super) naming: BTreeMap<Did, Vec<usize>>,
+    /// The model's invitation keys did sign, and asking takes as long as all the rest.
+    #[cfg(test)]
+    pub(super) proved: bool,
 }
 
 impl Nodes {
@@ -215,14 +245,15 @@ impl Nodes {
         let author = node.author();
         self.index.insert(node.id(), at);
         self.note(at, &node);
-        match node.kind() {
-            Op::Create(op) => {
-                self.admits.entry(author).or_default().push(at);
-                self.records.entry(op.device.device_id()).or_default().push(at);
+        for one in node.admitted.iter() {
+            self.admits.entry(one.id).or_default().push(at);
+            if let (ControllerId::Device(device), Some(_)) = (one.id, &one.device) {
+                self.records.entry(device).or_default().push(at);
             }
+        }
+        match node.kind() {
             Op::Admit(op) => {
-                self.admits.entry(op.controller.id()).or_default().push(at);
-                self.push_record(at, &op.controller);
+                self.push_identity(at, &op.controller);
                 if let Some(proof) = &op.invitation {
                     self.uses.entry(proof.invite).or_default().push(at);
                     self.honours.push(at);
@@ -237,8 +268,7 @@ impl Nodes {
             Op::SetRole(op) => self.roles.entry(op.controller).or_default().push(at),
             Op::Recover(op) => {
                 for (record, _) in &op.controllers {
-                    self.admits.entry(record.id()).or_default().push(at);
-                    self.push_record(at, record);
+                    self.push_identity(at, record);
                 }
                 self.recoveries.push(at);
                 self.revokers.push(at);
@@ -261,6 +291,38 @@ impl Nodes {
         self.all.push(node);
     }
 
+    /// Takes the last op out again, as if it had never been in.
+    #[cfg(test)]
+    pub(super) fn pop(&mut self) -> Node {
+        fn drop_last<K: Ord>(map: &mut BTreeMap<K, Vec<usize>>, at: usize) {
+            map.retain(|_, list| {
+                list.pop_if(|last| *last == at);
+                !list.is_empty()
+            });
+        }
+        let node = self.all.pop().unwrap();
+        let at = self.all.len();
+        self.index.remove(&node.id());
+        [&mut self.admits, &mut self.endings, &mut self.roles, &mut self.by_author].map(|map| drop_last(map, at));
+        [&mut self.updates, &mut self.by_device, &mut self.records].map(|map| drop_last(map, at));
+        [&mut self.identities, &mut self.naming].map(|map| drop_last(map, at));
+        drop_last(&mut self.uses, at);
+        self.introductions.retain(|_, list| {
+            list.pop_if(|(last, _)| *last == at);
+            !list.is_empty()
+        });
+        let lists = [&mut self.recoveries, &mut self.documents, &mut self.deactivations, &mut self.honours];
+        let more = [&mut self.revokers, &mut self.takings, &mut self.surrenders, &mut self.epochs];
+        for list in lists.into_iter().chain(more) {
+            list.pop_if(|last| *last == at);
+        }
+        self.ever_void = Bits::new();
+        for node in &self.all {
+            self.ever_void.union(&node.void_in_past);
+        }
+        node
+    }
+
     fn note(&mut self, at: usize, node: &Node) {
         self.by_author.entry(node.author()).or_default().push(at);
         self.by_device.entry(node.op.core().device).or_default().push(at);
@@ -276,13 +338,10 @@ impl Nodes {
         }
     }
 
-    fn push_record(&mut self, at: usize, record: &ControllerRecord) {
-        match record {
-            ControllerRecord::Device(public) => self.records.entry(public.device_id()).or_default().push(at),
-            ControllerRecord::Identity { did, device, .. } => {
-                self.identities.entry(*did).or_default().push(at);
-                self.introductions.entry(*did).or_default().push((at, *device));
-            }
+    fn push_identity(&mut self, at: usize, record: &ControllerRecord) {
+        if let ControllerRecord::Identity { did, device, .. } = record {
+            self.identities.entry(*did).or_default().push(at);
+            self.introductions.entry(*did).or_default().push((at, *device));
         }
     }
 

@@ -80,7 +80,7 @@ impl World {
     pub(super) fn make(&self, by: usize, auth_parents: Vec<OpId>, op: Op) -> SignedOp {
         let (author, device) = (self.id(by), self.devices[by].id());
         let core = OpCore { chain: *self.chain.digest(), author, device, auth_parents, op };
-        SignedOp::unsigned(core, HybridSignature::zero(), None)
+        SignedOp::unsigned(core, HybridSignature::zero())
     }
 
     /// One device does one thing, mostly on all it knows, sometimes on an older head: it equivocates.
@@ -383,7 +383,7 @@ impl Nest {
         let author = if within { ControllerId::Identity(self.did()) } else { world.id(by) };
         let device = world.devices[by].id();
         let core = OpCore { chain: *chain().digest(), author, device, auth_parents: heads, op };
-        let op = SignedOp::unsigned(core, HybridSignature::zero(), None);
+        let op = SignedOp::unsigned(core, HybridSignature::zero());
         drop(self.all.insert(op));
         // What waited for the identity within may have come in with it.
         self.ops = self.all.ops().skip(1).map(|op| (**op).clone()).collect();

@@ -27,12 +27,12 @@ impl ActingDevice {
     }
 
     /// Returns the device with keys renewed by `updates`, of which `current` are in force.
-    pub(super) fn renewed<'a>(self, current: &DevicePublic, all: impl Iterator<Item = &'a DevicePublic>) -> Self {
-        let mut block_keys = self.block_keys;
+    pub(super) fn renewed<'a>(&self, current: &DevicePublic, all: impl Iterator<Item = &'a DevicePublic>) -> Self {
+        let mut block_keys = self.block_keys.clone();
         block_keys.extend(all.map(DevicePublic::block_key));
         block_keys.sort_unstable();
         block_keys.dedup();
-        Self { current: current.clone(), block_keys, ..self }
+        Self { first: self.first.clone(), current: current.clone(), block_keys }
     }
 
     /// Returns the id.

@@ -49,7 +49,7 @@ impl<'a> View<'a> {
         given.extend(self.counting(self.nodes.roles.get(controller)));
         let standing = self.unfollowed(given).into_iter().filter_map(|at| {
             let node = self.nodes.at(at);
-            Some(Standing { role: role_given(node.kind(), controller)?, since, rank: rank_given(node, controller) })
+            Some(Standing { role: role_given(node, controller)?, since, rank: rank_given(node, controller) })
         });
         standing.reduce(|one, other| Standing {
             role: one.role.lesser(other.role),
@@ -180,10 +180,8 @@ impl<'a> View<'a> {
     pub(super) fn used_by(&self, invite: &OpId) -> Vec<ControllerId> {
         let mut users: Vec<_> = self
             .counting(self.nodes.uses.get(invite))
-            .filter_map(|at| match self.nodes.at(at).kind() {
-                Op::Admit(op) => Some(op.controller.id()),
-                _ => None,
-            })
+            .filter_map(|at| self.nodes.at(at).honours())
+            .map(|(_, user)| user)
             .collect();
         users.sort_unstable();
         users.dedup();
@@ -227,12 +225,9 @@ fn rank_given(node: &Node, to: &ControllerId) -> Order {
 }
 
 /// Returns the role that an op gives to whom it is about.
-fn role_given(op: &Op, to: &ControllerId) -> Option<Role> {
-    match op {
-        Op::Create(_) => Some(Role::Admin),
-        Op::Admit(op) => Some(op.role),
+fn role_given(node: &Node, to: &ControllerId) -> Option<Role> {
+    match node.kind() {
         Op::SetRole(op) => Some(op.role),
-        Op::Recover(op) => op.controllers.iter().find(|(record, _)| record.id() == *to).map(|(_, role)| *role),
-        _ => None,
+        _ => node.role_of(to),
     }
 }

@@ -2,7 +2,8 @@
 
 use super::cast::{A, Act, B, Beginning, C, D};
 use super::check;
-use super::explore::{Family, Ids, Knowledge};
+use super::explore::{Family, Ids};
+use super::history::Knowledge;
 use crate::id::Role::{Admin, Keeper, Member, Reader};
 
 /// Two admins and a member; d comes by the founder's invitation, which one may use.
@@ -20,7 +21,7 @@ fn admins_remove_each_other_and_bring_friends() {
         authors: EVERYBODY,
         acts: &[Act::Remove(A), Act::Remove(B), Act::Remove(C), Act::Admit(D, Admin)],
         knowledge: Knowledge::Usual,
-        ids: Ids::Digest,
+        ids: Ids::Drawn,
         ops: (3, 6),
     });
 }
@@ -33,7 +34,7 @@ fn removed_members_come_back_by_admission_only() {
         authors: &[A, B, C],
         acts: &[Act::Remove(B), Act::Remove(C), Act::Admit(B, Admin), Act::Admit(C, Member), Act::Rekey],
         knowledge: Knowledge::Usual,
-        ids: Ids::Digest,
+        ids: Ids::Drawn,
         ops: (3, 6),
     });
 }
@@ -46,7 +47,7 @@ fn leaves_and_what_follows_them() {
         authors: &[A, B, C],
         acts: &[Act::Leave, Act::Remove(A), Act::Remove(B), Act::Remove(C), Act::Honour(D)],
         knowledge: Knowledge::Usual,
-        ids: Ids::Digest,
+        ids: Ids::Drawn,
         ops: (3, 5),
     });
 }
@@ -59,7 +60,7 @@ fn invitations_are_used_revoked_and_used_up() {
         authors: EVERYBODY,
         acts: &[Act::Honour(C), Act::Honour(D), Act::Revoke, Act::Remove(C), Act::RemoveKeeping(C)],
         knowledge: Knowledge::Usual,
-        ids: Ids::Digest,
+        ids: Ids::Drawn,
         ops: (3, 5),
     });
 }
@@ -80,7 +81,7 @@ fn roles_change_beside_everything() {
             Act::Remove(B),
         ],
         knowledge: Knowledge::Usual,
-        ids: Ids::Digest,
+        ids: Ids::Drawn,
         ops: (3, 4),
     });
 }
@@ -101,7 +102,7 @@ fn recovery_is_the_last_word() {
             Act::Leave,
         ],
         knowledge: Knowledge::Usual,
-        ids: Ids::Digest,
+        ids: Ids::Drawn,
         ops: (3, 4),
     });
 }
@@ -121,7 +122,7 @@ fn an_identity_that_is_ended_stays_so() {
             Act::Rekey,
         ],
         knowledge: Knowledge::Usual,
-        ids: Ids::Digest,
+        ids: Ids::Drawn,
         ops: (2, 4),
     });
 }
@@ -155,7 +156,7 @@ fn every_act_beside_every_other() {
             Act::Recover(Some(C)),
         ],
         knowledge: Knowledge::Any,
-        ids: Ids::Digest,
+        ids: Ids::Drawn,
         ops: (2, 3),
     });
 }

@@ -4,14 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use walytis_core::id::BlockId;
-use walytis_core::key::Signer as _;
-
 use super::cast::{Cast, PEOPLE, chain};
-use super::explore::{History, Step};
+use super::history::{History, Step};
 use crate::id::{ControllerId, OpId, Role};
 use crate::identity::RecordRef;
 use crate::op::{Op, SignedOp};
+use crate::state::nodes::Node;
 use crate::state::{DutyKind, IdentityState, RecordVerdict, VoidReason};
 
 /// What a set breaks.
@@ -56,10 +54,11 @@ pub(super) struct Broken {
 pub(super) fn of_a_step(
     cast: &Cast,
     history: &mut History,
-    last: &Step,
+    last: usize,
     before: &IdentityState,
     after: &IdentityState,
 ) -> Vec<Broken> {
+    let last = &history.steps[last].clone();
     let mut check = Check { cast, history, after, broken: Vec::new() };
     check.recovery_is_final(last, before);
     if matches!(last.op.core().op, Op::Recover(_)) || check.takes_back_a_fork(last) {
@@ -102,7 +101,7 @@ impl Check<'_> {
         let after = self.after;
         for controller in after.controllers.values() {
             for removal in after.removals.iter().filter(|removal| removal.target == controller.id) {
-                let follows = self.past(&controller.since).contains(&removal.op);
+                let follows = self.knows(&controller.since, &removal.op);
                 self.need(follows, Law::RemovedStaysOut, || format!("{:?}", controller.id));
             }
         }
@@ -130,15 +129,13 @@ impl Check<'_> {
 
     /// Says whether an op counts that makes an admin of `who`, by an admin.
     fn made_admin(&mut self, who: &ControllerId) -> bool {
-        let gives = |op: &SignedOp| match &op.core().op {
-            Op::Admit(admit) => admit.controller.id() == *who && admit.role == Role::Admin,
+        let gives = |node: &&Node| match node.kind() {
             Op::SetRole(set) => set.controller == *who && set.role == Role::Admin,
-            Op::Recover(op) => op.controllers.iter().any(|(one, role)| one.id() == *who && *role == Role::Admin),
-            _ => false,
+            _ => node.role_of(who) == Some(Role::Admin),
         };
         let void = &self.after.void;
-        let ops = self.history.graph.ops().filter(|op| gives(op) && !void.contains_key(&op.id()));
-        let ops: Vec<_> = ops.cloned().collect();
+        let nodes = self.history.graph.nodes.iter().filter(gives).filter(|node| !void.contains_key(&node.id()));
+        let ops: Vec<_> = nodes.map(|node| Arc::clone(&node.op)).collect();
         ops.iter().any(|op| {
             let by_admin = self.role_before(op, &op.core().author) == Some(Role::Admin);
             by_admin || matches!(op.core().op, Op::Recover(_))
@@ -156,13 +153,12 @@ impl Check<'_> {
     /// says that contradicts itself the leave stands, and whoever publishes the removal takes the other word back.
     fn takes_back_a_fork(&self, last: &Step) -> bool {
         let Op::Remove(remove) = &last.op.core().op else { return false };
-        let past = self.past(&last.op.id());
         let theirs = |op: &&Arc<SignedOp>| remove.targets.contains(&op.core().author);
         let ops: Vec<_> = self.history.graph.ops().filter(theirs).collect();
-        ops.iter().filter(|op| matches!(op.core().op, Op::Leave) && past.contains(&op.id())).any(|leave| {
-            let before = self.past(&leave.id());
-            let beside = |op: &Arc<SignedOp>| op.id() != leave.id() && !before.contains(&op.id());
-            ops.iter().any(|op| beside(op) && !self.past(&op.id()).contains(&leave.id()))
+        ops.iter().filter(|op| matches!(op.core().op, Op::Leave) && self.knows(&last.op.id(), &op.id())).any(|leave| {
+            let leave = leave.id();
+            let beside = |op: &OpId| *op != leave && !self.knows(&leave, op) && !self.knows(op, &leave);
+            ops.iter().any(|op| beside(&op.id()))
         })
     }
 
@@ -187,7 +183,7 @@ impl Check<'_> {
 
     fn recovery_is_final(&mut self, last: &Step, before: &IdentityState) {
         let Some(recovery) = before.recoveries.last() else { return };
-        let knows = self.past(&last.op.id()).contains(&recovery.op);
+        let knows = self.knows(&last.op.id(), &recovery.op);
         if !knows && !matches!(last.op.core().op, Op::Recover(_)) {
             let after = self.after;
             self.need(same_but_for_void_ops(before, after), Law::RecoveryIsFinal, || changes(before, after));
@@ -217,10 +213,8 @@ impl Check<'_> {
         if self.role_before(&last.op, &author) == Some(Role::Admin) {
             return;
         }
-        let invited = match &last.op.core().op {
-            Op::Admit(admit) if admit.invitation.is_some() => Some(admit.controller.id()),
-            _ => None,
-        };
+        let nodes = &self.history.graph.nodes;
+        let invited = nodes.at(nodes.find(&last.op.id()).unwrap()).honours().map(|(_, newcomer)| newcomer);
         let (cast, after) = (self.cast, self.after);
         for person in (0..PEOPLE).map(|person| cast.id(person)) {
             let (then, now) = (before.controllers.get(&person), after.controllers.get(&person));
@@ -249,11 +243,11 @@ impl Check<'_> {
             if self.after.role(&author).is_some() || self.after.leaving.contains_key(&author) {
                 continue;
             }
-            let mut named: Vec<Vec<OpId>> = vec![self.cast.empty.heads(), self.history.graph.heads()];
+            let mut named: Vec<Vec<OpId>> = vec![self.cast.heads.clone(), self.history.graph.heads()];
             named.extend(self.history.steps.iter().map(|step| vec![step.op.id()]));
             for auth_heads in named {
-                let creator = self.cast.keys(person).public_key();
-                let record = RecordRef { block: BlockId::of_file(b"record"), creator, author, auth_heads };
+                let (block, creator) = (self.cast.record, self.cast.block_key(person));
+                let record = RecordRef { block, creator, author, auth_heads };
                 let verdict = self.history.graph.judge_with(&chain(), &record, |_, _| false);
                 let void = matches!(verdict, RecordVerdict::Void(_));
                 self.need(void, Law::NoRecordOfTheRemoved, || format!("{record:?}: {verdict:?}"));
@@ -282,7 +276,7 @@ impl Check<'_> {
         let mut openers = self.dealt_to(epoch);
         let ops: Vec<(OpId, ControllerId)> = self.history.graph.ops().map(|op| (op.id(), op.core().author)).collect();
         for (id, author) in ops {
-            if openers.contains(&author) && self.past(&id).contains(epoch) {
+            if openers.contains(&author) && self.knows(&id, epoch) {
                 openers.extend(self.dealt_to(&id));
             }
         }
@@ -304,29 +298,37 @@ impl Check<'_> {
         {
             return;
         }
-        let mut graph = self.history.graph.clone();
-        // A removal of those who left; perhaps new keys after it.
+        let had = self.history.graph.len();
+        self.do_what_is_due();
+        let state = self.history.graph.state();
+        while self.history.graph.len() > had {
+            self.history.shrink();
+        }
+        self.need(state.sending_epoch.is_some(), Law::WritingGoesOn, || format!("{state:?}"));
+    }
+
+    /// Has whoever is first act as it must: a removal of those who left; perhaps new keys after it.
+    fn do_what_is_due(&mut self) {
         for _ in 0..2 {
-            let state = graph.state();
+            let state = self.history.graph.state();
             if state.sending_epoch.is_some() {
                 return;
             }
-            let next = (0..PEOPLE).find_map(|who| {
+            let due = (0..PEOPLE).find_map(|who| {
                 state.duty(&self.cast.id(who)).filter(|duty| duty.rank == 0).map(|duty| (who, duty.kind))
             });
-            let Some((who, kind)) = next else { break };
+            let Some((who, kind)) = due else { return };
+            let graph = &mut self.history.graph;
             let op = match kind {
-                DutyKind::Rekey => self.cast.rekey(&mut graph, who),
-                DutyKind::RemoveLeft(left) => self.cast.remove_all(&mut graph, who, left),
+                DutyKind::Rekey => self.cast.rekey(graph, who),
+                DutyKind::RemoveLeft(left) => self.cast.remove_all(graph, who, left),
                 // Nobody here acts for another identity.
-                DutyKind::Introduce | DutyKind::Update => break,
+                DutyKind::Introduce | DutyKind::Update => return,
             };
-            if graph.insert(op).is_err() {
-                break;
+            if self.history.grow(op).is_err() {
+                return;
             }
         }
-        let state = graph.state();
-        self.need(state.sending_epoch.is_some(), Law::WritingGoesOn, || format!("{state:?}"));
     }
 
     fn invitations_kept(&mut self) {
@@ -346,16 +348,11 @@ impl Check<'_> {
         self.history.graph.op(id).unwrap().clone()
     }
 
-    fn past(&self, id: &OpId) -> BTreeSet<OpId> {
-        let (mut past, mut open) = (BTreeSet::new(), vec![*id]);
-        while let Some(at) = open.pop() {
-            for parent in &self.op(&at).core().auth_parents {
-                if past.insert(*parent) {
-                    open.push(*parent);
-                }
-            }
-        }
-        past
+    /// Says whether one op lies before another.
+    fn knows(&self, op: &OpId, other: &OpId) -> bool {
+        let nodes = &self.history.graph.nodes;
+        let (op, other) = (nodes.find(op).unwrap(), nodes.find(other).unwrap());
+        nodes.at(op).past.has(other)
     }
 }
 

@@ -1,53 +1,109 @@
-//! Whoever holds the same ops comes to the same state, in whatever order they came.
+//! Whoever holds the same ops comes to the same state, in whatever order they came, and whether it came to it step by step
+//! or from nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::cast::Cast;
-use super::explore::{History, Step};
-use super::laws::brief;
-use crate::state::{AuthorityGraph, IdentityState};
+use super::history::{History, Step};
+use super::laws::{Broken, Law, brief};
+use crate::state::IdentityState;
+use crate::state::bits::Bits;
+use crate::state::evaluate::evaluate_thoroughly;
+use crate::state::fold::fold;
+use crate::state::nested::Named;
+use crate::state::nodes::Nodes;
+use crate::state::random_tests::differs_from_nothing;
 
 /// Sets of so many ops are delivered in all orders. Chosen: 4! = 24 graphs for each set would take most of the time.
 const ALL_ORDERS_MAX: usize = 3;
 
-/// Returns an order that gives another state, with what differs: all orders if the ops are few, else children first, so
-/// that all wait for their parents.
-pub(super) fn that_differs(cast: &Cast, history: &History, expected: &IdentityState) -> Option<String> {
-    let mut order: Vec<usize> = (0..history.steps.len()).collect();
-    if order.len() > ALL_ORDERS_MAX {
-        order.reverse();
-        return differs(cast, history, expected, &order);
+/// Replicas to which the same ops come in other orders.
+pub(super) struct Replicas {
+    other: History,
+    /// The nodes of a replica, numbered as they came.
+    numbered: Nodes,
+    all_orders_max: usize,
+}
+
+impl Replicas {
+    pub(super) fn new(cast: &Cast) -> Self {
+        let plain = std::env::var_os("WALYTIS_MODEL_PLAIN").is_some();
+        let all_orders_max = if plain { usize::MAX } else { ALL_ORDERS_MAX };
+        Self { other: History::new(cast), numbered: cast.empty.nodes.clone(), all_orders_max }
     }
-    while next_permutation(&mut order) {
-        if let Some(what) = differs(cast, history, expected, &order) {
-            return Some(what);
+
+    /// Returns what differs elsewhere: few ops are delivered in all orders, of more the outcome from nothing is held
+    /// against one in which they were numbered as differently as may be.
+    pub(super) fn that_differ(&mut self, history: &mut History, expected: &IdentityState) -> Vec<Broken> {
+        let mut broken = Vec::new();
+        if history.steps.len() > self.all_orders_max {
+            let what = self.renumbered(history, expected, &backwards(&history.steps));
+            broken.extend(what.map(|what| Broken { law: Law::ReplicasAgree, what }));
+            return broken;
         }
+        let what = self.delivered(history, expected);
+        broken.extend(what.map(|what| Broken { law: Law::ReplicasAgree, what }));
+        let what = differs_from_nothing(&mut history.graph);
+        broken.extend(what.map(|what| Broken { law: Law::NoMemory, what }));
+        broken
     }
-    None
+
+    /// Returns an order of delivery that gives another state, with what differs; in some, ops wait for their parents.
+    fn delivered(&mut self, history: &History, expected: &IdentityState) -> Option<String> {
+        let mut order: Vec<usize> = (0..history.steps.len()).collect();
+        while next_permutation(&mut order) {
+            let state = self.other.delivered(order.iter().map(|at| &history.steps[*at].op));
+            if *state != *expected {
+                return Some(format!("delivered as {order:?}: {}\nnot {}", brief(&state), brief(expected)));
+            }
+        }
+        None
+    }
+
+    /// Returns what differs if the ops were numbered in this order, parents first, and evaluated from nothing. What an op's
+    /// own past decides was checked where that was the whole set.
+    fn renumbered(
+        &mut self,
+        history: &mut History,
+        expected: &IdentityState,
+        order: &[usize],
+    ) -> Option<String> {
+        let begun = history.begun;
+        let mut now: Vec<usize> = (0..begun + order.len()).collect();
+        for (place, at) in order.iter().enumerate() {
+            now[begun + at] = begun + place;
+        }
+        for at in order {
+            let mut node = history.graph.nodes.at(begun + at).clone();
+            node.past = node.past.renumbered(begun, &now);
+            node.void_in_past = Arc::new(node.void_in_past.renumbered(begun, &now));
+            self.numbered.push(node);
+        }
+        let all = Bits::below(self.numbered.len());
+        let anew = Arc::new(evaluate_thoroughly(&self.numbered, all, Named::default(), &[]));
+        let state = fold(&self.numbered, None, Arc::clone(&anew), &BTreeMap::new());
+        order.iter().for_each(|_| drop(self.numbered.pop()));
+        let step_by_step = history.graph.evaluation();
+        let same = |mine: &Bits, theirs: &Bits| mine.renumbered(begun, &now) == *theirs;
+        let agree = state == *expected
+            && same(&step_by_step.void.set, &anew.void.set)
+            && same(&step_by_step.accepted, &anew.accepted)
+            && same(&step_by_step.pinned, &anew.pinned);
+        (!agree).then(|| format!("from nothing as {order:?}: {}\nnot {}", brief(&state), brief(expected)))
+    }
 }
 
-fn differs(cast: &Cast, history: &History, expected: &IdentityState, order: &[usize]) -> Option<String> {
-    let other = deliver(cast, &history.steps, order).state();
-    (*other != *expected).then(|| format!("delivered as {order:?}: {}\nnot {}", brief(&other), brief(expected)))
-}
-
-/// Returns the state without a step and then with it, if it may come last. Together with the order in which the ops were
-/// added this covers, by induction over the sets, every order that has parents first.
-pub(super) fn with_last(cast: &Cast, history: &History, last: usize) -> Option<(IdentityState, IdentityState)> {
-    if history.steps.iter().any(|step| step.past >> last & 1 == 1) {
-        return None;
+/// Returns an order, parents first, in which of two steps the later comes first wherever that may be.
+fn backwards(steps: &[Step]) -> Vec<usize> {
+    let (mut order, mut taken) = (Vec::with_capacity(steps.len()), 0u32);
+    while order.len() < steps.len() {
+        let ready = |at: &usize| taken >> at & 1 == 0 && steps[*at].past & !taken == 0;
+        let next = (0..steps.len()).rev().find(ready).unwrap();
+        taken |= 1 << next;
+        order.push(next);
     }
-    let order: Vec<usize> = (0..history.steps.len()).filter(|at| *at != last).collect();
-    let mut graph = deliver(cast, &history.steps, &order);
-    let before = graph.state();
-    graph.insert(history.steps[last].op.clone()).unwrap();
-    Some(((*before).clone(), (*graph.state()).clone()))
-}
-
-fn deliver(cast: &Cast, steps: &[Step], order: &[usize]) -> AuthorityGraph {
-    let mut graph = cast.empty.clone();
-    for at in order {
-        graph.insert(steps[*at].op.clone()).unwrap();
-    }
-    graph
+    order
 }
 
 fn next_permutation(order: &mut [usize]) -> bool {

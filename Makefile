@@ -3,7 +3,7 @@
 # make build  builds the release program and prints its path last
 # make planted [AREA=sync]  plants each known bug in a scratch copy and fails if its test does not notice
 # make sim [SCENARIO=churn] [SEEDS=1000 | SEED=7]  runs scenario files in virtual time, each under many seeds (200)
-# make model [OPS=4]  checks the rules of identities on every small history (half an hour; OPS: ops in a row)
+# make model [OPS=4] [DRAW=1]  checks the rules of identities on every small history (half an hour; OPS: ops in a row)
 # make chaos  runs every test that takes long, one after the other
 # make bench  measures and prints the figures of docs/performance.md
 SHELL := /bin/bash
@@ -36,7 +36,8 @@ sim: setup
 	  $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
 
 model: setup
-	@$(ENV) WALYTIS_MODEL=1 $(if $(OPS),WALYTIS_MODEL_OPS=$(OPS)) cargo test --locked -p walytis-identities --lib \
+	@$(ENV) WALYTIS_MODEL=1 $(if $(OPS),WALYTIS_MODEL_OPS=$(OPS)) $(if $(DRAW),WALYTIS_MODEL_DRAW=$(DRAW)) \
+	  cargo test --locked --config profile.dev.package.walytis-identities.opt-level=2 -p walytis-identities --lib \
 	  state::model -- --nocapture
 
 chaos: setup

@@ -129,6 +129,47 @@ fn member_that_removes_one_who_left_revokes_no_invitation() {
     assert!(state.role(&b_id).is_none() && state.invitations[&invite].revoked_by.is_none());
 }
 
+/// Whoever puts on record that somebody left, it is on record; but one who is removed beside that takes nothing else with it.
+#[test]
+fn one_who_is_removed_revokes_no_invitation_by_removing_one_who_left() {
+    let (mut a, mut b, mut c) = group();
+    let (a_id, c_id) = (a.id(), c.id());
+    a.set_role(c_id, Role::Admin);
+    let (invite, key) = a.invite(Role::Member, Some(1));
+    b.sync(&a);
+    c.sync(&a);
+    a.act(|builder| builder.leave().unwrap());
+    c.sync(&a);
+    b.act(|builder| builder.remove(vec![c_id], vec![], vec![invite]).unwrap());
+    let mut newcomer = Actor::new(8);
+    let admitted = b.honour(&mut newcomer, &invite, &key);
+    let before = agreed(&[&a, &b]);
+    assert!(before.leaving.contains_key(&a_id) && before.role(&newcomer.id()) == Some(Role::Member));
+    // Backdated: it does not know of its own removal.
+    c.remove(&[a_id]);
+    let state = agreed(&[&a, &b, &c]);
+    assert!(state.leaving.is_empty() && state.role(&a_id).is_none(), "that a left is on record");
+    assert!(!state.void.contains_key(&admitted) && state.controllers == before.controllers);
+    assert_eq!(state.invitations, before.invitations);
+}
+
+/// An admin that stands revokes by the removal of who had left, too.
+#[test]
+fn admin_that_removes_one_who_left_revokes_invitations() {
+    let (mut a, mut b, mut c) = group();
+    let (invite, key) = a.invite(Role::Member, Some(1));
+    c.sync(&a);
+    a.act(|builder| builder.leave().unwrap());
+    b.sync(&a);
+    let a_id = a.id();
+    let removal = b.remove(&[a_id]);
+    let mut newcomer = Actor::new(8);
+    let admitted = c.honour(&mut newcomer, &invite, &key);
+    let state = agreed(&[&a, &b, &c]);
+    assert_eq!(state.void.get(&admitted), Some(&VoidReason::RevokedBeside { invite }));
+    assert_eq!(state.invitations[&invite].revoked_by, Some(removal));
+}
+
 /// Who came back and leaves again is leaving again: the removal that settled its first leave does not settle this one.
 #[test]
 fn one_who_comes_back_and_leaves_again_is_leaving() {

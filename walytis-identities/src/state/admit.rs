@@ -43,6 +43,7 @@ impl AuthorityGraph {
             depth: 1 + parents.map(|at| self.nodes.at(at).depth).max().unwrap_or(0),
             rank,
             precedence: precedence(&core.op, rank, &view),
+            concludes: precedence_of_leaves(&core.op, &view).is_some(),
             by_admin: view.role(&core.author) == Some(Role::Admin),
             void_in_past: Arc::clone(&evaluation.void.set),
             dealt: dealt(&core.op, &admitted, &view, &nested),
@@ -62,7 +63,7 @@ impl AuthorityGraph {
             self.heads.remove(parent);
         }
         self.heads.insert(node.id());
-        self.keys.note(node.id(), node.op.core());
+        self.note_keys(&node);
         (self.current, self.evaluated) = (None, None);
         self.nodes.push(node);
     }
@@ -70,12 +71,7 @@ impl AuthorityGraph {
 
 /// Returns to whom an op's epoch had to be dealt: to exactly the controllers of its own past after it, of whom those that
 /// read get the epoch secret.
-fn dealt(
-    op: &Op,
-    admitted: &[Admitted],
-    past: &View<'_>,
-    nested: &BTreeMap<Did, Arc<NestedView>>,
-) -> Option<Dealt> {
+fn dealt(op: &Op, admitted: &[Admitted], past: &View<'_>, nested: &BTreeMap<Did, Arc<NestedView>>) -> Option<Dealt> {
     let epoch = op.epoch()?;
     let mut after: BTreeMap<ControllerId, Role> =
         past.controllers().into_iter().map(|(id, standing)| (id, standing.role)).collect();
@@ -102,11 +98,15 @@ fn recoveries(op: &Op, past: &View<'_>) -> u32 {
 
 /// Returns when a removal comes to its turn: that of those who left as early as what they might say against it.
 fn precedence(op: &Op, rank: Order, past: &View<'_>) -> Order {
-    let Op::Remove(remove) = op else { return rank };
+    precedence_of_leaves(op, past).map_or(rank, |senior| senior.min(rank))
+}
+
+/// Returns the most senior rank of those whom a removal removes, if all of them had left.
+fn precedence_of_leaves(op: &Op, past: &View<'_>) -> Option<Order> {
+    let Op::Remove(remove) = op else { return None };
     let leaving = past.leaving();
     let left = remove.targets.iter().map(|target| leaving.get(target).map(|leave| past.nodes.at(*leave).rank));
-    let seniors: Option<Vec<Order>> = left.collect();
-    seniors.and_then(|ranks| ranks.into_iter().min()).map_or(rank, |senior| senior.min(rank))
+    left.collect::<Option<Vec<Order>>>()?.into_iter().min()
 }
 
 fn demotes(op: &Op, past: &View<'_>) -> bool {

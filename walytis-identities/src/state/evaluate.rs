@@ -18,7 +18,7 @@ use super::bits::Bits;
 use super::nested::Named;
 use super::nodes::{Node, Nodes, Order};
 use super::rights;
-use super::view::{View, revokes};
+use super::view::View;
 use crate::id::{ControllerId, OpId, Role};
 use crate::op::{Op, Remove, SetRole};
 
@@ -141,7 +141,7 @@ impl Pass<'_> {
             }
         }
         let mut revocations = self.of(&nodes.revokers);
-        revocations.retain(|at| matches!(nodes.at(*at).kind(), Op::RevokeInvite(_)));
+        revocations.retain(|at| nodes.at(*at).concludes || matches!(nodes.at(*at).kind(), Op::RevokeInvite(_)));
         revocations.sort_by_key(|at| by_rank(nodes, *at));
         for at in revocations {
             self.accept_revocation(at);
@@ -186,7 +186,10 @@ impl Pass<'_> {
         self.outcome.accepted.insert(removal);
         let mut voided: Vec<usize> = op.targets.iter().flat_map(|target| self.beside(removal, target)).collect();
         self.void(&voided, VoidReason::RemovedBeside { removal: self.nodes.at(removal).id() });
-        voided.extend(self.void_uses_beside(removal));
+        // Whether it revokes is decided by who is removed in the end.
+        if !self.nodes.at(removal).concludes {
+            voided.extend(self.void_uses_beside(removal));
+        }
         self.settle(&voided, Some(removal));
     }
 
@@ -234,7 +237,7 @@ impl Pass<'_> {
         })
     }
 
-    /// Rule 7: an admission beside a revocation of its invitation is void.
+    /// Rule 7: an admission beside a revocation of its invitation is void; beside a removal of who had left, too.
     fn accept_revocation(&mut self, revocation: usize) {
         if !self.counts(revocation) {
             return;
@@ -248,9 +251,10 @@ impl Pass<'_> {
         let nodes = self.nodes;
         let beside = self.of(&nodes.honours).into_iter();
         let beside = beside.filter(|at| self.counts(*at) && nodes.concurrent(revoker, *at));
+        let view = self.outcome.view(nodes);
         let revoked = beside.filter_map(|at| {
             let (invite, _) = nodes.at(at).honours()?;
-            nodes.find(&invite).is_some_and(|made| revokes(nodes, revoker, made)).then_some((at, invite))
+            nodes.find(&invite).is_some_and(|made| view.revokes(revoker, made)).then_some((at, invite))
         });
         let revoked: Vec<(usize, OpId)> = revoked.collect();
         for (at, invite) in revoked.iter().copied() {

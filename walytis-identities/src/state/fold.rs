@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::evaluate::Evaluation;
 use super::nested::{NestedView, slots_are_sound};
 use super::nodes::{Node, Nodes};
-use super::view::{Standing, View, revokes, unfollowed};
+use super::view::{Standing, View, unfollowed};
 use super::{
     ActingDevice, Controller, Deactivation, Demotion, EpochInfo, IdentityState, Invitation, Recovery, Removal, Subject,
 };
@@ -122,7 +122,7 @@ fn grown(nodes: &Nodes, base: Option<&IdentityState>, evaluation: &Evaluation, m
     }
     let counting: Vec<usize> = ordered.into_iter().filter(|at| view.counts(*at)).collect();
     note_uses(nodes, &view, &counting, &mut grown);
-    note_revocations(nodes, &counting, &mut grown);
+    note_revocations(&view, &counting, &mut grown);
     grown
 }
 
@@ -138,11 +138,12 @@ fn note_uses(nodes: &Nodes, view: &View<'_>, counting: &[usize], grown: &mut Gro
 }
 
 /// Notes by what invitations are revoked first. `counting`: what counts beside the base, in authority order.
-fn note_revocations(nodes: &Nodes, counting: &[usize], grown: &mut Grown) {
+fn note_revocations(view: &View<'_>, counting: &[usize], grown: &mut Grown) {
+    let nodes = view.nodes;
     let may_revoke = |at: &usize| matches!(nodes.at(*at).kind(), Op::RevokeInvite(_) | Op::Remove(_) | Op::Recover(_));
     for by in counting.iter().copied().filter(may_revoke) {
         let revoked = |invite: &&Invitation| {
-            invite.revoked_by.is_none() && nodes.find(&invite.id).is_some_and(|made| revokes(nodes, by, made))
+            invite.revoked_by.is_none() && nodes.find(&invite.id).is_some_and(|made| view.revokes(by, made))
         };
         let revoked: Vec<OpId> = grown.invitations.values().filter(revoked).map(|invite| invite.id).collect();
         for id in revoked {

@@ -175,6 +175,7 @@ impl AuthorityGraph {
             depth: 0,
             rank: (0, create.id()),
             precedence: (0, create.id()),
+            concludes: false,
             by_admin: true,
             past: Bits::default(),
             void_in_past: Arc::default(),

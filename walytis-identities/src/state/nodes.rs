@@ -28,6 +28,8 @@ pub(super) struct Node {
     /// When a removal comes to its turn: by [`Self::rank`], but if all its targets had left, by the most senior of
     /// author and targets, so that who has left cannot contest it.
     pub(super) precedence: Order,
+    /// Whether it removes nobody but those who had left in this op's own past.
+    pub(super) concludes: bool,
     /// Whether its author was admin in this op's own past.
     pub(super) by_admin: bool,
     /// What was void in this op's own past.
@@ -186,7 +188,7 @@ pub(super) struct Nodes {
     pub(super) introductions: BTreeMap<Did, Vec<(usize, DeviceId)>>,
     /// Ops by which an identity names newer heads of itself.
     pub(super) naming: BTreeMap<Did, Vec<usize>>,
-    /// The model's invitation keys did sign, and asking takes as long as all the rest.
+    /// For the model: all proofs are sound, keys verify nothing. To ask would take longer than all the rest.
     #[cfg(test)]
     pub(super) proved: bool,
 }
@@ -303,9 +305,15 @@ impl Nodes {
         let node = self.all.pop().unwrap();
         let at = self.all.len();
         self.index.remove(&node.id());
-        [&mut self.admits, &mut self.endings, &mut self.roles, &mut self.by_author].map(|map| drop_last(map, at));
-        [&mut self.updates, &mut self.by_device, &mut self.records].map(|map| drop_last(map, at));
-        [&mut self.identities, &mut self.naming].map(|map| drop_last(map, at));
+        for map in [&mut self.admits, &mut self.endings, &mut self.roles, &mut self.by_author] {
+            drop_last(map, at);
+        }
+        for map in [&mut self.updates, &mut self.by_device, &mut self.records] {
+            drop_last(map, at);
+        }
+        for map in [&mut self.identities, &mut self.naming] {
+            drop_last(map, at);
+        }
         drop_last(&mut self.uses, at);
         self.introductions.retain(|_, list| {
             list.pop_if(|(last, _)| *last == at);

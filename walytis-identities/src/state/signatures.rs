@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::bits::Bits;
 use super::nested::Named;
-use super::nodes::Nodes;
+use super::nodes::{Node, Nodes};
 use super::{AuthorityGraph, Refusal};
 use crate::crypto::{DecodedKeys, DevicePublic, Label, SignatureInvalid};
 use crate::id::{ControllerId, DeviceId, OpId};
@@ -41,8 +41,7 @@ impl KeyRing {
         Ok(keys)
     }
 
-    /// Takes in the keys of an op that entered.
-    pub(super) fn note(&mut self, id: OpId, core: &OpCore) {
+    fn note(&mut self, id: OpId, core: &OpCore) {
         let Op::Update(op) = &core.op else { return };
         let Some((public, _)) = &op.keys else { return };
         if let Ok(keys) = DecodedKeys::decode_renewed(core.device, public) {
@@ -64,6 +63,15 @@ impl AuthorityGraph {
     pub fn device_keys_at(&self, device: &DeviceId, heads: &[OpId]) -> Option<DecodedKeys> {
         let past = self.nodes().past_of(heads).ok()?;
         self.keys_under(device, &past)
+    }
+
+    /// Takes in the keys of an op that entered.
+    pub(super) fn note_keys(&mut self, node: &Node) {
+        #[cfg(test)]
+        if self.nodes.proved {
+            return;
+        }
+        self.keys.note(node.id(), node.op.core());
     }
 
     /// Returns the keys of a device as a set of ops knows them, of this identity or of one that they name.

@@ -173,7 +173,32 @@ impl<'a> View<'a> {
 
     /// Returns the counting op that revokes an invitation, if any.
     pub(super) fn revoker(&self, invite: usize) -> Option<usize> {
-        self.counting(Some(&self.nodes.revokers)).find(|at| revokes(self.nodes, *at, invite))
+        self.counting(Some(&self.nodes.revokers)).find(|at| self.revokes(*at, invite))
+    }
+
+    /// Says whether a counting op revokes an invitation: a revocation the one it names; a recovery, and a removal by an admin,
+    /// every one that does not follow it and that it does not list as kept. Anybody may put on record who has left, even one
+    /// who is removed beside that; to revoke is more, and nothing that such a one may do.
+    pub(super) fn revokes(&self, revoker: usize, invite: usize) -> bool {
+        let node = self.nodes.at(revoker);
+        let id = self.nodes.at(invite).id();
+        let all_but = |kept: &[OpId]| !kept.contains(&id) && !self.nodes.at(invite).past.has(revoker);
+        match node.kind() {
+            Op::RevokeInvite(op) => op.invite == id,
+            Op::Remove(op) => {
+                node.by_admin && all_but(&op.kept) && !(node.concludes && self.is_taken_from_beside(revoker))
+            }
+            Op::Recover(op) => all_but(&op.kept),
+            _ => false,
+        }
+    }
+
+    /// Says whether another op that counts takes rights from an op's author, beside it.
+    fn is_taken_from_beside(&self, at: usize) -> bool {
+        let author = self.nodes.at(at).author();
+        let changes = self.nodes.endings.get(&author).into_iter().chain(self.nodes.roles.get(&author)).flatten();
+        let taking = changes.filter(|other| self.counts(**other) && self.nodes.at(**other).takes_away());
+        taking.copied().any(|other| self.nodes.concurrent(at, other))
     }
 
     /// Returns who was admitted by an invitation.
@@ -186,18 +211,6 @@ impl<'a> View<'a> {
         users.sort_unstable();
         users.dedup();
         users
-    }
-}
-
-/// Says whether an op revokes an invitation: a revocation the one it names; a recovery, and a removal by an admin, every
-/// one that does not follow it and that it does not list as kept.
-pub(super) fn revokes(nodes: &Nodes, revoker: usize, invite: usize) -> bool {
-    let id = nodes.at(invite).id();
-    match nodes.at(revoker).kind() {
-        Op::RevokeInvite(op) => op.invite == id,
-        Op::Remove(op) => nodes.at(revoker).by_admin && !op.kept.contains(&id) && !nodes.at(invite).past.has(revoker),
-        Op::Recover(op) => !op.kept.contains(&id) && !nodes.at(invite).past.has(revoker),
-        _ => false,
     }
 }
 

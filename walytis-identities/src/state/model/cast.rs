@@ -181,7 +181,8 @@ impl Cast {
     }
 
     fn drawn_id(&self, by: usize, heads: &[OpId], word: u64) -> OpId {
-        let parents = heads.iter().flat_map(|id| id.0.chunks(8)).map(|part| part.try_into().map_or(0, u64::from_le_bytes));
+        let parents =
+            heads.iter().flat_map(|id| id.0.chunks(8)).map(|part| part.try_into().map_or(0, u64::from_le_bytes));
         let words: Vec<u64> = [by as u64, word].into_iter().chain(parents).collect();
         drawn(self.draw, &words)
     }

@@ -4,7 +4,7 @@
 //! that no other op follows, the one with the highest id; every set then has one predecessor, and no set need be
 //! remembered. In which orders it may arrive is checked for each set ([`super::orders`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cast::{Act, Cast};

@@ -13,6 +13,20 @@ const ADMINS: Beginning = Beginning { admitted: &[(B, Admin), (C, Admin)], uses:
 
 const EVERYBODY: &[usize] = &[A, B, C, D];
 
+/// The fewest acts by which somebody gains a right or loses it, so that the bound of six ops can be reached.
+#[test]
+fn four_controllers_gain_and_lose_rights() {
+    check(&Family {
+        name: "safety",
+        beginning: GROUP,
+        authors: EVERYBODY,
+        acts: &[Act::Admit(D, Admin), Act::Remove(A), Act::Remove(B), Act::SetRole(C, Admin), Act::Leave, Act::Rekey],
+        knowledge: Knowledge::Usual,
+        ids: Ids::Drawn,
+        ops: (2, 6),
+    });
+}
+
 #[test]
 fn admins_remove_each_other_and_bring_friends() {
     check(&Family {

@@ -101,13 +101,7 @@ impl History {
     }
 
     /// Adds a step and returns the state with it.
-    pub(super) fn push(
-        &mut self,
-        op: SignedOp,
-        by: usize,
-        act: Act,
-        past: u32,
-    ) -> Result<Arc<IdentityState>, Refusal> {
+    pub(super) fn push(&mut self, op: SignedOp, by: usize, act: Act, past: u32) -> Result<Arc<IdentityState>, Refusal> {
         let id = op.id();
         self.grow(op)?;
         let op = self.graph.op(&id).unwrap().clone();

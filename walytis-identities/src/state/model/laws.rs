@@ -61,8 +61,9 @@ pub(super) fn of_a_step(
     let last = &history.steps[last].clone();
     let mut check = Check { cast, history, after, broken: Vec::new() };
     check.recovery_is_final(last, before);
-    if matches!(last.op.core().op, Op::Recover(_)) || check.takes_back_a_fork(last) {
-        return Vec::new();
+    let free = matches!(last.op.core().op, Op::Recover(_));
+    if free || check.takes_back_a_fork(last) || check.decides_who_stays(last, before) {
+        return check.broken;
     }
     check.removal_is_final(last, before);
     check.only_seniors_undo(last, before);
@@ -162,18 +163,37 @@ impl Check<'_> {
         })
     }
 
+    /// Says whether the op puts on record that somebody left whose leave was void to others, as no admin was left beside: of
+    /// admins that leave at the same moment the one stays whose leave nobody put on record, with all that it did as the only
+    /// one.
+    fn decides_who_stays(&mut self, last: &Step, before: &IdentityState) -> bool {
+        let Op::Remove(remove) = &last.op.core().op else { return false };
+        self.concludes_a_leave(last)
+            && remove.targets.iter().any(|who| self.gave_up_the_last(who, before) || self.acted_after_its_leave(who))
+    }
+
+    /// Says whether somebody did something knowing that its own leave was void, as no admin was left beside.
+    fn acted_after_its_leave(&mut self, who: &ControllerId) -> bool {
+        let theirs: Vec<_> = self.history.graph.ops().filter(|op| op.core().author == *who).cloned().collect();
+        theirs.iter().any(|op| {
+            op.core().op != Op::Leave
+                && self
+                    .history
+                    .graph
+                    .state_at(&op.core().auth_parents)
+                    .is_ok_and(|past| self.gave_up_the_last(who, &past))
+        })
+    }
+
     fn removal_is_final(&mut self, last: &Step, before: &IdentityState) {
         let author = last.op.core().author;
         let standing = before.role(&author).is_some() || before.leaving.contains_key(&author);
         let finally = before.removals.iter().any(|removal| removal.target == author && !removal.provisional);
         if !standing && finally {
             let after = self.after;
-            // That somebody left anybody may put on record, even one who is removed meanwhile; of admins that leave at the same
-            // moment that decides which one stays.
+            // That somebody left anybody may put on record, even one who is removed meanwhile.
             let same = if self.concludes_a_leave(last) {
-                let decides = matches!(&last.op.core().op, Op::Remove(remove) if
-                    remove.targets.iter().any(|target| self.gave_up_the_last(target, before)));
-                decides || (before.controllers == after.controllers && before.invitations == after.invitations)
+                before.controllers == after.controllers && before.invitations == after.invitations
             } else {
                 same_but_for_void_ops(before, after)
             };

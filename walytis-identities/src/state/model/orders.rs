@@ -15,8 +15,9 @@ use crate::state::nested::Named;
 use crate::state::nodes::Nodes;
 use crate::state::random_tests::differs_from_nothing;
 
-/// Sets of so many ops are delivered in all orders. Chosen: 4! = 24 graphs for each set would take most of the time.
-const ALL_ORDERS_MAX: usize = 3;
+/// Sets of so many ops are delivered in all orders: in every test run, and by `make model`. Chosen: 4! = 24 graphs for
+/// each set would take most of the time.
+const ALL_ORDERS_MAX: (usize, usize) = (2, 3);
 
 /// Replicas to which the same ops come in other orders.
 pub(super) struct Replicas {
@@ -28,8 +29,9 @@ pub(super) struct Replicas {
 
 impl Replicas {
     pub(super) fn new(cast: &Cast) -> Self {
-        let plain = std::env::var_os("WALYTIS_MODEL_PLAIN").is_some();
-        let all_orders_max = if plain { usize::MAX } else { ALL_ORDERS_MAX };
+        let asked = |name: &str| std::env::var_os(name).is_some();
+        let whole = if asked("WALYTIS_MODEL") { ALL_ORDERS_MAX.1 } else { ALL_ORDERS_MAX.0 };
+        let all_orders_max = if asked("WALYTIS_MODEL_PLAIN") { usize::MAX } else { whole };
         Self { other: History::new(cast), numbered: cast.empty.nodes.clone(), all_orders_max }
     }
 
@@ -63,12 +65,7 @@ impl Replicas {
 
     /// Returns what differs if the ops were numbered in this order, parents first, and evaluated from nothing. What an op's
     /// own past decides was checked where that was the whole set.
-    fn renumbered(
-        &mut self,
-        history: &mut History,
-        expected: &IdentityState,
-        order: &[usize],
-    ) -> Option<String> {
+    fn renumbered(&mut self, history: &mut History, expected: &IdentityState, order: &[usize]) -> Option<String> {
         let begun = history.begun;
         let mut now: Vec<usize> = (0..begun + order.len()).collect();
         for (place, at) in order.iter().enumerate() {

@@ -80,7 +80,9 @@ impl Explorer<'_> {
     /// Leaves out one op after the other as long as the same law is broken.
     fn least(&mut self, choices: &[Choice], broken: &Broken) -> (History, Broken) {
         let mut least = (choices.to_vec(), broken.clone());
-        while let Some(fewer) = (0..least.0.len()).find_map(|at| self.still_breaking(&without(&least.0, at), broken.law)) {
+        while let Some(fewer) =
+            (0..least.0.len()).find_map(|at| self.still_breaking(&without(&least.0, at), broken.law))
+        {
             least = fewer;
         }
         let mut history = History::new(&self.cast);

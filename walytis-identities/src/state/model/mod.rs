@@ -28,7 +28,7 @@ const WALKS: (u64, u64) = (5, 5_000);
 fn check(family: &Family) {
     let whole = std::env::var_os("WALYTIS_MODEL").is_some();
     let (ops, walks) = if whole { (family.ops.1, WALKS.1) } else { (family.ops.0, WALKS.0) };
-    let depth = number("OPS").unwrap_or(ops as u64) as usize;
+    let depth = number("OPS").map_or(ops, |ops| usize::try_from(ops).unwrap());
     let draw = number("DRAW").unwrap_or_default();
     let mut explorer = Explorer::new(family, depth, draw);
     let began = Instant::now();

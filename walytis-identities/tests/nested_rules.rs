@@ -2,174 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod nested;
+
 use std::collections::BTreeMap;
 
-use walytis_core::clock::SeededEntropy;
-use walytis_core::id::{BlockId, ChainId};
-use walytis_identities::crypto::{DeviceKeys, ReceivingKey};
-use walytis_identities::epoch::{EpochSecrets, EpochView};
-use walytis_identities::id::{ControllerId, Did, EpochId, OpId, Role};
+use nested::{Device, Held, Seen, bare};
+use walytis_core::id::BlockId;
+use walytis_identities::crypto::ReceivingKey;
+use walytis_identities::id::{ControllerId, OpId, Role};
 use walytis_identities::identity::RecordRef;
-use walytis_identities::op::{ChainCut, Op, SignedOp};
+use walytis_identities::op::{ChainCut, SignedOp};
 use walytis_identities::state::{
-    AuthorityGraph, BuildError, Builder, Built, CreateOptions, DutyKind, Inserted, LEVELS_MAX, RecordVerdict, Refusal,
-    Rule, Subject, Travelling, VoidReason, WriteRight,
+    BuildError, Builder, DutyKind, Inserted, LEVELS_MAX, RecordVerdict, Refusal, Rule, Subject, Travelling, VoidReason,
+    WriteRight,
 };
 use walytis_identities::token::JoinRequest;
-
-type Held = BTreeMap<EpochId, EpochSecrets>;
-
-/// One identity as one device sees it.
-struct Seen {
-    graph: AuthorityGraph,
-    held: Held,
-    me: ControllerId,
-}
-
-struct Device {
-    keys: DeviceKeys,
-    entropy: SeededEntropy,
-}
-
-fn chain(name: &str) -> ChainId {
-    ChainId(BlockId::of_file(name.as_bytes()))
-}
-
-impl Device {
-    fn new(seed: u64) -> Self {
-        let entropy = SeededEntropy::new(seed);
-        Self { keys: DeviceKeys::generate(&entropy), entropy }
-    }
-
-    fn id(&self) -> ControllerId {
-        ControllerId::Device(self.keys.id())
-    }
-
-    fn create(&self, name: &str) -> Seen {
-        let built = Builder::create(&self.keys, &CreateOptions::default(), &self.entropy).unwrap();
-        let held = Held::from([(built.op.id(), built.secrets.unwrap())]);
-        Seen { graph: AuthorityGraph::new(chain(name), built.op).unwrap(), held, me: self.id() }
-    }
-
-    /// A copy of what somebody else sees, for this device; `me`: for whom it acts.
-    fn view(&self, of: &Seen, me: ControllerId) -> Seen {
-        let create = of.graph.ops().next().unwrap();
-        let mut seen =
-            Seen { graph: AuthorityGraph::new(of.graph.chain(), (**create).clone()).unwrap(), held: Held::new(), me };
-        seen.sync(of);
-        seen
-    }
-
-    fn build(&self, seen: &mut Seen, make: impl FnOnce(Builder<'_>) -> Built) -> Built {
-        make(Builder::new(&mut seen.graph, &self.keys, &seen.held, &self.entropy).acting_for(seen.me))
-    }
-
-    fn act(&self, seen: &mut Seen, make: impl FnOnce(Builder<'_>) -> Built) -> OpId {
-        let built = self.build(seen, make);
-        let id = built.op.id();
-        seen.graph.insert(built.op).unwrap();
-        seen.held.extend(built.secrets.map(|secrets| (id, secrets)));
-        id
-    }
-
-    fn admit(&self, seen: &mut Seen, other: &Self, role: Role) -> OpId {
-        let request = JoinRequest::new(&other.keys, &seen.graph.chain(), &seen.me, None, &other.entropy);
-        self.act(seen, |builder| builder.admit(request, role).unwrap())
-    }
-
-    /// Admits the identity that `proving` is a device of, as it sees it.
-    fn admit_identity(&self, seen: &mut Seen, person: &Seen, proving: &Self, role: Role) -> OpId {
-        seen.graph.learn_nested(&person.graph).unwrap();
-        let as_of = (person.graph.did(), person.graph.named_heads());
-        let chain = seen.graph.chain();
-        let request = JoinRequest::as_identity(as_of, &proving.keys, &chain, &seen.me, None, &proving.entropy);
-        self.act(seen, |builder| builder.admit(request, role).unwrap())
-    }
-
-    fn rekey(&self, seen: &mut Seen) -> OpId {
-        self.act(seen, |builder| builder.rekey().unwrap())
-    }
-
-    fn remove(&self, seen: &mut Seen, target: ControllerId) -> OpId {
-        self.act(seen, |builder| builder.remove(vec![target], Vec::new(), Vec::new()).unwrap())
-    }
-
-    fn introduce(&self, seen: &mut Seen, person: &Seen) -> OpId {
-        seen.graph.learn_nested(&person.graph).unwrap();
-        self.act(seen, |builder| builder.introduce().unwrap())
-    }
-
-    fn update(&self, seen: &mut Seen, person: &Seen, cut: Vec<ChainCut>) -> OpId {
-        seen.graph.learn_nested(&person.graph).unwrap();
-        self.act(seen, |builder| builder.name_heads(cut).unwrap())
-    }
-}
-
-impl Seen {
-    fn did(&self) -> Did {
-        self.graph.did()
-    }
-
-    fn controller(&self) -> ControllerId {
-        ControllerId::Identity(self.did())
-    }
-
-    /// Takes over what `other` has, with what stands below.
-    fn sync(&mut self, other: &Self) {
-        self.graph_sync(&other.graph);
-    }
-
-    fn graph_sync(&mut self, other: &AuthorityGraph) {
-        for (_, nested) in below(other) {
-            // As the genesis blocks travel with an exchange.
-            self.graph.learn_nested(&bare(nested)).unwrap();
-        }
-        for travelling in other.travelling(&[]) {
-            if let Travelling::Op(op) = travelling {
-                self.take((*op).clone()).unwrap();
-            }
-        }
-    }
-
-    fn take(&mut self, op: SignedOp) -> Result<(), Refusal> {
-        if op.core().chain == *self.graph.chain().digest() {
-            self.graph.insert(op).map(drop)
-        } else {
-            self.graph.insert_nested(op).map(drop)
-        }
-    }
-
-    fn open(&self, epoch: &EpochId, keys: &[&ReceivingKey]) -> Option<EpochSecrets> {
-        EpochView::open_slot(self.graph.op(epoch).unwrap().core(), &self.me, true, keys).ok()
-    }
-
-    /// The receiving keys that a device of this identity derives from the epochs it holds.
-    fn receiving(&self) -> Vec<ReceivingKey> {
-        let key = |(id, secrets): (&EpochId, &EpochSecrets)| {
-            EpochView::of(self.graph.op(id).unwrap().core()).unwrap().receiving_key(secrets)
-        };
-        self.held.iter().filter_map(key).collect()
-    }
-
-    fn epoch(&mut self) -> Option<EpochId> {
-        self.graph.state().sending_epoch
-    }
-}
-
-fn below(graph: &AuthorityGraph) -> Vec<(Did, &AuthorityGraph)> {
-    let state = graph.ops().flat_map(|op| match &op.core().op {
-        Op::Admit(admit) => match admit.controller.id() {
-            ControllerId::Identity(did) => Some(did),
-            ControllerId::Device(_) => None,
-        },
-        _ => None,
-    });
-    state.filter_map(|did| Some((did, graph.nested(&did)?))).collect()
-}
-
-fn bare(graph: &AuthorityGraph) -> AuthorityGraph {
-    AuthorityGraph::new(graph.chain(), (**graph.ops().next().unwrap()).clone()).unwrap()
-}
 
 /// A team of device `t`; a person with devices `a` (admin) and `b`, which is a member of the team.
 struct Rig {

@@ -1,6 +1,6 @@
 //! Taking in an op: its author's right, and everything about it that its own past decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::nested::{NestedView, slots_are_sound};
@@ -8,8 +8,8 @@ use super::nodes::{Admitted, Dealt, Node, Order, admitted};
 use super::view::View;
 use super::{AuthorityGraph, Refusal, Rule, rights};
 use crate::crypto::KeyId;
-use crate::id::{ControllerId, Did, Role};
-use crate::op::{Op, SignedOp};
+use crate::id::{ControllerId, DeviceId, Did, Role};
+use crate::op::{Op, OpCore, SignedOp};
 
 impl AuthorityGraph {
     pub(super) fn admit(&mut self, op: SignedOp) -> Result<(), Refusal> {
@@ -50,6 +50,7 @@ impl AuthorityGraph {
             admitted,
             demotes: demotes(&core.op, &view),
             recoveries: recoveries(&core.op, &view),
+            retires: retires(core, &nested),
             past,
             named,
             op: Arc::new(op),
@@ -66,6 +67,14 @@ impl AuthorityGraph {
         self.note_keys(&node);
         (self.current, self.evaluated) = (None, None);
         self.nodes.push(node);
+    }
+}
+
+/// Returns the devices of the author, an identity, that are removed inside it by what an `Update` shows.
+fn retires(core: &OpCore, nested: &BTreeMap<Did, Arc<NestedView>>) -> BTreeSet<DeviceId> {
+    match (&core.author, &core.op) {
+        (ControllerId::Identity(did), Op::Update(_)) => nested.get(did).map(|view| view.gone()).unwrap_or_default(),
+        _ => BTreeSet::new(),
     }
 }
 

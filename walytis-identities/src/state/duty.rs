@@ -1,7 +1,7 @@
 //! Who has to publish what nobody asked for: the removal after a leave, new keys when none fit. Ranked, so that one acts
 //! and the next takes over: rank r waits r slots of monotonic time. No clock, no quorum.
 
-use super::{AuthorityGraph, IdentityState};
+use super::{AuthorityGraph, IdentityState, Subject};
 use crate::crypto::{Label, digest};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
 
@@ -14,7 +14,8 @@ pub enum DutyKind {
     Rekey,
     /// Introduce this device: the identity it acts for is a controller, and the device has not shown itself.
     Introduce,
-    /// Name newer heads of the identity that this device acts for: they show a removal, or keys that it renewed.
+    /// Name newer heads of the identity that this device acts for: they show a removal, keys that it renewed, or the first
+    /// epoch of it that can be sealed to again.
     Update,
 }
 
@@ -83,7 +84,8 @@ impl IdentityState {
 
 impl AuthorityGraph {
     /// Returns what a device owes to the identity here because it acts for another one, `of`, by all that is known of
-    /// that one, named or not: to show itself, to show a removal, to show keys that it renewed.
+    /// that one, named or not: to show itself, to show a removal, to show an epoch that can be sealed to where none is
+    /// named, to show keys that it renewed.
     pub fn nested_duty(&mut self, of: &Did, device: &DeviceId) -> Option<Duty> {
         let (state, me) = (self.state(), ControllerId::Identity(*of));
         if state.deactivated.is_some() {
@@ -99,7 +101,16 @@ impl AuthorityGraph {
             // A device that is about to be shown as removed has no turn.
             let shown = controller.devices().map(|(id, _)| id).filter(|id| acting.contains_key(id));
             let rank = rank_among(&about, shown, device)?;
+            // Who removed it tells first. Of what the removed device says beside that, whoever tells lets stand what it has
+            // seen; another one has rather heard by its turn.
+            let rank = if self.made_below(of, &about) == Some(*device) { 0 } else { rank + 1 };
             return Some(Duty { kind: DutyKind::Update, about, rank });
+        }
+        let sealable = !matches!(&controller.subject, Subject::Identity(nested) if nested.seal_to.is_none());
+        if let Some(about) = self.nested_key(of).filter(|_| !sealable) {
+            // Until it is named nobody can make an epoch here: what was named last leaves nothing to seal to.
+            let acting = controller.devices().map(|(id, _)| id).filter(|id| acting.contains_key(id));
+            return Some(Duty { kind: DutyKind::Update, about, rank: rank_among(&about, acting, device)? });
         }
         let renewed = self.nested_block_key(of, device).is_some_and(|key| !shown.block_keys.contains(&key));
         renewed.then_some(Duty { kind: DutyKind::Update, about: since, rank: 0 })

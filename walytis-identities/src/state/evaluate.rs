@@ -141,7 +141,9 @@ impl Pass<'_> {
             }
         }
         let mut revocations = self.of(&nodes.revokers);
-        revocations.retain(|at| nodes.at(*at).concludes || matches!(nodes.at(*at).kind(), Op::RevokeInvite(_)));
+        revocations.retain(|at| {
+            nodes.at(*at).concludes || matches!(nodes.at(*at).kind(), Op::RevokeInvite(_) | Op::Update(_))
+        });
         revocations.sort_by_key(|at| by_rank(nodes, *at));
         for at in revocations {
             self.accept_revocation(at);

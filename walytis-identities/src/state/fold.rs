@@ -140,7 +140,11 @@ fn note_uses(nodes: &Nodes, view: &View<'_>, counting: &[usize], grown: &mut Gro
 /// Notes by what invitations are revoked first. `counting`: what counts beside the base, in authority order.
 fn note_revocations(view: &View<'_>, counting: &[usize], grown: &mut Grown) {
     let nodes = view.nodes;
-    let may_revoke = |at: &usize| matches!(nodes.at(*at).kind(), Op::RevokeInvite(_) | Op::Remove(_) | Op::Recover(_));
+    let may_revoke = |at: &usize| match nodes.at(*at).kind() {
+        Op::RevokeInvite(_) | Op::Remove(_) | Op::Recover(_) => true,
+        Op::Update(_) => !nodes.at(*at).retires.is_empty(),
+        _ => false,
+    };
     for by in counting.iter().copied().filter(may_revoke) {
         let revoked = |invite: &&Invitation| {
             invite.revoked_by.is_none() && nodes.find(&invite.id).is_some_and(|made| view.revokes(by, made))

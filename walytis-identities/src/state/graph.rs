@@ -189,6 +189,7 @@ impl AuthorityGraph {
             admitted: admitted(&core.op),
             recoveries: 0,
             named: Named::default(),
+            retires: BTreeSet::new(),
             op: Arc::new(create),
         };
         graph.push(node);

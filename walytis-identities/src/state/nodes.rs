@@ -1,6 +1,6 @@
 //! The admitted ops of one identity with everything about them that their own past decides, once and for all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::bits::Bits;
@@ -44,6 +44,8 @@ pub(super) struct Node {
     pub(super) recoveries: u32,
     /// The ops of nested identities that it or its past names.
     pub(super) named: Named,
+    /// For an `Update` of an identity: the devices that are removed inside it by what it shows.
+    pub(super) retires: BTreeSet<DeviceId>,
 }
 
 /// To whom an epoch had to be dealt by its own past after the op.
@@ -170,7 +172,7 @@ pub(super) struct Nodes {
     pub(super) uses: BTreeMap<OpId, Vec<usize>>,
     /// Admissions that use an invitation.
     pub(super) honours: Vec<usize>,
-    /// Ops that may revoke invitations: removals, recoveries and revocations.
+    /// Ops that may revoke invitations: removals, recoveries, revocations, and `Update`s that show a removal.
     pub(super) revokers: Vec<usize>,
     /// Ops that take rights from others: removals and demotions.
     pub(super) takings: Vec<usize>,
@@ -282,6 +284,9 @@ impl Nodes {
             Op::Update(_) => {
                 if let ControllerId::Identity(did) = author {
                     self.naming.entry(did).or_default().push(at);
+                }
+                if !node.retires.is_empty() {
+                    self.revokers.push(at);
                 }
             }
             Op::Document(_) => self.documents.push(at),

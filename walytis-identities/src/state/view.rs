@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::bits::Bits;
 use super::nodes::{Node, Nodes, Order};
 use crate::id::{ControllerId, DeviceId, OpId, Role};
-use crate::op::{Invite, Op};
+use crate::op::{ControllerRecord, Invite, Op};
 
 /// The ops of `set` that count.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +177,8 @@ impl<'a> View<'a> {
     }
 
     /// Says whether a counting op revokes an invitation: a revocation the one it names; a recovery, and a removal by an admin,
-    /// every one that does not follow it and that it does not list as kept. Anybody may put on record who has left, even one
+    /// every one that does not follow it and that it does not list as kept; an `Update` those that devices know which it shows as
+    /// removed. Anybody may put on record who has left, even one
     /// who is removed beside that; to revoke is more, and nothing that such a one may do.
     pub(super) fn revokes(&self, revoker: usize, invite: usize) -> bool {
         let node = self.nodes.at(revoker);
@@ -189,6 +190,7 @@ impl<'a> View<'a> {
                 node.by_admin && all_but(&op.kept) && !(node.concludes && self.is_taken_from_beside(revoker))
             }
             Op::Recover(op) => all_but(&op.kept),
+            Op::Update(_) => all_but(&[]) && is_known_to_gone(self.nodes, revoker, invite),
             _ => false,
         }
     }
@@ -212,6 +214,21 @@ impl<'a> View<'a> {
         users.dedup();
         users
     }
+}
+
+/// Says whether a device that an `Update` shows as removed knows the seed of an invitation, having made or used it.
+fn is_known_to_gone(nodes: &Nodes, update: usize, invite: usize) -> bool {
+    let (update, made) = (nodes.at(update), nodes.at(invite));
+    let gone = |author, device: &DeviceId| update.author() == author && update.retires.contains(device);
+    let mut uses = nodes.uses.get(&made.id()).into_iter().flatten().copied().filter(|at| update.past.has(*at));
+    gone(made.author(), &made.op.core().device)
+        || uses.any(|at| match nodes.at(at).kind() {
+            Op::Admit(admit) => match &admit.controller {
+                ControllerRecord::Identity { did, device, .. } => gone(ControllerId::Identity(*did), device),
+                ControllerRecord::Device(_) => false,
+            },
+            _ => false,
+        })
 }
 
 /// Returns those of some ops that no other one of them follows, the last to enter first.

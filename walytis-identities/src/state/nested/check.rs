@@ -6,7 +6,7 @@ use walytis_core::key::PublicKey;
 use super::super::{AuthorityGraph, Refusal, Rule, rights};
 use super::{Named, names};
 use crate::crypto::{DecodedKeys, ReceivingPublic};
-use crate::id::{ControllerId, DeviceId, Did, OpId};
+use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
 use crate::op::{Op, SignedOp};
 
 impl AuthorityGraph {
@@ -115,6 +115,20 @@ impl AuthorityGraph {
     /// Returns the key that a device signs blocks with under everything that is here of the identity below that it acts for.
     pub(in crate::state) fn nested_block_key(&mut self, did: &Did, device: &DeviceId) -> Option<PublicKey> {
         Some(self.nested.get_mut(did)?.state().device(device)?.block_key())
+    }
+
+    /// Returns the device that made an op of an identity below.
+    pub(in crate::state) fn made_below(&self, did: &Did, op: &OpId) -> Option<DeviceId> {
+        let graph = self.nested.get(did)?;
+        let below = || graph.nested.keys().find_map(|inner| graph.made_below(inner, op));
+        graph.op(op).map(|op| op.core().device).or_else(below)
+    }
+
+    /// Returns the epoch of an identity below that can be sealed to under everything of it that is here, named or not.
+    pub(in crate::state) fn nested_key(&mut self, did: &Did) -> Option<EpochId> {
+        let graph = self.nested.get_mut(did)?;
+        let everything = graph.everything();
+        graph.view_of(&everything).sealing_epoch()
     }
 
     /// Returns the lowest removal inside an identity below, among all that is known here of it, that no `Update` shows

@@ -48,6 +48,17 @@ impl NestedView {
         self.seal_to.as_ref().map(|(_, key)| key)
     }
 
+    /// Returns the epoch whose key that is.
+    pub(in crate::state) fn sealing_epoch(&self) -> Option<EpochId> {
+        self.seal_to.as_ref().map(|(epoch, _)| *epoch)
+    }
+
+    /// Returns the devices that were removed and have not come back.
+    pub(in crate::state) fn gone(&self) -> BTreeSet<DeviceId> {
+        let all = self.retired.values().flatten().copied();
+        all.filter(|device| !self.devices.contains_key(device)).collect()
+    }
+
     /// Says whether nobody who was removed can open what is sealed to this key.
     pub(in crate::state) fn is_sound(&self, key: &KeyId) -> bool {
         self.receiving.contains(key)

@@ -7,15 +7,12 @@ use std::time::Duration;
 use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use walytis_core::block::UnverifiedBlock;
 use walytis_core::id::PeerId;
-use walytis_core::net::{Network as _, Protocol};
+use walytis_core::net::{Network, Protocol};
 use walytis_identities::id::{DeviceId, Did, EpochId, OpId};
-use walytis_identities::op::{Op, SignedOp};
-use walytis_identities::state::AuthorityGraph;
+use walytis_identities::op::SignedOp;
 
-use super::wire;
-use crate::sim::SimNetwork;
+use super::{Known, wire};
 
 /// Every protocol that a node with identities serves.
 pub const PROTOCOLS: [Protocol; 6] = [
@@ -44,10 +41,10 @@ struct Hello {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Item {
-    Genesis(Vec<u8>),
-    Op(Vec<u8>),
-    Card(Vec<u8>),
+pub(super) enum Item<'a> {
+    Genesis(&'a [u8]),
+    Op(&'a [u8]),
+    Card(&'a [u8]),
     Done { more: bool },
 }
 
@@ -57,24 +54,30 @@ enum Shares {
     Unknown,
 }
 
-/// Exchanges authority ops with a node as `network`: offers these, and returns everything that the node has of the
-/// identity itself, parents first. Nothing if the node hangs up.
-pub async fn exchange(network: &SimNetwork, with: &PeerId, did: &Did, offered: &[SignedOp]) -> Option<Vec<SignedOp>> {
+/// Exchanges authority ops with a node as `network`: offers these, behind the genesis blocks of identities below that
+/// they may name, and returns everything that the node has. Nothing if the node hangs up.
+pub async fn exchange(
+    network: &dyn Network,
+    with: &PeerId,
+    did: &Did,
+    (genesis, offered): (&[Vec<u8>], &[SignedOp]),
+) -> Option<Known> {
     let round = async {
         let stream = network.open(with, PROTOCOLS[0]).await.ok()?;
         let (mut reader, mut writer) = stream.split();
         let mut sent = frame(&Hello { did: *did, heads: Vec::new(), below: Vec::new(), cards: Vec::new() });
-        offered.iter().for_each(|op| sent.extend(frame(&Item::Op(op.encode()))));
+        genesis.iter().for_each(|file| sent.extend(frame(&Item::Genesis(file))));
+        offered.iter().for_each(|op| sent.extend(frame(&Item::Op(&op.encode()))));
         sent.extend(frame(&Item::Done { more: false }));
-        let mut heard = Vec::new();
+        let (mut files, mut heard) = (Vec::new(), Vec::new());
         let listen = async {
             // Their greeting, their items with an end, and a last end once they have taken in what they got.
             read(&mut reader).await?;
             let mut ends = 0;
             while ends < 2 {
-                match postcard::from_bytes::<Item>(read(&mut reader).await?.get(1..)?) {
-                    Ok(Item::Genesis(file)) => heard.extend(creation(file, did)),
-                    Ok(Item::Op(op)) => heard.extend(SignedOp::decode(&op)),
+                match postcard::from_bytes::<Item<'_>>(read(&mut reader).await?.get(1..)?) {
+                    Ok(Item::Genesis(file)) => files.push(file.to_vec()),
+                    Ok(Item::Op(op)) => heard.extend(SignedOp::decode(op)),
                     Ok(Item::Done { .. }) => ends += 1,
                     _ => {}
                 }
@@ -84,22 +87,14 @@ pub async fn exchange(network: &SimNetwork, with: &PeerId, did: &Did, offered: &
         let (written, listened) = futures::join!(writer.write_all(&sent), listen);
         written.ok()?;
         listened?;
-        let is_creation = |op: &SignedOp| matches!(op.core().op, Op::Create(_));
-        heard.retain(|op| is_creation(op) || op.core().chain == *did.chain().digest());
-        Some(heard)
+        Known::new(did, files, heard)
     };
     timeout(PATIENCE, round).await.ok().flatten()
 }
 
-/// Returns the `Create` that a genesis block carries, if it is the identity's.
-fn creation(file: Vec<u8>, did: &Did) -> Option<SignedOp> {
-    let block = UnverifiedBlock::decode(file.into()).ok()?.verify(&did.chain()).ok()?;
-    AuthorityGraph::from_genesis(&block).ok()?.ops().next().map(|create| (**create).clone())
-}
-
 /// Asks a node for the secrets of epochs. Returns the epochs whose secrets came; nothing if it says that it knows no such
 /// identity, or hangs up.
-pub async fn ask_secrets(network: &SimNetwork, with: &PeerId, did: &Did, epochs: &[EpochId]) -> Option<Vec<EpochId>> {
+pub async fn ask_secrets(network: &dyn Network, with: &PeerId, did: &Did, epochs: &[EpochId]) -> Option<Vec<EpochId>> {
     let mut epochs = epochs.to_vec();
     epochs.sort_unstable();
     epochs.truncate(64);
@@ -116,7 +111,7 @@ pub async fn ask_secrets(network: &SimNetwork, with: &PeerId, did: &Did, epochs:
 }
 
 /// Sends bytes as they once travelled, on a new stream of a protocol, and returns what comes back.
-pub async fn replay(network: &SimNetwork, with: &PeerId, protocol: Protocol, bytes: &[u8]) -> Vec<u8> {
+pub async fn replay(network: &dyn Network, with: &PeerId, protocol: Protocol, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let round = async {
         let Ok(stream) = network.open(with, protocol).await else { return };
@@ -139,7 +134,7 @@ pub async fn replay(network: &SimNetwork, with: &PeerId, protocol: Protocol, byt
     answer
 }
 
-async fn read<R: futures::io::AsyncRead + Unpin + Send>(reader: &mut R) -> Option<Vec<u8>> {
+pub(super) async fn read<R: futures::io::AsyncRead + Unpin + Send>(reader: &mut R) -> Option<Vec<u8>> {
     let mut length = [0; 4];
     reader.read_exact(&mut length).await.ok()?;
     let length = usize::try_from(u32::from_be_bytes(length)).ok().filter(|length| *length < FRAME_MAX)?;
@@ -148,7 +143,7 @@ async fn read<R: futures::io::AsyncRead + Unpin + Send>(reader: &mut R) -> Optio
     Some(body)
 }
 
-fn frame(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn frame(value: &impl Serialize) -> Vec<u8> {
     let body = postcard::to_stdvec(value).expect("these types always encode");
     wire::framed(&[&[0x01][..], &body].concat())
 }

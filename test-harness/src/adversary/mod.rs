@@ -6,13 +6,23 @@
 #[cfg(feature = "identities")]
 pub mod authority;
 mod files;
+#[cfg(feature = "identities")]
+pub mod joiner;
+#[cfg(feature = "identities")]
+mod known;
 #[cfg(feature = "offchain")]
 mod old_keys;
+#[cfg(feature = "offchain")]
+mod opened;
 mod peer;
 pub(crate) mod wire;
 
 pub use files::{HostileFile, hostile_files};
+#[cfg(feature = "identities")]
+pub use known::Known;
 #[cfg(feature = "offchain")]
-pub use old_keys::{OldKeys, graph, opened_by, set_of};
+pub use old_keys::OldKeys;
+#[cfg(feature = "offchain")]
+pub use opened::opened_by;
 pub use peer::{HostilePeer, Session};
 pub use wire::{Frame, Gossip, Hello, Message, ShortId};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use test_harness::adversary::{OldKeys, graph, opened_by, set_of};
+use test_harness::adversary::{OldKeys, opened_by};
 use test_harness::sim::{LinkConditions, simulate};
 use test_harness::world::{Crash, PrivateNode, SimNode, World};
 use tokio::time::timeout;
@@ -170,9 +170,9 @@ impl Group {
         for at in self.inside.clone() {
             let node = self.node(at);
             let ops = ops_of(world, &self.observer, node, &self.did).await;
-            let mut graph = graph(&self.did, &ops);
+            let mut graph = ops.graph();
             let state = graph.state();
-            assert_eq!(graph.len(), ops.len(), "a node holds what the rules refuse");
+            assert_eq!(graph.len(), ops.len() + 1, "a node holds what the rules refuse");
             let out: Vec<&OldKeys> = self.gone.iter().filter(|old| state.role(&old.controller()).is_none()).collect();
             if let Some(epoch) = state.sending_epoch {
                 assert!(!opened_by(&out, &ops).contains(&epoch), "a removed controller can open what is written now");
@@ -180,7 +180,7 @@ impl Group {
             let known: BTreeSet<ControllerId> =
                 self.nodes[..self.next].iter().flatten().map(|node| me(node, &self.did)).collect();
             assert!(state.controllers.keys().all(|id| known.contains(id)), "an outsider is in");
-            let before = self.states.entry(set_of(&ops)).or_insert_with(|| (*state).clone());
+            let before = self.states.entry(ops.set()).or_insert_with(|| (*state).clone());
             assert_eq!(*before, *state, "two who hold the same ops disagree");
         }
     }
@@ -194,10 +194,10 @@ impl Group {
         world.until("all changes are known", async || members.iter().all(|node| ids(node) == expected)).await;
         let epoch = until_agreed(world, &members, &self.did).await;
         let ops = ops_of(world, &self.observer, members[0], &self.did).await;
-        let mut shuffled: Vec<SignedOp> = ops[1..].to_vec();
+        let mut shuffled: Vec<SignedOp> = ops.ops().to_vec();
         world.draw(|dice| dice.shuffle(&mut shuffled));
-        let state = graph(&self.did, &ops).state();
-        assert_eq!(*graph(&self.did, &[&ops[..1], &shuffled].concat()).state(), *state);
+        let state = ops.graph().state();
+        assert_eq!(*ops.graph_by(&shuffled).state(), *state);
         assert_eq!(state.sending_epoch, Some(epoch));
         let gone: Vec<&OldKeys> = self.gone.iter().collect();
         assert!(gone.iter().all(|old| state.role(&old.controller()).is_none()), "a removed controller is back");

@@ -1,12 +1,17 @@
-//! Identities of many devices under churn and partitions, and those that were removed and keep every key.
+//! Identities of many devices, and of persons with many devices, under churn and partitions; and those that were removed
+//! and keep every key.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod churn;
+mod nest;
+mod nested_churn;
+mod nested_removed;
 mod removed;
 
 use std::time::Duration;
 
+use test_harness::adversary::Known;
 use test_harness::adversary::authority::exchange;
 use test_harness::sim::SimNetwork;
 use test_harness::world::{PrivateNode, SimNode, World};
@@ -24,6 +29,12 @@ const OFFERED: usize = 8;
 async fn admit(world: &World, by: &PrivateNode, other: &PrivateNode, did: &Did, role: Role) {
     let token = by.token(did, role).await;
     world.until("the joiner is in", async || other.join(&token).await.is_ok()).await;
+}
+
+/// The same as a person.
+async fn join_as(world: &World, by: &PrivateNode, other: &PrivateNode, (did, person): (&Did, &Did), role: Role) {
+    let token = by.token(did, role).await;
+    world.until("the person is in", async || other.join_as(&token, person).await.is_ok()).await;
 }
 
 fn me(node: &PrivateNode, did: &Did) -> ControllerId {
@@ -51,27 +62,48 @@ async fn until_agreed(world: &World, nodes: &[&PrivateNode], did: &Did) -> Epoch
     sending(nodes[0], did).unwrap()
 }
 
-/// Offers ops to a node as anybody may, and returns everything that it has, parents first.
-async fn offer(world: &World, from: &SimNode, to: &PrivateNode, did: &Did, ops: &[SignedOp]) -> Vec<SignedOp> {
-    let mut heard = Vec::new();
+/// Offers ops to a node as anybody may, and returns everything that it has.
+async fn offer(world: &World, from: &SimNode, to: &PrivateNode, did: &Did, ops: &[SignedOp]) -> Known {
+    offer_with(world, from, to, did, (&[], ops)).await
+}
+
+/// The same with genesis blocks of identities below that the ops may name.
+async fn offer_with(
+    world: &World,
+    from: &SimNode,
+    to: &PrivateNode,
+    did: &Did,
+    (genesis, ops): (&[Vec<u8>], &[SignedOp]),
+) -> Known {
+    let mut heard = None;
     for some in ops.chunks(OFFERED).chain(ops.is_empty().then_some(ops)) {
-        let deadline = world.elapsed() + EXCHANGE;
-        heard = loop {
-            from.meet(to.base()).await;
-            let network: &SimNetwork = from.network();
-            if let Some(heard) = exchange(network, &to.base().peer(), did, some).await {
-                break heard;
-            }
-            assert!(world.elapsed() < deadline, "no exchange ends");
-            // Whoever asks too often is refused for a while.
-            world.pass(Duration::from_secs(20)).await;
-        };
+        heard = Some(one_exchange(world, from, to, did, (genesis, some)).await);
     }
-    heard
+    heard.unwrap()
+}
+
+async fn one_exchange(
+    world: &World,
+    from: &SimNode,
+    to: &PrivateNode,
+    did: &Did,
+    offered: (&[Vec<u8>], &[SignedOp]),
+) -> Known {
+    let deadline = world.elapsed() + EXCHANGE;
+    loop {
+        from.meet(to.base()).await;
+        let network: &SimNetwork = from.network();
+        if let Some(heard) = exchange(network, &to.base().peer(), did, offered).await {
+            return heard;
+        }
+        assert!(world.elapsed() < deadline, "no exchange ends");
+        // Whoever asks too often is refused for a while.
+        world.pass(Duration::from_secs(20)).await;
+    }
 }
 
 /// Everything that a node knows of an identity, asked for as anybody may who knows the DID.
-async fn ops_of(world: &World, asking: &SimNode, node: &PrivateNode, did: &Did) -> Vec<SignedOp> {
+async fn ops_of(world: &World, asking: &SimNode, node: &PrivateNode, did: &Did) -> Known {
     offer(world, asking, node, did, &[]).await
 }
 

@@ -1,9 +1,12 @@
 //! A removed admin that keeps all its keys and tries everything it can.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use test_harness::adversary::authority::{PROTOCOLS, ask_secrets, replay};
-use test_harness::adversary::{OldKeys, graph, opened_by};
+use test_harness::adversary::{OldKeys, opened_by};
 use test_harness::invariant::{Places, no_plaintext};
 use test_harness::sim::{LinkConditions, simulate};
 use test_harness::world::{Crash, PrivateNode, World};
@@ -11,12 +14,14 @@ use walytis_core::chain::Append;
 use walytis_core::id::BlockId;
 use walytis_core::ledger::{Content, LedgerRead as _};
 use walytis_identities::claim::Claim;
-use walytis_identities::id::{ControllerId, Did, OpId, Role};
+use walytis_identities::id::{ControllerId, DeviceId, Did, OpId, Role};
 use walytis_identities::identity::Identity as _;
+use walytis_identities::node::ControllerInfo;
 use walytis_identities::op::SignedOp;
+use walytis_identities::state::IdentityState;
 use walytis_identities::token::IdentityToken;
 
-use super::{admit, controllers, me, offer, ops_of, sending, until_agreed, until_reads};
+use super::{admit, controllers, me, offer_with, ops_of, sending, until_agreed, until_reads};
 
 /// Pieces of what travelled that are sent again.
 const REPLAYED: usize = 40;
@@ -27,38 +32,58 @@ fn conditions(seed: u64) -> LinkConditions {
     if seed.is_multiple_of(2) { LinkConditions::ROUGH } else { LinkConditions::CALM }
 }
 
-/// An identity of two honest devices, and one that was removed.
-struct Siege<'a> {
-    world: &'a World,
-    did: Did,
-    honest: [&'a PrivateNode; 2],
-    attacker: &'a PrivateNode,
-    old: OldKeys,
+/// Who controls an identity, with the devices that act.
+pub(super) type Standing = Vec<(ControllerId, Role, Vec<DeviceId>)>;
+
+pub(super) fn standing(node: &PrivateNode, did: &Did) -> Standing {
+    let devices = |one: &ControllerInfo| one.devices.iter().map(|device| device.id).collect();
+    let info = node.identities().show(did).unwrap();
+    info.controllers.iter().map(|one| (one.id, one.role, devices(one))).collect()
+}
+
+/// An identity of two honest nodes, and one that acted there and was removed, by itself, inside the person that it acted
+/// for, or together with that.
+pub(super) struct Siege<'a> {
+    pub(super) world: &'a World,
+    pub(super) did: Did,
+    pub(super) honest: [&'a PrivateNode; 2],
+    pub(super) attacker: &'a PrivateNode,
+    pub(super) old: OldKeys,
     /// Who controls it, and goes on doing so.
-    standing: Vec<(ControllerId, Role)>,
+    pub(super) standing: Standing,
+    /// Genesis blocks of an accomplice's identity.
+    pub(super) genesis: Vec<Vec<u8>>,
+    /// What was looked at last.
+    pub(super) judged: RefCell<Option<(BTreeSet<OpId>, Arc<IdentityState>)>>,
 }
 
 impl Siege<'_> {
-    /// Says these ops to every honest device, each hearing them in another order; then nothing has changed.
-    async fn say(&self, ops: &[SignedOp]) {
+    /// Says these ops to every honest node, each hearing them in another order; then nothing has changed.
+    pub(super) async fn say(&self, ops: &[SignedOp]) {
+        let (world, from, did) = (self.world, self.attacker.base(), &self.did);
         let reversed: Vec<SignedOp> = ops.iter().rev().cloned().collect();
-        offer(self.world, self.attacker.base(), self.honest[0], &self.did, ops).await;
-        offer(self.world, self.attacker.base(), self.honest[1], &self.did, &reversed).await;
+        offer_with(world, from, self.honest[0], did, (&self.genesis, ops)).await;
+        offer_with(world, from, self.honest[1], did, (&self.genesis, &reversed)).await;
         self.nothing_gained().await;
     }
 
     /// What must hold whatever the removed did: the others agree, it and its puppet have no role, nobody else lost one, and
     /// what is written now is sealed to nothing that its keys open.
-    async fn nothing_gained(&self) {
+    pub(super) async fn nothing_gained(&self) {
         let (world, did) = (self.world, &self.did);
         let epoch = until_agreed(world, &self.honest, did).await;
-        for node in self.honest {
-            assert_eq!(controllers(node, did), self.standing);
+        for (number, node) in self.honest.into_iter().enumerate() {
+            assert_eq!(standing(node, did), self.standing);
             let ops = ops_of(world, self.attacker.base(), node, did).await;
-            let state = graph(did, &ops).state();
-            let reversed: Vec<SignedOp> = ops.iter().take(1).chain(ops.iter().skip(1).rev()).cloned().collect();
-            assert_eq!(*graph(did, &reversed).state(), *state, "the state depends on the order of arrival");
-            assert!(state.role(&self.old.controller()).is_none() && state.role(&self.old.puppet()).is_none());
+            let reversed: Vec<SignedOp> = ops.ops().iter().rev().cloned().collect();
+            // Each node's ops in another order; together the same.
+            let state = if number == 0 { ops.graph().state() } else { ops.graph_by(&reversed).state() };
+            let judged = self.judged.replace(Some((ops.set(), Arc::clone(&state))));
+            if let Some((_, before)) = judged.filter(|(set, _)| *set == ops.set()) {
+                assert_eq!(*before, *state, "the state depends on the order of arrival");
+            }
+            let acts = |device: &DeviceId| state.controller_of(device).is_some();
+            assert!(!acts(&self.old.device()) && state.role(&self.old.puppet()).is_none());
             assert_eq!(state.sending_epoch, Some(epoch), "what a node shows follows from its ops");
             assert!(state.deactivated.is_none() && state.controllers.len() == self.standing.len());
             let opened = opened_by(&[&self.old], &ops);
@@ -67,7 +92,7 @@ impl Siege<'_> {
     }
 
     /// Two write, each reads the other; the attacker reads nothing, and gets nothing out of the old protocols.
-    async fn still_work(&self, text: &str) {
+    pub(super) async fn still_work(&self, text: &str) {
         let (world, did) = (self.world, &self.did);
         for (writer, reader) in [(self.honest[0], self.honest[1]), (self.honest[1], self.honest[0])] {
             let id = writer.add(did, text, &[]).await.unwrap();
@@ -77,13 +102,13 @@ impl Siege<'_> {
         for node in self.honest {
             let epochs: Vec<OpId> = sending(node, did).into_iter().collect();
             self.attacker.base().meet(node.base()).await;
-            let shares = ask_secrets(self.attacker.base().network(), &node.base().peer(), did, &epochs).await;
+            let shares = ask_secrets(&**self.attacker.base().network(), &node.base().peer(), did, &epochs).await;
             assert_eq!(shares, None, "secrets are handed to a removed device");
         }
     }
 
     /// Sends what travelled while it was an admin once more, on every protocol; what comes back holds no `marker`.
-    async fn replay(&self, marker: &str) {
+    pub(super) async fn replay(&self, marker: &str) {
         let mut pieces = self.world.hub().tapped();
         pieces.retain(|piece| (5..REPLAYED_MAX).contains(&piece.len()));
         self.world.draw(|dice| dice.shuffle(&mut pieces));
@@ -94,7 +119,7 @@ impl Siege<'_> {
             let victim = self.honest[number % 2].base();
             for protocol in PROTOCOLS {
                 base.meet(victim).await;
-                answers.push(replay(base.network(), &victim.peer(), protocol, piece).await);
+                answers.push(replay(&**base.network(), &victim.peer(), protocol, piece).await);
             }
         }
         assert!(answers.iter().any(|answer| !answer.is_empty()), "nobody was there");
@@ -103,7 +128,7 @@ impl Siege<'_> {
     }
 
     /// Nobody gets in by the invitations that it made or used.
-    async fn rejoin(&self, tokens: [&str; 2], friend: &PrivateNode) {
+    pub(super) async fn rejoin(&self, tokens: [&str; 2], friend: &PrivateNode) {
         for token in tokens {
             let mut token: IdentityToken = token.parse().unwrap();
             token.peers.truncate(1);
@@ -117,7 +142,7 @@ impl Siege<'_> {
     }
 
     /// Writes as of heads under which it could: its own chain takes that, nobody else's does.
-    async fn write(&self, heads: Vec<OpId>) {
+    pub(super) async fn write(&self, heads: Vec<OpId>) {
         let (world, did) = (self.world, &self.did);
         assert!(self.attacker.add(did, "still here", &[]).await.is_err(), "it knows that it is out");
         let forged = forge(self.attacker, did, heads, "still here").await;
@@ -164,29 +189,48 @@ fn a_removed_admin_that_keeps_every_key_gains_nothing() {
         let removed = a.identities().remove(&did, old.controller()).await.unwrap();
         assert_eq!(until_agreed(&world, &[&a, &c], &did).await, removed.op);
         world.until("b knows that it is out", async || b.identity(&did).role().is_none()).await;
-        let standing = controllers(&a, &did);
-        let siege = Siege { world: &world, did, honest: [&a, &c], attacker: &b, old, standing };
+        let standing = standing(&a, &did);
+        let genesis = Vec::new();
+        let siege = Siege {
+            world: &world,
+            did,
+            honest: [&a, &c],
+            attacker: &b,
+            old,
+            standing,
+            genesis,
+            judged: RefCell::default(),
+        };
         siege.nothing_gained().await;
         let secret: String = world.draw(|dice| dice.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         siege.still_work(&secret).await;
         siege.replay(&secret).await;
         // As of different moments of its time as an admin, and of now, with all that came before.
-        let mine = known.iter().position(|op| op.core().author == siege.old.controller()).unwrap();
+        let mine = known.ops().iter().position(|op| op.core().author == siege.old.controller()).unwrap();
         for moment in [mine, known.len()] {
-            siege.say(&siege.old.says(&known[..moment])).await;
+            siege.say(&siege.old.says(&known.earlier(moment))).await;
         }
         siege.say(&siege.old.floods(&known)).await;
         siege.say(&siege.old.forges(&known)).await;
         let now = ops_of(&world, b.base(), &a, &did).await;
-        siege.say(&[siege.old.says(&now), known].concat()).await;
+        siege.say(&[siege.old.says(&now), known.ops().to_vec()].concat()).await;
         siege.rejoin([&made, &used], &friend).await;
         siege.write(heads).await;
         siege.still_work("after everything").await;
         until_reads(&world, &c, &did, &early, "while it was in").await;
         // What the attack left behind does not keep the identity from being opened again.
-        let Siege { old, standing, .. } = siege;
+        let Siege { old, standing, genesis, .. } = siege;
         let c = world.start_private(c.crash(Crash::PowerCut).await).await;
-        let siege = Siege { world: &world, did, honest: [&a, &c], attacker: &b, old, standing };
+        let siege = Siege {
+            world: &world,
+            did,
+            honest: [&a, &c],
+            attacker: &b,
+            old,
+            standing,
+            genesis,
+            judged: RefCell::default(),
+        };
         siege.nothing_gained().await;
         drop(siege);
         for node in [a, b, c, friend] {
@@ -212,7 +256,7 @@ fn what_the_removed_did_beside_its_removal_counts_nowhere() {
         world.pass(Duration::from_secs(60)).await;
         world.hub().partition(&[a.base().peer()], &[b.base().peer(), c.base().peer(), d.base().peer()]);
         a.identities().remove(&did, me(&b, &did)).await.unwrap();
-        let standing = controllers(&a, &did);
+        let before = controllers(&a, &did);
         // Beside: among those who do not know.
         admit(&world, &b, &d, &did, Role::Admin).await;
         let of_b = b.add(&did, "of b, beside", &[]).await.unwrap();
@@ -226,7 +270,7 @@ fn what_the_removed_did_beside_its_removal_counts_nowhere() {
         let (old, puppet) = (OldKeys::copy(&b, &did, seed).await, OldKeys::copy(&d, &did, seed + 1).await);
         world.hub().heal_all();
         let epoch = until_agreed(&world, &[&a, &c], &did).await;
-        assert_eq!(controllers(&a, &did), standing);
+        assert_eq!(controllers(&a, &did), before);
         for node in [&b, &d] {
             world.until("it hears that it is out", async || node.identity(&did).role().is_none()).await;
         }
@@ -240,7 +284,17 @@ fn what_the_removed_did_beside_its_removal_counts_nowhere() {
             let ops = ops_of(&world, b.base(), node, &did).await;
             assert!(!opened_by(&[&old, &puppet], &ops).contains(&epoch), "the removed can open what is written now");
         }
-        let siege = Siege { world: &world, did, honest: [&a, &c], attacker: &b, old, standing };
+        let (standing, genesis) = (standing(&a, &did), Vec::new());
+        let siege = Siege {
+            world: &world,
+            did,
+            honest: [&a, &c],
+            attacker: &b,
+            old,
+            standing,
+            genesis,
+            judged: RefCell::default(),
+        };
         siege.nothing_gained().await;
         siege.still_work("after all").await;
         drop(siege);

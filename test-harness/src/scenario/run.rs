@@ -77,7 +77,7 @@ pub fn rerun_line(name: &str, seed: u64) -> String {
 /// # Panics
 /// If an invariant is broken.
 pub fn run_seeds(name: &str, scenario: &Scenario, seeds: &[u64]) -> Vec<Outcome> {
-    let one = |seed: &u64| match in_virtual_time(async || run(scenario, *seed).await) {
+    let one = |seed: &u64| match in_virtual_time(*seed, async || run(scenario, *seed).await) {
         Ok(outcome) => outcome,
         Err(panic) => {
             eprintln!("\n{name} failed with seed {seed}; run it again with\n  {}\n", rerun_line(name, *seed));

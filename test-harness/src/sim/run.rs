@@ -35,17 +35,20 @@ pub fn rerun_line(test: &str, seed: u64) -> String {
     format!("{SEED}={seed} cargo test -p {package}{features} --test {program} {function} -- --nocapture")
 }
 
-/// Runs something in a runtime of its own with one thread and paused time; returns what it gave, or its panic.
+/// Runs something in a runtime of its own with one thread and paused time, whose own draws follow `seed` (if built with
+/// `tokio_unstable`, as this workspace is); returns what it gave, or its panic.
 ///
 /// # Errors
 /// What it panicked with.
-pub fn in_virtual_time<T>(scenario: impl AsyncFnOnce() -> T) -> std::thread::Result<T> {
+pub fn in_virtual_time<T>(seed: u64, scenario: impl AsyncFnOnce() -> T) -> std::thread::Result<T> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
+    #[cfg(not(tokio_unstable))]
+    let _ = seed;
     #[expect(clippy::expect_used, reason = "without a runtime there is nothing to test")]
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O can always be built");
+    let runtime = builder.build().expect("a runtime without I/O can always be built");
     catch_unwind(AssertUnwindSafe(|| runtime.block_on(scenario())))
 }
 
@@ -57,7 +60,7 @@ pub fn in_virtual_time<T>(scenario: impl AsyncFnOnce() -> T) -> std::thread::Res
 pub fn simulate<T>(test: &str, usual: &[u64], scenario: impl AsyncFn(u64) -> T) -> Vec<T> {
     let run = |seed| {
         eprintln!("{test}: seed {seed}");
-        match in_virtual_time(async || scenario(seed).await) {
+        match in_virtual_time(seed, async || scenario(seed).await) {
             Ok(done) => done,
             Err(panic) => {
                 eprintln!("\n{test} failed with seed {seed}; run it again with\n  {}\n", rerun_line(test, seed));

@@ -223,3 +223,22 @@ fn removal_after_a_seniors_removal_is_final() {
     let state = agreed(&[&a, &b, &c]);
     assert!(state.removals.len() == 2 && !state.has_provisional_removal());
 }
+
+/// Who left and was let in again stays, whichever member puts the leave on record beside that; an admin's removal counts.
+#[test]
+fn member_that_puts_a_leave_on_record_does_not_put_out_who_came_back() {
+    let (mut a, mut b, mut c) = group();
+    let b_id = b.id();
+    b.act(|builder| builder.leave().unwrap());
+    a.sync(&b);
+    c.sync(&b);
+    let mut copy = restored(1, &a);
+    let admission = a.admit(&mut b, Role::Admin);
+    let removal = c.remove(&[b_id]);
+    let state = agreed(&[&a, &b, &c]);
+    assert_eq!(state.void.get(&removal), Some(&VoidReason::CameBack { admission }));
+    assert_eq!((state.role(&b_id), state.removals.len(), state.leaving.len()), (Some(Role::Admin), 0, 0));
+    copy.remove(&[b_id]);
+    let state = agreed(&[&a, &b, &c, &copy]);
+    assert_eq!(state.role(&b_id), None);
+}

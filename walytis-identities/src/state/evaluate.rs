@@ -185,6 +185,10 @@ impl Pass<'_> {
         if !self.counts(removal) {
             return;
         }
+        if let Some(admission) = self.overtakes(removal, op) {
+            self.void(&[removal], VoidReason::CameBack { admission: self.nodes.at(admission).id() });
+            return self.settle(&[removal], None);
+        }
         self.outcome.accepted.insert(removal);
         let mut voided: Vec<usize> = op.targets.iter().flat_map(|target| self.beside(removal, target)).collect();
         self.void(&voided, VoidReason::RemovedBeside { removal: self.nodes.at(removal).id() });
@@ -193,6 +197,23 @@ impl Pass<'_> {
             voided.extend(self.void_uses_beside(removal));
         }
         self.settle(&voided, Some(removal));
+    }
+
+    /// Rule 6: who left and was let in again, by somebody who knew that it had left, is not put out by a member, who only puts
+    /// the leave on record. Returns that admission, of several the first in authority order.
+    fn overtakes(&self, removal: usize, op: &Remove) -> Option<usize> {
+        let node = self.nodes.at(removal);
+        if !node.concludes || node.by_admin {
+            return None;
+        }
+        let admissions = op.targets.iter().flat_map(|target| {
+            let endings = self.nodes.endings.get(target).into_iter().flatten().copied();
+            let known: Bits = endings.filter(|at| *at != removal && node.past.has(*at)).collect();
+            let admits = self.nodes.admits.get(target).into_iter().flatten().copied();
+            admits.filter(move |at| self.nodes.at(*at).past.holds(&known))
+        });
+        let beside = admissions.filter(|at| self.counts(*at) && self.nodes.concurrent(removal, *at));
+        beside.min_by_key(|at| self.nodes.at(*at).order())
     }
 
     /// Rule 3 for demotions: of what the target did beside it, void is what needs more than the role that it is left with.
@@ -232,11 +253,13 @@ impl Pass<'_> {
     /// Returns the op by which the remover built on an op that it had seen, elsewhere than after the removal.
     fn had_accepted(&self, removal: usize, at: usize) -> Option<usize> {
         let remover = self.nodes.at(removal).author();
-        let mut own = self.nodes.by_author.get(&remover).into_iter().flatten().copied();
-        own.find(|own| {
+        let own = self.nodes.by_author.get(&remover).into_iter().flatten().copied();
+        let built = own.filter(|own| {
             let past = &self.nodes.at(*own).past;
             *own != removal && self.counts(*own) && !past.has(removal) && past.has(at)
-        })
+        });
+        // Whichever arrived first, it is the same one.
+        built.min_by_key(|own| self.nodes.at(*own).order())
     }
 
     /// Rule 7: an admission beside a revocation of its invitation is void; beside a removal of who had left, too.

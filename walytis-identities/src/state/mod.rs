@@ -185,6 +185,11 @@ pub enum VoidReason {
         /// The removal.
         removal: OpId,
     },
+    /// Rule 6: it puts on record that somebody left who was let in again beside it.
+    CameBack {
+        /// The admission.
+        admission: OpId,
+    },
     /// Rule 3: its author was left with too little by a change of role concurrent with it.
     DemotedBeside {
         /// The change of role.

@@ -8,19 +8,16 @@ use tokio::sync::mpsc;
 use walytis_core::ledger::LedgerRead as _;
 use walytis_identities::contact::ContactCard;
 use walytis_identities::id::{ControllerId, Did, OpId, Role};
-use walytis_identities::node::{
-    ControllerInfo, DeviceInfo, EpochStatus, IdentityInfo, IdentityTerms, InviteOptions, OpDone, RecoverHere,
-    RecoveryCode,
-};
+use walytis_identities::node::{ControllerInfo, IdentityInfo, IdentityTerms, InviteOptions, RecoverHere, RecoveryCode};
 use walytis_identities::op::HistoryPolicy;
 use walytis_identities::sealed::SealedMessage;
 use walytis_identities::signed::{IdentitySignature, SignerStanding};
-use walytis_identities::state::Invitation;
 use walytis_identities::token::IdentityToken;
 
 use super::App;
 use super::chains::{only, uses};
 use super::convert::rfc3339;
+use super::identity_views::{controller, epoch, invitation, op, role};
 use super::resolve::Who;
 use crate::failure::Failure;
 use crate::view;
@@ -436,65 +433,6 @@ fn parse_role(text: &str) -> Result<Role, Failure> {
     let all = [Role::Admin, Role::Member, Role::Reader, Role::Keeper];
     let found = all.into_iter().find(|role| role.name() == text);
     found.ok_or_else(|| Failure::usage(format!("no role {text}"), "roles are admin, member, reader and keeper"))
-}
-
-fn epoch(status: &EpochStatus) -> view::Epoch {
-    view::Epoch {
-        id: status.id.to_string(),
-        begun_by: status.begun_by.into(),
-        author: status.author.to_string(),
-        recipients: status.recipients.iter().map(ToString::to_string).collect(),
-        counts: status.counts,
-        in_force: status.in_force,
-        readable: status.readable,
-        age_s: status.age.map(|age| age.as_secs()),
-    }
-}
-
-fn role(info: &IdentityInfo) -> String {
-    info.role.map_or("removed", Role::name).to_owned()
-}
-
-fn controller(info: &ControllerInfo) -> view::Controller {
-    view::Controller {
-        id: info.id.to_string(),
-        kind: match info.id {
-            ControllerId::Device(_) => "device",
-            ControllerId::Identity(_) => "identity",
-        }
-        .into(),
-        name: info.name.clone().unwrap_or_default(),
-        role: info.role.name().into(),
-        peer_id: info.peer_id.as_ref().map(ToString::to_string),
-        since: info.since.to_string(),
-        devices: match info.id {
-            ControllerId::Device(_) => Vec::new(),
-            ControllerId::Identity(_) => info.devices.iter().map(device).collect(),
-        },
-    }
-}
-
-fn device(info: &DeviceInfo) -> view::ActingDevice {
-    view::ActingDevice {
-        id: info.id.to_string(),
-        name: info.name.clone().unwrap_or_default(),
-        peer_id: info.peer_id.as_ref().map(ToString::to_string),
-    }
-}
-
-fn op(done: OpDone) -> view::OpDone {
-    view::OpDone { op: done.op.to_string(), epoch: done.epoch.map(|epoch| epoch.to_string()) }
-}
-
-fn invitation(invite: &Invitation) -> view::Invitation {
-    let used = u32::try_from(invite.used_by.len()).unwrap_or(u32::MAX);
-    view::Invitation {
-        invitation: None,
-        id: invite.id.to_string(),
-        uses: invite.uses.map_or(u32::MAX, |uses| uses.saturating_sub(used)),
-        expires_at: invite.expires_at_ms.map(rfc3339),
-        role: Some(invite.role.name().into()),
-    }
 }
 
 /// Returns what this machine calls itself, for the device's name.

@@ -13,6 +13,7 @@ mod forget;
 mod group;
 mod handlers;
 mod identities;
+mod identity_views;
 mod inbox;
 mod log;
 mod memberships;

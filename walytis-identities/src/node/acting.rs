@@ -140,12 +140,13 @@ impl Identities {
 }
 
 impl Task {
-    /// Takes in what is known of an identity that controls this one, or is about to.
-    pub(super) async fn learn_person(&self, theirs: &AuthorityGraph) -> IdentitiesResult<()> {
+    /// Takes in what is known of an identity that is about to control this one; returns what was stored.
+    pub(super) async fn learn_person(&self, theirs: &AuthorityGraph) -> IdentitiesResult<Batch> {
         let mut batch = Batch::new();
         let learnt = self.shared.known().learn_nested(theirs, &mut batch);
         learnt.map_err(|refusal| IdentitiesError::refused(refusal.to_string()))?;
-        Ok(self.shared.tools.store.commit(batch, Durability::Flushed).await?)
+        self.shared.tools.store.commit(batch.clone(), Durability::Flushed).await?;
+        Ok(batch)
     }
 
     /// Takes over news of the identity that this device acts for.

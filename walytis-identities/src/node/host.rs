@@ -12,17 +12,18 @@ use tracing::{debug, warn};
 use walytis_core::id::PeerId;
 use walytis_core::net::{Protocol, Stream};
 use walytis_core::secret::Secret;
+use walytis_core::store::{Batch, Durability, Write};
 
 use super::author::Draft;
-use super::error::ExchangeError;
+use super::error::{ExchangeError, IdentitiesResult};
 use super::exchange::{receive_items, send_items};
 use super::shared::Shared;
 use super::task::{Command, Task};
 use super::wire_v1::{self, Hello, JoinAnswer, JoinChallenge, JoinHello, JoinProof, RefusalCode};
-use super::{frame, join};
+use super::{frame, join, records};
 use crate::crypto::FixedBytes;
 use crate::id::{ControllerId, Did, OpId, Role};
-use crate::op::ControllerRecord;
+use crate::op::{ControllerRecord, SignedOp};
 use crate::state::{AuthorityGraph, Held, IdentityState, Invitation, LEVELS_MAX};
 use crate::token::{Challenge, JoinRequest, SessionTranscript};
 
@@ -90,19 +91,53 @@ impl Task {
             Verdict::Refuse(code) => return Err(code),
             Verdict::Admit(draft) => draft,
         };
-        if let Some(person) = request.person {
-            self.learn_person(&person).await.map_err(|error| {
-                warn!(did = ?self.shared.did, %error, "a joiner's own ops could not be taken in");
-                RefusalCode::CannotAdmit
-            })?;
-        }
-        let authored = self.author(draft).await.map(|authored| authored.id);
-        // If it was not admitted after all, nothing of it stays.
-        self.shared.known().graph.drop_unnamed();
-        authored.map_err(|error| {
+        self.admit_joiner(draft, request.person.as_deref()).await.map_err(|error| {
             warn!(did = ?self.shared.did, %error, "a joiner could not be admitted");
             RefusalCode::CannotAdmit
         })
+    }
+
+    /// Admits a joiner, whose own ops are learnt first if it is an identity. If it is not admitted after all, nothing of it
+    /// stays: else whoever holds an invitation could fill the disk with identities.
+    async fn admit_joiner(&mut self, draft: Draft, person: Option<&AuthorityGraph>) -> IdentitiesResult<OpId> {
+        let learnt = match person {
+            Some(person) => self.learn_person(person).await,
+            None => Ok(Batch::new()),
+        };
+        match learnt {
+            Ok(learnt) => {
+                let admitted = self.author(draft).await;
+                if admitted.is_err() {
+                    self.unlearn(&learnt).await?;
+                }
+                admitted.map(|authored| authored.id)
+            }
+            Err(error) => {
+                self.shared.known().graph.drop_unnamed();
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes what was stored of identities that are none below after all.
+    async fn unlearn(&self, learnt: &Batch) -> IdentitiesResult<()> {
+        let chain = self.shared.did.chain();
+        let mut batch = Batch::new();
+        {
+            let mut known = self.shared.known();
+            known.graph.drop_unnamed();
+            for write in learnt.writes() {
+                let Write::Put(key, value) = write else { continue };
+                let stands = match records::below_of(&chain, key) {
+                    Some(below) => known.graph.has_below(&Did(below)),
+                    None => SignedOp::decode(value).is_ok_and(|op| known.graph.is_below(&op.id())),
+                };
+                if !stands {
+                    batch.delete(key.clone());
+                }
+            }
+        }
+        Ok(self.shared.tools.store.commit(batch, Durability::Buffered).await?)
     }
 }
 

@@ -128,6 +128,11 @@ pub(super) fn nested(chain: &ChainId) -> Vec<u8> {
     Space::Identity.key(&[&[NESTED], chain.digest()])
 }
 
+/// Returns the identity below whose genesis block stands under a key.
+pub(super) fn below_of(chain: &ChainId, key: &[u8]) -> Option<ChainId> {
+    key.starts_with(&nested(chain)).then(|| last_id(key)).flatten().map(|digest| ChainId(BlockId::from_digest(digest)))
+}
+
 pub(super) fn all_forgetting() -> Vec<u8> {
     Space::Identity.key(&[&[FORGETTING]])
 }

@@ -8,6 +8,7 @@ mod epochs;
 mod forget;
 mod founding;
 mod hostile;
+mod hostile_joiner;
 mod join;
 mod large;
 mod lock;

@@ -35,6 +35,10 @@ const WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_se
 /// Largest frame of the joiner in bytes: device keys, two hybrid signatures.
 const FRAME_MAX: usize = 32 * 1024;
 
+/// Parts in which a joiner that is an identity may hand over its own ops. Chosen: 128 MiB, for all of it is in memory before
+/// anything is decided.
+const PARTS_MAX: usize = 16;
+
 /// A joiner that has proved the invitation key and its own receiving key.
 #[derive(Debug)]
 pub(super) struct HonourRequest {
@@ -218,7 +222,7 @@ async fn settle(
     if let Some(did) = person {
         // Only now: whoever has proved an invitation may hand over this much.
         let first = receive_items(stream).await?;
-        match join::assemble(&shared.tools, &did, first, peer).await {
+        match join::assemble(&shared.tools, &did, first, (peer, PARTS_MAX)).await {
             Ok((_, person)) => request.person = Some(Box::new(person)),
             Err(error) => {
                 debug!(?peer, %error, "a joiner's own ops are not right");

@@ -15,7 +15,7 @@ use walytis_core::id::{ChainId, PeerId};
 use walytis_core::store::{Batch, Durability};
 
 use super::error::{ExchangeError, IdentitiesError, IdentitiesResult, JoinError};
-use super::exchange::{Items, Received, receive_items, send_items};
+use super::exchange::{Items, ROUNDS_MAX, Received, receive_items, send_items};
 use super::frame::{self, FRAME_MAX};
 use super::host::JOIN;
 use super::records::{self, JoinRecord};
@@ -192,7 +192,7 @@ async fn join_at(
     let within = if joiner.person.is_some() { WITHIN.1 } else { WITHIN.0 };
     let attempt = timeout(within, attempt(tools, token, joiner, peer, shown));
     let (admit, first) = attempt.await.unwrap_or(Err(Failure::Exchange(ExchangeError::TimedOut)))?;
-    let whole = assemble(tools, &token.did, first, peer).await;
+    let whole = assemble(tools, &token.did, first, (peer, ROUNDS_MAX)).await;
     let (genesis, graph) = whole.map_err(|error| match error {
         ExchangeError::Malformed { what } => Failure::Join(JoinError::Mismatch { reason: what }),
         error => Failure::Exchange(error),
@@ -266,17 +266,17 @@ fn check(mut graph: AuthorityGraph, newcomer: &ControllerId, admit: &OpId) -> Re
 }
 
 /// Builds the graph of an identity from a first part that a peer sent, checked from the genesis block up, and from those
-/// that follow it: each must bring something.
+/// that follow it: each must bring something, and there may be so many in all.
 pub(super) async fn assemble(
     tools: &Tools,
     did: &Did,
     first: Received,
-    peer: &PeerId,
+    (peer, parts): (&PeerId, usize),
 ) -> Result<(Block, AuthorityGraph), ExchangeError> {
     let malformed = |what| ExchangeError::Malformed { what };
     let mut more = first.more;
     let (genesis, mut graph) = begin(did, first).await.map_err(malformed)?;
-    for number in 1..exchange::ROUNDS_MAX {
+    for number in 1..parts {
         if !more {
             return Ok((genesis, graph));
         }
@@ -295,7 +295,7 @@ pub(super) async fn assemble(
 /// Gets all that a peer has of an identity that is not here, checked from the genesis block up.
 pub(super) async fn fetch(tools: &Tools, did: &Did, peer: &PeerId) -> Result<(Block, AuthorityGraph), ExchangeError> {
     let first = exchange::fetch(tools, did, Held::default(), peer).await?;
-    assemble(tools, did, first, peer).await
+    assemble(tools, did, first, (peer, ROUNDS_MAX)).await
 }
 
 async fn begin(did: &Did, received: Received) -> Result<(Block, AuthorityGraph), &'static str> {

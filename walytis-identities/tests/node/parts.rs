@@ -15,7 +15,7 @@ use walytis_core::net::{IncomingStream, MemoryHub, MemoryNetwork, Network as _};
 use walytis_core::secret::Secret;
 use walytis_identities::id::{DeviceId, Did, OpId, Role};
 use walytis_identities::identity::Identity as _;
-use walytis_identities::node::{IdentitiesConfig, InviteOptions};
+use walytis_identities::node::{IdentitiesConfig, IdentitiesError, InviteOptions, JoinError};
 use walytis_identities::op::SignedOp;
 use walytis_identities::state::{AuthorityGraph, Held};
 
@@ -299,4 +299,24 @@ async fn parts_that_lie_or_do_not_end_are_not_asked_for_again_and_again() {
         pass(Duration::from_secs(60)).await;
     }
     assert_eq!(t.identities.show(&team).unwrap(), before);
+}
+
+/// What a joiner says of itself is in memory before anything is decided: more than so many parts are not taken.
+#[tokio::test(start_paused = true)]
+async fn a_joiner_hands_over_so_many_parts_and_no_more() {
+    let hub = MemoryHub::new();
+    // One op in each.
+    let config = IdentitiesConfig { part_bytes: 1, ..IdentitiesConfig::default() };
+    let (t, a) = (Machine::start(&hub, 1).await, Machine::start_with(&hub, 2, config).await);
+    let (team, person) = (t.create().await, a.create().await);
+    let other = a.identities.create("short", "a").await.unwrap().did;
+    for _ in 0..20 {
+        a.identities.rekey(&person).await.unwrap();
+    }
+    let token = t.token(&team, InviteOptions::default()).await;
+    let before = t.identities.show(&team).unwrap();
+    let refused = a.identities.join_as(&token, Some("team"), &person).await.unwrap_err();
+    assert!(matches!(refused, IdentitiesError::Join(JoinError::CannotAdmit)), "{refused}");
+    assert_eq!(t.identities.show(&team).unwrap(), before);
+    a.identities.join_as(&token, Some("team"), &other).await.unwrap();
 }

@@ -1,7 +1,6 @@
 //! A person in a group: a removed device of it, and a removed person, that keep all keys and try everything they can, on
 //! the person's chain and on the group's.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 use test_harness::adversary::{OldKeys, opened_by};
@@ -10,7 +9,7 @@ use test_harness::world::{Crash, PrivateNode, World};
 use walytis_identities::id::{ControllerId, Did, Role};
 use walytis_identities::identity::Identity as _;
 
-use super::removed::{Siege, Standing, standing};
+use super::removed::{Siege, standing};
 use super::{admit, controllers, join_as, me, ops_of, until_agreed, until_reads};
 
 fn conditions(seed: u64) -> LinkConditions {
@@ -106,8 +105,8 @@ fn a_device_removed_from_its_person_gains_nothing_in_either() {
         world.until("b knows that it is out", async || !cast.b.acts_in(&person) && !cast.b.acts_in(&group)).await;
 
         let (of_group, of_person) = (standing(&cast.h, &group), standing(&cast.a, &person));
-        let outer = siege(&world, &cast, (group, [&cast.h, &cast.a]), outside, (of_group, genesis));
-        let inner = siege(&world, &cast, (person, [&cast.a, &cast.c]), inside, (of_person, Vec::new()));
+        let outer = Siege::new(&world, (group, [&cast.h, &cast.a]), &cast.b, outside, (of_group, genesis));
+        let inner = Siege::new(&world, (person, [&cast.a, &cast.c]), &cast.b, inside, (of_person, Vec::new()));
         let secret: String = world.draw(|dice| dice.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         outer.still_work(&secret).await;
         inner.still_work("inside").await;
@@ -140,20 +139,12 @@ fn a_device_removed_from_its_person_gains_nothing_in_either() {
         let (Siege { old: outside, standing: of_group, genesis, .. }, Siege { old: inside, standing: of_person, .. }) =
             (outer, inner);
         cast.a = world.start_private(cast.a.crash(Crash::PowerCut).await).await;
-        siege(&world, &cast, (group, [&cast.h, &cast.a]), outside, (of_group, genesis)).nothing_gained().await;
-        siege(&world, &cast, (person, [&cast.a, &cast.c]), inside, (of_person, Vec::new())).nothing_gained().await;
+        Siege::new(&world, (group, [&cast.h, &cast.a]), &cast.b, outside, (of_group, genesis)).nothing_gained().await;
+        Siege::new(&world, (person, [&cast.a, &cast.c]), &cast.b, inside, (of_person, Vec::new()))
+            .nothing_gained()
+            .await;
         cast.end(world).await;
     });
-}
-
-fn siege<'a>(
-    world: &'a World,
-    cast: &'a Cast,
-    (did, honest): (Did, [&'a PrivateNode; 2]),
-    old: OldKeys,
-    (standing, genesis): (Standing, Vec<Vec<u8>>),
-) -> Siege<'a> {
-    Siege { world, did, honest, attacker: &cast.b, old, standing, genesis, judged: RefCell::default() }
 }
 
 /// The person, an admin, is removed from the group with all its devices. It lives on, takes in new devices, and with all
@@ -176,7 +167,7 @@ fn a_removed_person_gains_nothing_with_any_of_its_devices() {
         let devices = [&cast.a, &cast.b, &cast.c];
         world.until("its devices know it", async || devices.iter().all(|node| !node.acts_in(&group))).await;
         let of_group = standing(&cast.h, &group);
-        let outer = siege(&world, &cast, (group, [&cast.h, &cast.q]), old, (of_group, genesis));
+        let outer = Siege::new(&world, (group, [&cast.h, &cast.q]), &cast.b, old, (of_group, genesis));
         let secret: String = world.draw(|dice| dice.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         outer.still_work(&secret).await;
         outer.replay(&secret).await;

@@ -57,6 +57,18 @@ pub(super) struct Siege<'a> {
     pub(super) judged: RefCell<Option<(BTreeSet<OpId>, Arc<IdentityState>)>>,
 }
 
+impl<'a> Siege<'a> {
+    pub(super) fn new(
+        world: &'a World,
+        (did, honest): (Did, [&'a PrivateNode; 2]),
+        attacker: &'a PrivateNode,
+        old: OldKeys,
+        (standing, genesis): (Standing, Vec<Vec<u8>>),
+    ) -> Self {
+        Self { world, did, honest, attacker, old, standing, genesis, judged: RefCell::default() }
+    }
+}
+
 impl Siege<'_> {
     /// Says these ops to every honest node, each hearing them in another order; then nothing has changed.
     pub(super) async fn say(&self, ops: &[SignedOp]) {
@@ -189,18 +201,7 @@ fn a_removed_admin_that_keeps_every_key_gains_nothing() {
         let removed = a.identities().remove(&did, old.controller()).await.unwrap();
         assert_eq!(until_agreed(&world, &[&a, &c], &did).await, removed.op);
         world.until("b knows that it is out", async || b.identity(&did).role().is_none()).await;
-        let standing = standing(&a, &did);
-        let genesis = Vec::new();
-        let siege = Siege {
-            world: &world,
-            did,
-            honest: [&a, &c],
-            attacker: &b,
-            old,
-            standing,
-            genesis,
-            judged: RefCell::default(),
-        };
+        let siege = Siege::new(&world, (did, [&a, &c]), &b, old, (standing(&a, &did), Vec::new()));
         siege.nothing_gained().await;
         let secret: String = world.draw(|dice| dice.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         siege.still_work(&secret).await;
@@ -221,16 +222,7 @@ fn a_removed_admin_that_keeps_every_key_gains_nothing() {
         // What the attack left behind does not keep the identity from being opened again.
         let Siege { old, standing, genesis, .. } = siege;
         let c = world.start_private(c.crash(Crash::PowerCut).await).await;
-        let siege = Siege {
-            world: &world,
-            did,
-            honest: [&a, &c],
-            attacker: &b,
-            old,
-            standing,
-            genesis,
-            judged: RefCell::default(),
-        };
+        let siege = Siege::new(&world, (did, [&a, &c]), &b, old, (standing, genesis));
         siege.nothing_gained().await;
         drop(siege);
         for node in [a, b, c, friend] {
@@ -284,17 +276,7 @@ fn what_the_removed_did_beside_its_removal_counts_nowhere() {
             let ops = ops_of(&world, b.base(), node, &did).await;
             assert!(!opened_by(&[&old, &puppet], &ops).contains(&epoch), "the removed can open what is written now");
         }
-        let (standing, genesis) = (standing(&a, &did), Vec::new());
-        let siege = Siege {
-            world: &world,
-            did,
-            honest: [&a, &c],
-            attacker: &b,
-            old,
-            standing,
-            genesis,
-            judged: RefCell::default(),
-        };
+        let siege = Siege::new(&world, (did, [&a, &c]), &b, old, (standing(&a, &did), Vec::new()));
         siege.nothing_gained().await;
         siege.still_work("after all").await;
         drop(siege);

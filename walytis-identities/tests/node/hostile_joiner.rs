@@ -31,13 +31,7 @@ async fn genesis(machine: &Machine, did: &Did) -> Vec<u8> {
 async fn truth(machine: &Machine, did: &Did) -> Lie {
     let graph = machine.graph(did).await;
     let ops = graph.ops().skip(1).map(|op| (**op).clone()).collect();
-    Lie {
-        keys: machine.keys(did).await,
-        says: *did,
-        as_of: graph.heads(),
-        genesis: genesis(machine, did).await,
-        ops,
-    }
+    Lie { keys: machine.keys(did).await, says: *did, as_of: graph.heads(), genesis: genesis(machine, did).await, ops }
 }
 
 /// Says it to `to`, from an address of its own.

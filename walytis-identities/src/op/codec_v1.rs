@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! core     = postcard { label "walytis/identities/op/v1", chain, author, device, auth_parents, op }
-//! signed   = 0x01 ‖ postcard { core: bytes, ed25519: bytes, ml_dsa: bytes }     content of a block `walytis.identity`
 //! op id    = SHA-256(core)
+//! signed   = 0x01 ‖ postcard { core: bytes, ed25519: bytes, ml_dsa: bytes }     content of a block `walytis.identity`; both over the op id
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use walytis_core::clock::Entropy;
 
 use super::{OpCore, OpError, SIGNED_OP_MAX, SignedOp, limits};
 use crate::crypto::provider::{CryptoProvider as _, Provider};
-use crate::crypto::{DeviceKeys, HybridSignature, Label, ML_DSA_SIGNATURE, digest};
+use crate::crypto::{DecodedKeys, DeviceKeys, HybridSignature, Label, ML_DSA_SIGNATURE, SignatureInvalid, digest};
 use crate::id::OpId;
 
 /// What every core begins with.
@@ -89,15 +89,16 @@ impl OpCore {
         bare.encode()
     }
 
-    /// Signs with both keys of the author's device.
+    /// Signs with both keys of the author's device: the id, so that a signature costs the same whatever the size of the op.
     ///
     /// # Errors
     /// [`OpError::Limit`] or [`OpError::Size`] if the op breaks a bound.
     pub fn sign(self, keys: &DeviceKeys, entropy: &dyn Entropy) -> Result<SignedOp, OpError> {
         limits::check(&self)?;
         let core_bytes = self.encode();
-        let signature = keys.sign_hybrid(Label::Op, &core_bytes, entropy);
-        let op = SignedOp { id: op_id(&core_bytes), core: self, core_bytes, signature };
+        let id = op_id(&core_bytes);
+        let signature = keys.sign_hybrid(Label::Op, id.as_bytes(), entropy);
+        let op = SignedOp { id, core: self, core_bytes, signature };
         if op.encode().len() > SIGNED_OP_MAX { Err(OpError::Size) } else { Ok(op) }
     }
 }
@@ -117,6 +118,14 @@ impl SignedOp {
 }
 
 impl SignedOp {
+    /// Checks both signatures, which are over the id.
+    ///
+    /// # Errors
+    /// [`SignatureInvalid`] unless both are by one key pair of `keys`.
+    pub fn verify(&self, keys: &DecodedKeys) -> Result<(), SignatureInvalid> {
+        keys.verify(Label::Op, self.id.as_bytes(), &self.signature)
+    }
+
     /// Encodes the op as content of a block or of an exchange.
     pub fn encode(&self) -> Vec<u8> {
         let wire = SignedV1 { core: &self.core_bytes, signature: self.signature.clone() };

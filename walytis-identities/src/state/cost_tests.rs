@@ -136,7 +136,7 @@ fn evaluated_anew(graph: &mut AuthorityGraph) -> Evaluation {
 fn signatures(years: &Years) -> Duration {
     let keys: BTreeMap<_, _> =
         years.keys.iter().map(|keys| (keys.id(), DecodedKeys::decode(keys.public()).unwrap())).collect();
-    let verify = |op: &SignedOp| keys[&op.core().device].verify(Label::Op, op.core_bytes(), op.signature()).unwrap();
+    let verify = |op: &SignedOp| op.verify(&keys[&op.core().device]).unwrap();
     timed(|| years.ops.iter().for_each(verify)).1
 }
 
@@ -239,7 +239,7 @@ fn cost_of_rekeys_and_removals() {
 /// Takes an op in, looks at the state and opens the own slot; says what each took, and what its signatures alone do.
 fn receive(graph: &mut AuthorityGraph, op: &SignedOp, keys: &DeviceKeys) -> String {
     let author = DecodedKeys::decode(keys.public()).unwrap();
-    let (_, signatures) = timed(|| author.verify(Label::Op, op.core_bytes(), op.signature()).unwrap());
+    let (_, signatures) = timed(|| op.verify(&author).unwrap());
     let op = op.clone();
     let core = op.core().clone();
     let (_, insert) = timed(|| graph.insert(op).unwrap());

@@ -17,7 +17,7 @@ use super::nodes::{Dealt, Node, Nodes, admitted};
 use super::room::OPS_MAX;
 use super::signatures::KeyRing;
 use super::{IdentityState, Rule};
-use crate::crypto::{DecodedKeys, DevicePublic, KeyId, Label, SignatureInvalid};
+use crate::crypto::{DecodedKeys, DevicePublic, KeyId, SignatureInvalid};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, OpId};
 use crate::op::{AUTH_PARENTS_MAX, Op, OpError, SignedOp};
 
@@ -170,7 +170,7 @@ impl AuthorityGraph {
         if !op.device.receiving_is_valid() {
             return Err(Refusal::ReceivingKey);
         }
-        graph.decoded(&op.device)?.verify(Label::Op, create.core_bytes(), create.signature())?;
+        create.verify(&graph.decoded(&op.device)?)?;
         let node = Node {
             depth: 0,
             rank: (0, create.id()),

@@ -17,7 +17,6 @@ use super::kept::Kept;
 use super::nested::names;
 use super::nodes::Nodes;
 use super::view::unfollowed;
-use crate::crypto::Label;
 use crate::id::{ControllerId, OpId, Role};
 use crate::op::{Op, SignedOp};
 
@@ -280,7 +279,6 @@ impl AuthorityGraph {
         if self.unsigned {
             return true;
         }
-        self.device_keys(&core.device)
-            .is_some_and(|keys| keys.verify(Label::Op, op.core_bytes(), op.signature()).is_ok())
+        self.device_keys(&core.device).is_some_and(|keys| op.verify(&keys).is_ok())
     }
 }

@@ -129,7 +129,7 @@ impl AuthorityGraph {
             (None, _) if founds => self.decoded(own_record(core).ok_or(Refusal::UnknownDevice)?)?,
             _ => return Err(Refusal::UnknownDevice),
         };
-        Ok(keys.verify(Label::Op, op.core_bytes(), op.signature())?)
+        Ok(op.verify(&keys)?)
     }
 
     fn check_newcomer(&mut self, core: &OpCore, admit: &Admit, named: &Named) -> Result<(), Refusal> {

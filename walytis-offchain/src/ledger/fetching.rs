@@ -30,8 +30,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Fetching {
     pub(super) machine: Machine,
     pub(super) storing: JoinSet<StoredPart>,
-    /// Where the next envelopes to want stand in the store; nothing: all that are there are wanted.
-    next: Option<Vec<u8>>,
+    walk: Walk,
     /// When those are looked at again for which there was no room.
     again_at: Option<Instant>,
     stale_peers: bool,
@@ -64,7 +63,7 @@ impl Fetching {
     /// `chance` is drawn at random, see [`Machine::new`].
     pub(super) fn new(chance: u64) -> Self {
         let (machine, storing) = (Machine::new(chance), JoinSet::new());
-        Self { machine, storing, next: Some(Vec::new()), again_at: None, stale_peers: true }
+        Self { machine, storing, walk: Walk::from(chance), again_at: None, stale_peers: true }
     }
 
     pub(super) fn has_room_to_store(&self) -> bool {
@@ -88,11 +87,11 @@ impl Fetching {
 impl Task {
     /// Wants an envelope if there is room; if not, it is found in the store later. True: all of it is here.
     pub(super) async fn want(&mut self, envelope: EnvelopeId) -> Result<bool, LedgerError> {
-        let machine = &mut self.fetching.machine;
+        let (machine, now) = (&mut self.fetching.machine, Instant::now());
         if machine.wants(&envelope) {
             return Ok(false);
         }
-        if machine.room() == 0 && machine.make_room(1) == 0 {
+        if machine.room() == 0 && machine.make_room(1, now) == 0 {
             self.fetching.again_at.get_or_insert(Instant::now() + AGAIN);
             return Ok(false);
         }
@@ -104,26 +103,34 @@ impl Task {
         if have.as_ref().is_some_and(|have| have.iter().all(|here| *here)) {
             return Ok(true);
         }
-        self.fetching.machine.want(envelope, have.as_deref());
+        self.fetching.machine.want(envelope, have.as_deref(), Instant::now());
         Ok(false)
     }
 
     /// Wants envelopes that stand in the store, as many as there is room for.
     pub(super) async fn refill(&mut self) -> Result<(), LedgerError> {
-        if self.fetching.again_at.take_if(|at| *at <= Instant::now()).is_some() && self.fetching.next.is_none() {
-            self.fetching.next = Some(Vec::new());
+        let now = Instant::now();
+        let mut make_room = true;
+        if self.fetching.again_at.take_if(|at| *at <= now).is_some() {
+            self.fetching.walk.begin();
+        } else {
+            // It stands still for want of room: it goes on as soon as there is some, or in a while.
+            make_room = !self.fetching.walk.waits;
         }
-        while let Some(from) = self.fetching.next.clone() {
+        let all = self.inner.table.all(b'f');
+        while let Some(range) = self.fetching.walk.range(&all) {
             if self.fetching.machine.room() < PAGE {
-                // Those that nobody has make room for others, and have their turn again.
-                self.fetching.again_at.get_or_insert(Instant::now() + AGAIN);
-                if self.fetching.machine.make_room(PAGE) == 0 {
-                    self.fetching.next = None;
+                // Those that make room for others have their turn again.
+                self.fetching.again_at.get_or_insert(now + AGAIN);
+                if !make_room || self.fetching.machine.make_room(PAGE, now) == 0 {
+                    self.fetching.walk.waits = true;
                     return Ok(());
                 }
             }
-            let (page, next) = self.inner.table.wanted_page(from).await?;
-            self.fetching.next = next;
+            self.fetching.walk.waits = false;
+            let limit = self.fetching.machine.room().min(PAGE);
+            let (page, next) = self.inner.table.wanted_page(range, limit).await?;
+            self.fetching.walk.step(next.and_then(|next| next.get(all.start.len()..).map(<[u8]>::to_vec)));
             for envelope in page {
                 if self.want(envelope).await? {
                     // The store failed between its last part and the note that it is here.
@@ -186,8 +193,8 @@ impl Task {
         let (machine, now) = (&mut self.fetching.machine, Instant::now());
         let manifest = matches!(outcome, Outcome::Manifest(_));
         let complete = match outcome {
-            Outcome::Manifest(have) => machine.handle_manifest(&peer, &id, &have),
-            Outcome::Chunk => machine.handle_stored(&peer, &id, part),
+            Outcome::Manifest(have) => machine.handle_manifest(&peer, &id, &have, now),
+            Outcome::Chunk => machine.handle_stored(&peer, &id, part, now),
             Outcome::Late => {
                 machine.handle_failed(&peer, &id, part, now, &mut self.rng);
                 return Ok(());
@@ -296,18 +303,108 @@ impl Table {
         Ok(self.ids_page(KeyRange::prefix(&self.key(b'f', &[&id.0])), limit).await?.0)
     }
 
-    /// Envelopes that are to be fetched, from a key on (empty: the first), and where to go on.
-    async fn wanted_page(&self, from: Vec<u8>) -> Result<(Vec<EnvelopeId>, Option<Vec<u8>>), StoreError> {
-        let mut range = self.all(b'f');
-        if !from.is_empty() {
-            range.start = from;
-        }
+    /// Envelopes that are to be fetched, of a range of keys, and where to go on.
+    async fn wanted_page(
+        &self,
+        range: KeyRange,
+        limit: usize,
+    ) -> Result<(Vec<EnvelopeId>, Option<Vec<u8>>), StoreError> {
         let prefix = self.key(b'f', &[]).len();
-        let page = self.store.scan(range, Direction::Forward, PAGE).await?;
-        let next = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| behind(key));
+        let page = self.store.scan(range, Direction::Forward, limit).await?;
+        let next = page.last().filter(|_| page.len() == limit).map(|(key, _)| behind(key));
         let id = |key: &[u8]| key.get(prefix..).and_then(|rest| rest.first_chunk()).map(|id| EnvelopeId(*id));
         let mut ids: Vec<EnvelopeId> = page.iter().filter_map(|(key, _)| id(key)).collect();
         ids.dedup();
         Ok((ids, next))
+    }
+}
+
+/// A walk round all envelopes that are to be fetched, in the order of their ids. Whoever makes an envelope can choose how
+/// its id begins; so a walk begins anywhere and goes on where it stopped: none is always first.
+#[derive(Debug)]
+struct Walk {
+    /// Where it goes on: a key behind the table's prefix.
+    at: Vec<u8>,
+    /// Where its round ends; nothing: it is over.
+    end: Option<End>,
+    /// Whether it stands still because there is no room.
+    waits: bool,
+}
+
+#[derive(Debug)]
+enum End {
+    /// Behind the last key; then it goes on with the first, up to this one.
+    Last(Vec<u8>),
+    Here(Vec<u8>),
+}
+
+impl Walk {
+    /// Returns the first round, from a place drawn at random.
+    fn from(chance: u64) -> Self {
+        let at = chance.to_be_bytes().to_vec();
+        Self { end: Some(End::Last(at.clone())), at, waits: false }
+    }
+
+    /// Begins the next round, if the last one is over.
+    fn begin(&mut self) {
+        self.end.get_or_insert_with(|| End::Last(self.at.clone()));
+    }
+
+    /// The keys that come next, of all of the table.
+    fn range(&self, all: &KeyRange) -> Option<KeyRange> {
+        let key = |rest: &[u8]| [&all.start, rest].concat();
+        let end = match self.end.as_ref()? {
+            End::Last(_) => all.end.clone(),
+            End::Here(end) => Some(key(end)),
+        };
+        Some(KeyRange { start: key(&self.at), end })
+    }
+
+    /// A page was read: where to go on in the range, or nothing if that was all of it.
+    fn step(&mut self, next: Option<Vec<u8>>) {
+        match (next, self.end.take()) {
+            (Some(next), end) => (self.at, self.end) = (next, end),
+            (None, Some(End::Last(end))) => (self.at, self.end) = (Vec::new(), Some(End::Here(end))),
+            (None, Some(End::Here(end))) => self.at = end,
+            (None, None) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Reads pages of two keys, as a store does.
+    fn page(keys: &BTreeMap<Vec<u8>, ()>, range: KeyRange) -> Vec<Vec<u8>> {
+        let within = keys.keys().filter(|key| **key >= range.start && range.end.as_ref().is_none_or(|end| *key < end));
+        within.take(2).cloned().collect()
+    }
+
+    #[test]
+    fn each_round_meets_every_envelope_once_and_begins_where_the_last_one_did() {
+        let all = KeyRange::prefix(b"f");
+        for chance in [0, 3 << 56, 4 << 56, u64::MAX] {
+            for count in 0..8_u8 {
+                let keys = (0..count).map(|n| (vec![b'f', n, 7], ())).collect();
+                let mut walk = Walk::from(chance);
+                for _ in 0..3 {
+                    let mut seen = Vec::new();
+                    walk.begin();
+                    while let Some(range) = walk.range(&all) {
+                        let met = page(&keys, range);
+                        walk.step(met.last().filter(|_| met.len() == 2).map(|key| behind(&key[1..])));
+                        seen.extend(met);
+                    }
+                    let first =
+                        keys.keys().find(|key| key[1..] >= chance.to_be_bytes()[..]).or_else(|| keys.keys().next());
+                    assert_eq!(seen.first(), first);
+                    seen.sort();
+                    assert!(seen.iter().eq(keys.keys()), "{seen:?}");
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Time and chance are arguments; everything it wants done comes out of [`Machine::poll_output`]. What an input costs
 //! depends on the envelopes it names and the peers there are, never on how many envelopes are wanted; only a peer that
-//! comes or goes touches them all, and there are at most [`WANTS_MAX`]: the caller keeps the others in its store.
+//! comes or goes, and making room, touch them all, and there are at most [`WANTS_MAX`]: the caller keeps the others in
+//! its store.
 //!
 //! ```text
 //!   want ──► ask every peer ──► part 0 from one holder ──► parts 1..=n from all holders ──► complete
@@ -16,10 +17,13 @@
 //! - Every envelope stands alone: each peer's envelopes take turns, and one that nobody has asks for nothing.
 //! - Every request has a deadline; a peer that could not help with an envelope is asked about it again after a back-off
 //!   that doubles.
+//! - Nobody keeps a place among the wants by promises: an envelope that only peers claim to have that were late, or of
+//!   which nothing has come for long, makes room for others and is wanted again later ([`Machine::make_room`]).
 //! - It knows ciphertext only: a keeper without keys runs the same machine.
 
 mod holders;
 mod peer;
+mod room;
 mod want;
 
 #[cfg(test)]
@@ -65,6 +69,8 @@ pub(crate) struct Machine {
     /// Envelopes that nobody has.
     unavailable: BTreeSet<EnvelopeId>,
     in_flight: usize,
+    /// Before that nothing more makes room than what nobody has: it was looked for in vain.
+    no_room_until: Option<Instant>,
     /// No part is asked for before.
     held_until: Option<Instant>,
     outputs: VecDeque<Output>,
@@ -79,14 +85,14 @@ impl Machine {
 
     /// Begins to fetch, or goes on with the chunks that are here: one flag each, if the manifest is here. False if there
     /// is no room. Harmless when repeated.
-    pub(crate) fn want(&mut self, id: EnvelopeId, have: Option<&[bool]>) -> bool {
+    pub(crate) fn want(&mut self, id: EnvelopeId, have: Option<&[bool]>, now: Instant) -> bool {
         if self.wants.contains_key(&id) {
             return true;
         }
         if self.wants.len() >= WANTS_MAX {
             return false;
         }
-        self.wants.insert(id, Want::new(have, self.chance));
+        self.wants.insert(id, Want::new(have, self.chance, now));
         let peers: Vec<PeerId> = self.peers.keys().cloned().collect();
         peers.iter().for_each(|peer| self.introduce(&id, peer));
         self.update_hope(&id);
@@ -121,22 +127,6 @@ impl Machine {
 
     pub(crate) fn wants(&self, id: &EnvelopeId) -> bool {
         self.wants.contains_key(id)
-    }
-
-    /// Returns how many more envelopes can be wanted.
-    pub(crate) fn room(&self) -> usize {
-        WANTS_MAX.saturating_sub(self.wants.len())
-    }
-
-    /// Stops wanting up to `count` envelopes that nobody has, to make room. They stay unavailable as far as anybody was
-    /// told; the caller wants them again later.
-    pub(crate) fn make_room(&mut self, count: usize) -> usize {
-        let idle: Vec<EnvelopeId> = self.unavailable.iter().take(count).copied().collect();
-        for id in &idle {
-            self.unavailable.remove(id);
-            self.drop_want(id);
-        }
-        idle.len()
     }
 
     /// Sets who can be asked: connected peers that have the right.
@@ -213,16 +203,16 @@ impl Machine {
     }
 
     /// A chunk is stored. True if everything of the envelope is here.
-    pub(crate) fn handle_stored(&mut self, peer: &PeerId, id: &EnvelopeId, part: u32) -> bool {
-        self.in_flight -= self.settle_part(id, |want| want.stored(part));
+    pub(crate) fn handle_stored(&mut self, peer: &PeerId, id: &EnvelopeId, part: u32, now: Instant) -> bool {
+        self.in_flight -= self.settle_part(id, |want| want.stored(part, now));
         self.vindicate(peer, id);
         self.wants.get(id).is_some_and(Want::is_complete)
     }
 
     /// The manifest is stored, with these chunks here. True if everything of the envelope is here.
-    pub(crate) fn handle_manifest(&mut self, peer: &PeerId, id: &EnvelopeId, have: &[bool]) -> bool {
+    pub(crate) fn handle_manifest(&mut self, peer: &PeerId, id: &EnvelopeId, have: &[bool], now: Instant) -> bool {
         let chance = self.chance;
-        self.in_flight -= self.settle_part(id, |want| want.learn(have, chance));
+        self.in_flight -= self.settle_part(id, |want| want.learn(have, chance, now));
         self.vindicate(peer, id);
         self.update_ready(id);
         self.wants.get(id).is_some_and(Want::is_complete)

@@ -37,6 +37,8 @@ pub(super) struct Peer {
     asked: BTreeMap<(EnvelopeId, u32), Asked>,
     /// Envelopes that it has not been asked about.
     pub(super) fresh: BTreeSet<EnvelopeId>,
+    /// The envelope that it was asked about last.
+    asked_up_to: Option<EnvelopeId>,
     /// Envelopes that it was asked about and has not answered.
     pub(super) unanswered: u64,
     noes: Bucket,
@@ -58,6 +60,7 @@ impl Peer {
             late: 0,
             asked: BTreeMap::new(),
             fresh: BTreeSet::new(),
+            asked_up_to: None,
             unanswered: 0,
             noes: Bucket::new(NOES.0, NOES.1),
             ready: BTreeSet::new(),
@@ -114,6 +117,11 @@ impl Peer {
         self.late = self.late.saturating_add(1);
     }
 
+    /// Whether it was late and has delivered nothing since.
+    pub(super) const fn is_late(&self) -> bool {
+        self.late > 0
+    }
+
     /// Everything that it was asked for is void, because its stream broke; it begins anew.
     pub(super) fn reset(&mut self) -> Vec<(EnvelopeId, u32)> {
         self.window = WINDOW_FIRST;
@@ -127,10 +135,16 @@ impl Peer {
     /// Takes envelopes to ask about: no more than it may say no to.
     pub(super) fn take_fresh(&mut self, now: Instant) -> Vec<EnvelopeId> {
         let room = self.noes.room(now).saturating_sub(self.unanswered);
-        let taken: Vec<_> = self.fresh.iter().take(usize::try_from(room).unwrap_or(usize::MAX)).copied().collect();
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let after = (self.asked_up_to.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        // In a circle: whoever makes envelopes with low ids is not always first.
+        let behind = self.fresh.range(after).count();
+        let circle = self.fresh.range(after).chain(self.fresh.iter().take(self.fresh.len() - behind));
+        let taken: Vec<_> = circle.take(room).copied().collect();
         for id in &taken {
             self.fresh.remove(id);
         }
+        self.asked_up_to = taken.last().copied().or(self.asked_up_to);
         self.unanswered = self.unanswered.saturating_add(taken.len() as u64);
         taken
     }

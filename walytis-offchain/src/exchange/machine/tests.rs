@@ -2,6 +2,7 @@
 
 mod pace;
 mod partial;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -76,13 +77,14 @@ impl Sim {
         let mut machine = Machine::default();
         let connected = peers(&[1, 2, 3]);
         machine.set_peers(&connected);
-        (1..=envelopes).for_each(|n| assert!(machine.want(id(n), None)));
+        let now = Instant::now();
+        (1..=envelopes).for_each(|n| assert!(machine.want(id(n), None, now)));
         Self {
             halves: false,
             rng: ChaCha20Rng::seed_from_u64(seed),
             chance: ChaCha20Rng::seed_from_u64(seed + 1_000_000),
             weather,
-            now: Instant::now(),
+            now,
             machine,
             flights: BTreeMap::new(),
             number: 0,
@@ -154,8 +156,8 @@ impl Sim {
                 }
                 assert!(self.stored.entry(id).or_default().insert(part), "stored twice");
                 let complete = match part {
-                    0 => self.machine.handle_manifest(from, &id, &[false; CHUNKS]),
-                    _ => self.machine.handle_stored(from, &id, part),
+                    0 => self.machine.handle_manifest(from, &id, &[false; CHUNKS], now),
+                    _ => self.machine.handle_stored(from, &id, part, now),
                 };
                 assert_eq!(complete, self.stored.get(&id).is_some_and(|parts| parts.len() == CHUNKS + 1));
                 if complete {
@@ -303,7 +305,7 @@ fn sends(machine: &mut Machine, now: Instant) -> Vec<(PeerId, Body)> {
 #[test]
 fn chunks_that_are_here_are_not_asked_for_again() {
     let (mut machine, now) = (Machine::default(), Instant::now());
-    assert!(machine.want(id(1), Some(&[true, false, true])));
+    assert!(machine.want(id(1), Some(&[true, false, true]), now));
     machine.set_peers(&peers(&[1]));
     assert_eq!(sends(&mut machine, now), [(peer(1), Body::Want(vec![id(1)]))]);
     machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
@@ -311,7 +313,7 @@ fn chunks_that_are_here_are_not_asked_for_again() {
     // An answer of somebody who was not asked is not expected.
     assert!(!machine.handle_part(&peer(2), &id(1), 2, now) && !machine.handle_part(&peer(1), &id(1), 1, now));
     assert!(machine.handle_part(&peer(1), &id(1), 2, now) && !machine.handle_part(&peer(1), &id(1), 2, now));
-    assert!(machine.handle_stored(&peer(1), &id(1), 2));
+    assert!(machine.handle_stored(&peer(1), &id(1), 2, now));
 }
 
 /// Answers every part that was asked for at once.
@@ -320,7 +322,7 @@ fn deliver(machine: &mut Machine, asked: &[(PeerId, Body)], now: Instant) -> usi
     for (from, body) in asked {
         if let Body::Get(id, part) = body {
             assert!(machine.handle_part(from, id, *part, now));
-            machine.handle_stored(from, id, *part);
+            machine.handle_stored(from, id, *part, now);
             delivered += 1;
         }
     }
@@ -333,7 +335,7 @@ fn deliver(machine: &mut Machine, asked: &[(PeerId, Body)], now: Instant) -> usi
 fn a_large_envelope_delays_no_small_one() {
     let (mut machine, now) = (Machine::default(), Instant::now());
     machine.set_peers(&peers(&[1]));
-    machine.want(id(1), Some(&[false; 1_000]));
+    machine.want(id(1), Some(&[false; 1_000]), now);
     sends(&mut machine, now);
     machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
     let mut asked = sends(&mut machine, now);
@@ -341,26 +343,12 @@ fn a_large_envelope_delays_no_small_one() {
         deliver(&mut machine, &asked, now);
         asked = sends(&mut machine, now);
     }
-    machine.want(id(2), None);
+    machine.want(id(2), None, now);
     assert_eq!(sends(&mut machine, now), [(peer(1), Body::Want(vec![id(2)]))]);
     machine.handle_have(&peer(1), vec![(id(2), Has::All)], now, &mut rng());
     let first = asked.remove(0);
     deliver(&mut machine, &[first], now);
     assert!(sends(&mut machine, now).contains(&(peer(1), Body::Get(id(2), 0))));
-}
-
-#[test]
-fn wants_are_bounded_and_idle_ones_make_room() {
-    let (mut machine, now) = (Machine::default(), Instant::now());
-    let count = u16::try_from(WANTS_MAX).unwrap();
-    assert!((0..count).all(|n| machine.want(id(n), None)));
-    assert!(!machine.want(id(count), None) && machine.room() == 0);
-    assert!(machine.want(id(5), None), "wanting twice is harmless");
-    // Nobody is there: all are idle.
-    assert_eq!(sends(&mut machine, now), []);
-    assert_eq!((machine.make_room(10), machine.room()), (10, 10));
-    machine.set_peers(&peers(&[1]));
-    assert_eq!(machine.make_room(10), 0, "somebody may have them");
 }
 
 proptest! {
@@ -372,8 +360,8 @@ proptest! {
         for (what, who, which, part) in steps {
             let (who, which) = (peer(who), id(which));
             match what {
-                0 => assert!(machine.want(which, None)),
-                1 => assert!(machine.want(which, Some(&[false, true, false]))),
+                0 => assert!(machine.want(which, None, now)),
+                1 => assert!(machine.want(which, Some(&[false, true, false]), now)),
                 2 => machine.drop_want(&which),
                 3 => {
                     if !connected.remove(&who) {
@@ -393,12 +381,12 @@ proptest! {
                 }
                 6 => machine.handle_no(&who, &which, part, now, &mut rng),
                 7 if machine.handle_part(&who, &which, part, now) => match part {
-                    0 => assert!(!machine.handle_manifest(&who, &which, &[false, false, true])),
+                    0 => assert!(!machine.handle_manifest(&who, &which, &[false, false, true], now)),
                     1 => machine.handle_failed(&who, &which, part, now, &mut rng),
                     2 => machine.handle_trouble(&which, part, now, &mut rng),
-                    _ => assert!(machine.handle_stored(&who, &which, part) <= machine.wants(&which)),
+                    _ => assert!(machine.handle_stored(&who, &which, part, now) <= machine.wants(&which)),
                 },
-                8 => assert!(machine.make_room(1) <= 1),
+                8 => assert!(machine.make_room(1, now) <= 1),
                 _ => now += Duration::from_secs(u64::from(part) * 7),
             }
             sends(&mut machine, now);

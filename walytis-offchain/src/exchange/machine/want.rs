@@ -11,8 +11,10 @@ use crate::exchange::runs::Runs;
 const LEAPS_MAX: usize = 64;
 
 /// An envelope on its way in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Want {
+    /// When something of it came last, or it was wanted.
+    pub(super) moved_at: Instant,
     pub(super) holders: BTreeMap<PeerId, Holder>,
     /// What those have that have not got all of it.
     partial: BTreeMap<PeerId, Runs>,
@@ -67,18 +69,29 @@ impl HolderState {
 
 impl Want {
     /// `have`: one flag per chunk if the manifest is here. `chance` says where to begin.
-    pub(super) fn new(have: Option<&[bool]>, chance: u64) -> Self {
-        let mut want = Self::default();
-        match have {
-            Some(have) => want.learn(have, chance),
-            None => want.gaps = BTreeSet::from([0]),
+    pub(super) fn new(have: Option<&[bool]>, chance: u64, now: Instant) -> Self {
+        let mut want = Self {
+            moved_at: now,
+            holders: BTreeMap::new(),
+            partial: BTreeMap::new(),
+            known: false,
+            gaps: BTreeSet::from([0]),
+            start: 0,
+            asked: BTreeMap::new(),
+            storing: BTreeSet::new(),
+            hopeful: 0,
+            unavailable: false,
+        };
+        if let Some(have) = have {
+            want.learn(have, chance, now);
         }
         want
     }
 
     /// The manifest is here, with these chunks.
-    pub(super) fn learn(&mut self, have: &[bool], chance: u64) {
+    pub(super) fn learn(&mut self, have: &[bool], chance: u64, now: Instant) {
         self.known = true;
+        self.moved_at = now;
         self.storing.remove(&0);
         let chunks = u64::try_from(have.len()).unwrap_or(u64::MAX).max(1);
         self.start = u32::try_from(chance % chunks).unwrap_or_default().saturating_add(1);
@@ -160,7 +173,8 @@ impl Want {
         self.storing.insert(part);
     }
 
-    pub(super) fn stored(&mut self, part: u32) {
+    pub(super) fn stored(&mut self, part: u32, now: Instant) {
+        self.moved_at = now;
         self.storing.remove(&part);
     }
 

@@ -6,7 +6,7 @@ use super::*;
 fn parts_are_asked_of_several_holders_within_bounds_and_more_of_those_that_deliver() {
     let (mut machine, now) = (Machine::default(), Instant::now());
     machine.set_peers(&peers(&[1, 2]));
-    machine.want(id(1), Some(&[false; 400]));
+    machine.want(id(1), Some(&[false; 400]), now);
     sends(&mut machine, now);
     for number in [1, 2] {
         machine.handle_have(&peer(number), vec![(id(1), Has::All)], now, &mut rng());
@@ -27,7 +27,7 @@ fn parts_are_asked_of_several_holders_within_bounds_and_more_of_those_that_deliv
 fn a_holder_that_is_silent_is_replaced_and_one_that_delivers_slowly_is_not() {
     let (mut machine, start) = (Machine::default(), Instant::now());
     machine.set_peers(&peers(&[1, 2]));
-    machine.want(id(1), Some(&[false; 4]));
+    machine.want(id(1), Some(&[false; 4]), start);
     sends(&mut machine, start);
     machine.handle_have(&peer(1), vec![(id(1), Has::All)], start, &mut rng());
     assert_eq!(sends(&mut machine, start).len(), 2);
@@ -36,7 +36,7 @@ fn a_holder_that_is_silent_is_replaced_and_one_that_delivers_slowly_is_not() {
     // Peer 1 delivers its first part just in time: its second one has time until then plus a deadline.
     let later = start + Duration::from_secs(14);
     assert!(machine.handle_part(&peer(1), &id(1), 1, later));
-    machine.handle_stored(&peer(1), &id(1), 1);
+    machine.handle_stored(&peer(1), &id(1), 1, later);
     let after = start + Duration::from_secs(20);
     let mut asked = sends(&mut machine, after);
     assert!(machine.handle_part(&peer(1), &id(1), 2, after));
@@ -50,7 +50,7 @@ fn a_holder_that_is_silent_is_replaced_and_one_that_delivers_slowly_is_not() {
 fn refusals_of_an_honest_peer_stay_below_what_it_puts_up_with() {
     let (mut machine, start) = (Machine::default(), Instant::now());
     machine.set_peers(&peers(&[1]));
-    (0..2_000).for_each(|n| assert!(machine.want(id(n), None)));
+    (0..2_000).for_each(|n| assert!(machine.want(id(n), None, start)));
     let (mut now, mut noes, mut next) = (start, 0, 2_000_u16);
     while now < start + Duration::from_secs(60) {
         for (to, body) in sends(&mut machine, now) {
@@ -60,8 +60,8 @@ fn refusals_of_an_honest_peer_stay_below_what_it_puts_up_with() {
             machine.handle_have(&to, items, now, &mut rng());
         }
         // The caller has a hundred thousand others to ask for.
-        for _ in 0..machine.make_room(2_000) {
-            assert!(machine.want(id(next), None));
+        for _ in 0..machine.make_room(2_000, now) {
+            assert!(machine.want(id(next), None, now));
             next = next.wrapping_add(1);
         }
         now = machine.poll_timeout(now).unwrap_or(now).max(now + Duration::from_millis(1));
@@ -73,7 +73,7 @@ fn refusals_of_an_honest_peer_stay_below_what_it_puts_up_with() {
 fn nothing_is_asked_for_while_bandwidth_is_used_up() {
     let (mut machine, now) = (Machine::default(), Instant::now());
     machine.set_peers(&peers(&[1]));
-    machine.want(id(1), Some(&[false; 9]));
+    machine.want(id(1), Some(&[false; 9]), now);
     sends(&mut machine, now);
     machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
     let until = now + Duration::from_secs(3);

@@ -31,13 +31,13 @@ fn everything_arrives_from_holders_of_parts_under_loss_and_lies() {
 fn a_holder_of_a_part_is_asked_for_that_and_when_it_has_no_more_how_much_it_has_by_now() {
     let (mut machine, start) = (Machine::default(), Instant::now());
     machine.set_peers(&peers(&[1]));
-    machine.want(id(1), Some(&[false; 6]));
+    machine.want(id(1), Some(&[false; 6]), start);
     sends(&mut machine, start);
     told(&mut machine, 1, &[false, true, false, false, true, false], start);
     assert_eq!(gets(&sends(&mut machine, start)), [(peer(1), 2), (peer(1), 5)]);
     for part in [2, 5] {
         assert!(machine.handle_part(&peer(1), &id(1), part, start));
-        assert!(!machine.handle_stored(&peer(1), &id(1), part));
+        assert!(!machine.handle_stored(&peer(1), &id(1), part, start));
     }
     assert_eq!(sends(&mut machine, start), []);
     assert!(machine.unavailable.is_empty(), "who has got some may get more");
@@ -48,7 +48,7 @@ fn a_holder_of_a_part_is_asked_for_that_and_when_it_has_no_more_how_much_it_has_
     told(&mut machine, 1, &[true, true, false, false, true, false], now);
     assert_eq!(gets(&sends(&mut machine, now)), [(peer(1), 1)]);
     machine.handle_part(&peer(1), &id(1), 1, now);
-    machine.handle_stored(&peer(1), &id(1), 1);
+    machine.handle_stored(&peer(1), &id(1), 1, now);
     // If it gets nothing more it is asked less and less often, and nobody has the rest.
     let mut waits = Vec::new();
     while waits.len() < 6 {
@@ -76,7 +76,7 @@ fn a_holder_of_a_part_is_asked_for_that_and_when_it_has_no_more_how_much_it_has_
 fn rare_parts_are_asked_of_whole_holders_first() {
     let (mut machine, now) = (Machine::default(), Instant::now());
     machine.set_peers(&peers(&[1, 2]));
-    machine.want(id(1), Some(&[false; 8]));
+    machine.want(id(1), Some(&[false; 8]), now);
     sends(&mut machine, now);
     told(&mut machine, 1, &[true, true, true, true, true, true, false, false], now);
     machine.handle_have(&peer(2), vec![(id(1), Has::All)], now, &mut rng());
@@ -86,7 +86,7 @@ fn rare_parts_are_asked_of_whole_holders_first() {
     // Now the whole one helps with the rest.
     for part in [7, 8] {
         machine.handle_part(&peer(2), &id(1), part, now);
-        machine.handle_stored(&peer(2), &id(1), part);
+        machine.handle_stored(&peer(2), &id(1), part, now);
     }
     assert!(gets(&sends(&mut machine, now)).iter().all(|(to, part)| *to == peer(2) && (3..=6).contains(part)));
 }
@@ -96,7 +96,7 @@ fn rare_parts_are_asked_of_whole_holders_first() {
 fn what_a_holder_of_parts_was_asked_for_is_asked_elsewhere_when_it_goes() {
     let (mut machine, now) = (Machine::default(), Instant::now());
     machine.set_peers(&peers(&[1, 2]));
-    machine.want(id(1), Some(&[false; 2]));
+    machine.want(id(1), Some(&[false; 2]), now);
     sends(&mut machine, now);
     told(&mut machine, 1, &[true, true], now);
     told(&mut machine, 2, &[true, false], now);
@@ -116,7 +116,7 @@ fn author_sends(members: u8, chunks: u32) -> u32 {
         let mut machine = Machine::new(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let others = (0..=members).filter(|other| *other != number).map(peer).collect();
         machine.set_peers(&others);
-        machine.want(id(1), Some(&vec![false; chunks as usize]));
+        machine.want(id(1), Some(&vec![false; chunks as usize]), Instant::now());
         machines.insert(peer(number), machine);
     }
     let mut here: BTreeMap<PeerId, BTreeSet<u32>> =
@@ -149,7 +149,7 @@ fn author_sends(members: u8, chunks: u32) -> u32 {
                         assert!(*holder == author || here[holder].contains(&part), "asked for what it has not got");
                         sent += u32::from(*holder == author);
                         if machine.handle_part(holder, &id, part, now) {
-                            machine.handle_stored(holder, &id, part);
+                            machine.handle_stored(holder, &id, part, now);
                             here.get_mut(&asker).unwrap().insert(part);
                         }
                         break;

@@ -263,4 +263,9 @@ impl BlobStore for FailingBlobs {
         self.check_power()?;
         self.blobs.size_bytes().await
     }
+
+    async fn room_bytes(&self) -> Result<Option<u64>, BlobStoreError> {
+        self.check_power()?;
+        self.blobs.room_bytes().await
+    }
 }

@@ -155,6 +155,14 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`BlobStoreError::Io`].
     async fn size_bytes(&self) -> Result<u64, BlobStoreError>;
+
+    /// Returns the bytes that there is room for now, or nothing where that cannot be told (by default).
+    ///
+    /// # Errors
+    /// [`BlobStoreError::Io`].
+    async fn room_bytes(&self) -> Result<Option<u64>, BlobStoreError> {
+        Ok(None)
+    }
 }
 
 /// An object on its way into a [`BlobStore`]. Dropped, it leaves nothing behind.

@@ -110,6 +110,19 @@ pub(super) fn taken(metadata: &fs::Metadata) -> u64 {
     metadata.len()
 }
 
+/// Returns the bytes that the file system of a folder has room for.
+#[cfg(target_os = "linux")]
+pub(super) fn room(folder: &Path) -> io::Result<Option<u64>> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(Some(disk.f_bavail.saturating_mul(disk.f_frsize)))
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "where it can be told, that can fail")]
+pub(super) fn room(_folder: &Path) -> io::Result<Option<u64>> {
+    Ok(None)
+}
+
 /// Reserves the space of a file of `len` bytes, as far as it is not taken yet.
 #[cfg(target_os = "linux")]
 pub(super) fn reserve(file: &File, len: u64) -> io::Result<()> {

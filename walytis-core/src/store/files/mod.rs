@@ -29,7 +29,7 @@ use super::folder::{create_folder, sync_folder};
 use super::{BlobDraft, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError};
 use crate::id::ChainId;
 use draft::FileDraft;
-use io::{io_error, read_file, remove, taken};
+use io::{io_error, read_file, remove, room, taken};
 use partial::{Partial, Places};
 
 /// Partial objects whose files and maps stay open. Chosen: as many as are ever fetched at once; two descriptors each.
@@ -129,6 +129,10 @@ impl BlobStore for FileBlobs {
 
     async fn size_bytes(&self) -> Result<u64, BlobStoreError> {
         self.run(|inner| files_bytes(&inner.folder).map_err(|error| io_error(&inner.folder, &error))).await
+    }
+
+    async fn room_bytes(&self) -> Result<Option<u64>, BlobStoreError> {
+        self.run(|inner| room(&inner.folder).map_err(|error| io_error(&inner.folder, &error))).await
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use tempfile::TempDir;
-use test_harness::outsider::{Attempt, Haul, Keys, Probe, Target, forge_token};
+use test_harness::outsider::{Attempt, Haul, Keys, Probe, Target, forge_token, named_envelope};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 use walytis_core::clock::{Clock, Entropy, SeededEntropy, SystemClock};
@@ -26,7 +26,6 @@ use walytis_identities::id::Did;
 use walytis_identities::node::{Identities, IdentitiesConfig, IdentitiesParts, InviteOptions};
 use walytis_identities::token::IdentityToken;
 use walytis_ipfs::{Libp2pNode, NodeKey};
-use walytis_offchain::record::Record;
 use walytis_offchain::{OffchainExchange, PrivateLedger, PrivateParts};
 
 const LAYER: &str = "main";
@@ -138,7 +137,7 @@ async fn every_id(member: &Member, did: &Did) -> Vec<[u8; 32]> {
         let mut content = Vec::new();
         handle.chain().content(&info.id).await.unwrap().read_to_end(&mut content).await.unwrap();
         ids.push(*info.id.digest());
-        ids.extend(Record::decode(&content).map(|record| record.envelope.0));
+        ids.extend(named_envelope(&handle.chain().id(), &info.topics, &info.creator, &content));
     }
     ids
 }

@@ -25,6 +25,10 @@ pub(crate) enum Label {
     ChunkRoot,
     /// Digest of an envelope.
     Envelope,
+    /// What ties an envelope to one record.
+    Binding,
+    /// Name of an envelope for one record.
+    BoundEnvelope,
     /// Name of a ledger on the wire and in the store.
     Ledger,
     /// Name of a stored envelope.
@@ -57,6 +61,8 @@ impl Label {
             Self::Chunk => b"walytis/offchain/chunk/v1",
             Self::ChunkRoot => b"walytis/offchain/chunk-root/v1",
             Self::Envelope => b"walytis/offchain/envelope/v1",
+            Self::Binding => b"walytis/offchain/envelope-binding/v1",
+            Self::BoundEnvelope => b"walytis/offchain/bound-envelope/v1",
             Self::Ledger => b"walytis/offchain/ledger/v1",
             Self::StoredEnvelope => b"walytis/offchain/stored-envelope/v1",
             Self::TopicIndex => b"walytis/offchain/topic-index/v1",

@@ -4,8 +4,12 @@
 //! envelope = header ‖ chunks
 //! header   = 0x01 ‖ postcard { wrap nonce 24 bytes, wrapped content key 48 bytes, commitment, chunk bytes u32, len u64, root }
 //! chunk i  = ChaCha20-Poly1305(chunk key, nonce = 7 zero bytes ‖ i (u32, big-endian) ‖ 1 if last, padded content [i])
-//! root     = H(chunk digests),  id = H(header)
+//! root     = H(chunk digests),  digest = H(header): what the record names
+//! id       = H(binding, digest),  binding = H(context, encoded record): what it is asked for, served and kept by
 //! ```
+//!
+//! Anybody can put the digest of another's envelope into a record; the id that this record stands for is another one all
+//! the same. So nothing that becomes of one record (rule, expiry, vote) touches what another keeps.
 //!
 //! The nonces never repeat: the chunk key is derived from a fresh random content key per record, the counter rises with
 //! every chunk, and one chunk alone has the last-flag (STREAM; Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015).
@@ -21,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::context::{Context, Label, derive, digest};
 use crate::padding::size_class;
-use crate::record::{exactly, versioned};
+use crate::record::{Record, exactly, versioned};
 
 /// Plain bytes of a chunk; the last may be shorter. *Part of the format.* Chosen: bounds memory, keeps lists short.
 pub const CHUNK: u32 = 1024 * 1024;
@@ -30,9 +34,38 @@ pub const TAG: usize = 16;
 /// Largest padded content in bytes. Chosen: the digests of its chunks fit one frame (2 MiB).
 pub const PADDED_MAX: u64 = 64 * 1024 * 1024 * 1024;
 
-/// The digest of an envelope's header, which commits to every byte of it.
+/// The digest of an envelope's header, which commits to every byte of it: what a record names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EnvelopeDigest(pub [u8; 32]);
+
+/// The name by which an envelope is asked for, served and kept: it stands for the envelope and for the one record that
+/// names it. Only who signs with the same device key can make the same one again, and only with the same record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EnvelopeId(pub [u8; 32]);
+
+/// What ties an envelope to one record. Everybody who has the record can compute it; it travels with the envelope, so that
+/// who stores it needs nothing else to check its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding(pub [u8; 32]);
+
+impl Binding {
+    /// Binds to a record in its context (which holds the device key that signed it).
+    pub fn new(context: &Context, record: &Record) -> Self {
+        Self(digest(Label::Binding, &[context.bytes(), &record.encode()]))
+    }
+
+    /// Returns the id of the envelope with this digest.
+    pub fn id(&self, envelope: &EnvelopeDigest) -> EnvelopeId {
+        EnvelopeId(digest(Label::BoundEnvelope, &[&self.0, &envelope.0]))
+    }
+}
+
+impl EnvelopeId {
+    /// Returns the id of the envelope that a record names.
+    pub fn of(context: &Context, record: &Record) -> Self {
+        Binding::new(context, record).id(&record.envelope)
+    }
+}
 
 /// Header and chunk digests of an envelope: what the chunks are checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,14 +86,14 @@ struct HeaderV1 {
 }
 
 impl Manifest {
-    /// Decodes and checks everything that needs no key; nothing if it is malformed or not what `id` names.
+    /// Decodes and checks everything that needs no key; nothing if it is malformed or has another digest.
     /// `digests` is the chunk digests, one after the other.
-    pub fn verify(id: &EnvelopeId, header: &[u8], digests: &[u8]) -> Option<Self> {
+    pub fn verify(digest: &EnvelopeDigest, header: &[u8], digests: &[u8]) -> Option<Self> {
         let manifest = Self::decode_unnamed(header, digests)?;
-        (manifest.id() == *id).then_some(manifest)
+        (manifest.digest() == *digest).then_some(manifest)
     }
 
-    /// Decodes what nobody has named: everything is checked but the id.
+    /// Decodes what nobody has named: everything is checked but the digest.
     pub fn decode_unnamed(header: &[u8], digests: &[u8]) -> Option<Self> {
         let fields: HeaderV1 = exactly(header)?;
         let fits = fields.chunk == CHUNK && fields.len <= PADDED_MAX && size_class(fields.len) == fields.len;
@@ -72,9 +105,9 @@ impl Manifest {
         (root(&digests) == fields.root).then(|| Self { header: header.to_vec(), fields, digests })
     }
 
-    /// Returns the envelope's id.
-    pub fn id(&self) -> EnvelopeId {
-        EnvelopeId(digest(Label::Envelope, &[&self.header]))
+    /// Returns the envelope's digest.
+    pub fn digest(&self) -> EnvelopeDigest {
+        EnvelopeDigest(digest(Label::Envelope, &[&self.header]))
     }
 
     /// Returns the encoded header.

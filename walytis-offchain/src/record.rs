@@ -16,7 +16,7 @@ use walytis_identities::claim::Claim;
 use walytis_identities::id::EpochId;
 
 use crate::context::{Context, Label};
-use crate::envelope::EnvelopeId;
+use crate::envelope::EnvelopeDigest;
 use crate::forget::{Consent, ForgetRule};
 use crate::padding::size_class;
 
@@ -37,8 +37,9 @@ pub struct Record {
     pub claim: Claim,
     /// The epoch under whose keys header and content key are sealed.
     pub epoch: EpochId,
-    /// The envelope.
-    pub envelope: EnvelopeId,
+    /// The envelope. What it is asked for and kept by follows from it and from this record:
+    /// [`EnvelopeId::of`](crate::envelope::EnvelopeId::of).
+    pub envelope: EnvelopeDigest,
     /// Bytes to which the content is padded.
     pub size_class: u64,
     /// Random; makes the context of every record its own.
@@ -108,7 +109,7 @@ impl Record {
         let record = Self {
             claim,
             epoch: wire.epoch,
-            envelope: EnvelopeId(wire.envelope),
+            envelope: EnvelopeDigest(wire.envelope),
             size_class: wire.size_class,
             nonce: wire.nonce,
             forget: ForgetRule { consent: wire.consent, expires_at_ms: wire.expires_at_ms },
@@ -138,7 +139,7 @@ impl PrivateHeader {
         &self,
         key: &Secret<32>,
         context: &Context,
-        envelope: &EnvelopeId,
+        envelope: &EnvelopeDigest,
         rule: &ForgetRule,
         entropy: &dyn Entropy,
     ) -> Vec<u8> {
@@ -183,7 +184,7 @@ impl PrivateHeader {
     }
 }
 
-fn header_associated(context: &Context, envelope: &EnvelopeId, class: u64, rule: &ForgetRule) -> Vec<u8> {
+fn header_associated(context: &Context, envelope: &EnvelopeDigest, class: u64, rule: &ForgetRule) -> Vec<u8> {
     let rule = versioned(&(rule.consent, rule.expires_at_ms));
     [&context.associated(Label::Header)[..], &envelope.0, &class.to_le_bytes(), &rule].concat()
 }

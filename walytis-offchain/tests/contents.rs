@@ -16,16 +16,19 @@ use futures::StreamExt as _;
 use support::{PATIENCE, Peer, World, add, pattern, read, topic, until};
 use test_harness::store::{Cost, CountingStore};
 use tokio::io::AsyncReadExt as _;
+use walytis_core::clock::SeededEntropy;
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{
     BlockState, LedgerControl as _, LedgerError, LedgerEvent, LedgerRead as _, NewBlock, Order, Query, SubscribeFrom,
 };
 use walytis_core::store::{BlobSpace, BlobStore as _, Direction, KeyRange, KvStore as _};
 use walytis_core::topic::Topic;
-use walytis_identities::id::Role;
-use walytis_identities::identity::{Identity as _, MemoryIdentity};
-use walytis_offchain::record::Record;
-use walytis_offchain::{ContentState, PrivateLedger};
+use walytis_identities::claim::Claim;
+use walytis_identities::id::{OpId, Role};
+use walytis_identities::identity::{EpochUse, Identity as _, MemoryIdentity};
+use walytis_offchain::context::Context;
+use walytis_offchain::record::{PrivateHeader, Record};
+use walytis_offchain::{Consent, ContentState, ForgetRule, PrivateLedger};
 
 async fn found(ledger: &PrivateLedger, text: &str) -> Result<Vec<BlockId>, LedgerError> {
     let query = Query { topics_any: vec![topic(text)], ..Query::default() };
@@ -312,6 +315,141 @@ async fn records_and_envelopes_moved_elsewhere_are_refused() {
     assert_eq!((ledger.count().await.unwrap(), elsewhere.count().await.unwrap()), (2, 0));
     assert_eq!(found(&ledger, "t").await.unwrap(), [first.id, second.id]);
     assert_eq!(read(&ledger, &first.id).await, b"first");
+}
+
+/// Records in which `by` names the envelope of `one` and gives it a rule of its own, by which it is over at once or may be
+/// destroyed by `by` alone: under an epoch that nobody knows, and under the true one with a header that opens.
+async fn claims_on(chain: &ChainId, one: &Record, len: u64, by: &MemoryIdentity) -> Vec<Record> {
+    let claim = Claim { author: by.controller(), auth_heads: by.auth_heads().await };
+    let header_key = by.derive(&one.epoch, EpochUse::RecordHeader).await.unwrap();
+    let mut claims = Vec::new();
+    for (n, expires_at_ms) in (0..).zip([None, Some(1)]) {
+        let forget = ForgetRule { consent: Consent::Author, expires_at_ms };
+        let unknown = Record { claim: claim.clone(), epoch: OpId([9; 32]), nonce: [n; 32], forget, ..one.clone() };
+        let nonce = [n + 100; 32];
+        let context = Context::new(chain, "x", &claim, &by.device_signer().public_key(), &one.epoch, &nonce);
+        let header = PrivateHeader { len, ..PrivateHeader::default() };
+        let sealed_header = header.seal(&header_key, &context, &one.envelope, &forget, &SeededEntropy::new(3));
+        let opens = Record { claim: claim.clone(), nonce, forget, sealed_header, ..one.clone() };
+        claims.extend([unknown, opens]);
+    }
+    // More than are looked at of anything, under epochs that nobody knows.
+    for n in 0..20 {
+        let (forget, epoch) = (ForgetRule::default(), OpId([n + 50; 32]));
+        claims.push(Record { claim: claim.clone(), epoch, nonce: [n + 50; 32], forget, ..one.clone() });
+    }
+    // Its own author cannot have it under another rule than at first, either.
+    if one.claim.author == by.controller() {
+        let forget = ForgetRule { consent: Consent::Author, expires_at_ms: None };
+        let key = by.device_signer().public_key();
+        let context = Context::new(chain, "x", &one.claim, &key, &one.epoch, &one.nonce);
+        let header = PrivateHeader { len, ..PrivateHeader::default() };
+        let sealed_header = header.seal(&header_key, &context, &one.envelope, &forget, &SeededEntropy::new(3));
+        claims.push(Record { forget, sealed_header, ..one.clone() });
+    }
+    claims
+}
+
+/// A member names other records' envelopes in records of its own that are over, or that it may have destroyed alone, and
+/// proposes that; an author does so with its own content under a kinder rule. Nothing is destroyed, at members that have the
+/// content, at a keeper, which cannot open anything, and at one who comes later. What all give up is gone all the same,
+/// however many records name it.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_names_an_envelope_of_another_neither_destroys_nor_keeps_it() {
+    let world = World::new();
+    let (peers, chain, group) = world.peers(4).await;
+    let roles = [Role::Admin, Role::Member, Role::Keeper];
+    let [a, b, k] = [0, 1, 2].map(|n| peers[n].join(&group, roles[n]));
+    let ours = peers[0].open(&chain, &a, "x").await;
+    let theirs = peers[1].open(&chain, &b, "x").await;
+    let kept = peers[2].open(&chain, &k, "x").await;
+    let mut blocks = Vec::new();
+    for content in [b"small".to_vec(), pattern(1_500_000)] {
+        let id = add(&ours, content.clone(), &["t"]).await.id;
+        until(&theirs, &id, BlockState::Available).await;
+        until(&kept, &id, BlockState::Locked).await;
+        blocks.push((id, content));
+    }
+    let mut hostile = Vec::new();
+    for (id, content) in &blocks {
+        let one = record(&peers[0], &chain, id).await;
+        for (peer, ledger, by) in [(&peers[1], &theirs, &b), (&peers[0], &ours, &a)] {
+            let mut named = Vec::new();
+            for claim in claims_on(&chain, &one, content.len() as u64, by).await {
+                named.push(append(peer, &chain, "x", &claim, by).await);
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            ledger.propose_forget(&named, "").await.unwrap();
+            hostile.extend(named);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    for (id, content) in &blocks {
+        for ledger in [&ours, &theirs] {
+            assert!(
+                ledger.get(id).await.unwrap().unwrap().state == BlockState::Available
+                    && read(ledger, id).await == *content
+            );
+        }
+        assert_eq!(kept.get(id).await.unwrap().unwrap().state, BlockState::Locked);
+    }
+    // Who comes later can have it of the keeper alone.
+    for peer in [0, 1] {
+        world.hub.cut(&peers[peer].id(), &peers[3].id());
+    }
+    let c = peers[3].join(&group, Role::Member);
+    let later = peers[3].open(&chain, &c, "x").await;
+    for (id, content) in &blocks {
+        until(&later, id, BlockState::Available).await;
+        assert!(read(&later, id).await == *content);
+    }
+    for id in &hostile {
+        assert!(later.content(id).await.is_err(), "a stolen envelope can be read");
+    }
+    let proposal = ours.propose_forget(&blocks.iter().map(|(id, _)| *id).collect::<Vec<_>>(), "").await.unwrap();
+    for ledger in [&theirs, &later] {
+        let seen = async {
+            while ledger.proposal(&proposal).await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.unwrap();
+        ledger.consent(&proposal).await.unwrap();
+    }
+    for (ledger, peer) in [&ours, &theirs, &kept, &later].into_iter().zip(&peers) {
+        for (id, _) in &blocks {
+            until(ledger, id, BlockState::Forgotten).await;
+        }
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert_eq!((objects(peer, chain).await, keys(peer, b'm', 32).await.len()), (0, 0), "something is left");
+    }
+}
+
+/// One record in 200 blocks, by its own author: one content, fetched once, shown in all of them, and gone for all of them.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_stands_on_the_chain_many_times_has_one_content() {
+    let world = World::new();
+    let (peers, chain, group) = world.peers(2).await;
+    let (a, b) = (peers[0].join(&group, Role::Admin), peers[1].join(&group, Role::Member));
+    let ours = peers[0].open(&chain, &a, "x").await;
+    let first = add(&ours, pattern(1_500_000), &["t"]).await.id;
+    let one = record(&peers[0], &chain, &first).await;
+    let mut all = vec![first];
+    for _ in 1..200 {
+        all.push(append(&peers[0], &chain, "x", &one, &a).await);
+    }
+    let theirs = peers[1].open(&chain, &b, "x").await;
+    for id in &all {
+        until(&theirs, id, BlockState::Available).await;
+    }
+    assert!(read(&theirs, &all[199]).await == pattern(1_500_000));
+    assert_eq!((objects(&peers[1], chain).await, keys(&peers[1], b'm', 32).await.len()), (1, 1));
+    theirs.forget_local(&all[7]).await.unwrap();
+    for id in &all {
+        assert_eq!(theirs.get(id).await.unwrap().unwrap().state, BlockState::Forgotten);
+    }
+    assert_eq!((objects(&peers[1], chain).await, keys(&peers[1], b'm', 32).await.len()), (0, 0));
+    assert_eq!(found(&theirs, "t").await.unwrap(), []);
 }
 
 /// A removal that becomes known while a ledger is closed takes effect at the next opening.

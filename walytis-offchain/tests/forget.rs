@@ -359,6 +359,53 @@ async fn a_content_expires_on_each_device_by_its_own_clock() {
     assert!(matches!(ours.add_under(vec![over], rule).await, Err(LedgerError::Refused { .. })));
 }
 
+/// Rows of one table of everything in a peer's store.
+async fn rows(peer: &Peer, table: u8) -> usize {
+    let all = KeyRange { start: vec![0x20], end: Some(vec![0x21]) };
+    let rows = peer.disk.store.scan(all, Direction::Forward, usize::MAX).await.unwrap();
+    rows.iter().filter(|(key, _)| key[33] == table).count()
+}
+
+/// Blocks of a member whose removal does not cover them: they do not count, so neither do the rule of one that any one may
+/// have it forgotten, and the time at which the other is over. Their bytes stay, as a removal may turn out void; all together
+/// can have them gone.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_does_not_count_makes_no_rule() {
+    let world = World::new();
+    let (peers, chain, group) = world.peers(3).await;
+    let [a, b, c] = [0, 1, 2].map(|n| peers[n].join(&group, [Role::Admin, Role::Member, Role::Member][n]));
+    let [ours, theirs, third] = [
+        peers[0].open(&chain, &a, "x").await,
+        peers[1].open(&chain, &b, "x").await,
+        peers[2].open(&chain, &c, "x").await,
+    ];
+    let one = add_under(&theirs, "any one", ForgetRule { consent: Consent::Some(1), expires_at_ms: None }).await;
+    let two =
+        add_under(&theirs, "a minute", ForgetRule { consent: Consent::All, expires_at_ms: Some(1_060_000) }).await;
+    let others = [(&ours, &peers[0]), (&third, &peers[2])];
+    for (ledger, _) in others {
+        until(ledger, &one.id, BlockState::Available).await;
+        until(ledger, &two.id, BlockState::Available).await;
+    }
+    group.remove(b.device(), []);
+    settle_down().await;
+    world.clock.set_ms(1_100_000);
+    let proposal = third.propose_forget(&[one.id, two.id], "").await.unwrap();
+    until_proposal(&ours, &proposal, |_| true).await;
+    tokio::time::sleep(Duration::from_secs(1_000)).await;
+    for (ledger, peer) in others {
+        assert_eq!(rows(peer, b'm').await, 2, "gone by a rule that does not count");
+        assert_eq!(ledger.proposal(&proposal).await.unwrap().unwrap().state, ProposalState::Open);
+        assert!(ledger.content(&one.id).await.is_err(), "what does not count is read");
+    }
+    ours.consent(&proposal).await.unwrap();
+    for (ledger, peer) in others {
+        until_proposal(ledger, &proposal, |found| found.state == ProposalState::Forgotten && found.done.len() == 2)
+            .await;
+        assert_bare(peer, chain).await;
+    }
+}
+
 /// What mutable blocks call when all versions of a block are erased.
 #[tokio::test(start_paused = true)]
 async fn the_ledgers_own_forget_proposes() {

@@ -22,6 +22,8 @@ use walytis_core::store::{
 };
 use walytis_identities::id::{Did, Role};
 use walytis_identities::identity::MemoryGroup;
+use walytis_offchain::context::Context;
+use walytis_offchain::envelope::EnvelopeId;
 use walytis_offchain::record::Record;
 use walytis_offchain::{PrivateLedger, PrivateParts};
 
@@ -103,7 +105,10 @@ impl Disk {
     async fn sealed(&self, id: &walytis_core::id::BlockId, large: bool) -> (Vec<u8>, Vec<u8>) {
         let chain = self.node.chain_by_id(&self.ledger.id()).unwrap();
         let block = chain.block(id).await.unwrap().unwrap();
-        let envelope = Record::decode(block.inline().unwrap()).unwrap().envelope;
+        let record = Record::decode(block.inline().unwrap()).unwrap();
+        let creator = block.header().creator;
+        let context = Context::new(&chain.id(), "x", &record.claim, &creator, &record.epoch, &record.nonce);
+        let envelope = EnvelopeId::of(&context, &record);
         let space = KeyRange::prefix(&Space::Offchain.key(&[]));
         let rows = self.store.scan(space, Direction::Forward, usize::MAX).await.unwrap();
         let row = rows.iter().find(|(key, _)| key[33] == b'm' && key.ends_with(&envelope.0)).unwrap().1.to_vec();

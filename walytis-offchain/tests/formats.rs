@@ -85,11 +85,11 @@ fn record(manifest: &Manifest) -> Record {
         fields: b"fields".to_vec(),
     };
     let forget = ForgetRule { consent: Consent::Some(2), expires_at_ms: Some(1_700_000_000_000) };
-    let sealed_header = header.seal(&HEADER, &place.context(), &manifest.id(), &forget, &SeededEntropy::new(2));
+    let sealed_header = header.seal(&HEADER, &place.context(), &manifest.digest(), &forget, &SeededEntropy::new(2));
     Record {
         claim: place.claim,
         epoch: place.epoch,
-        envelope: manifest.id(),
+        envelope: manifest.digest(),
         size_class: size_class(300),
         nonce: place.nonce,
         forget,
@@ -114,7 +114,7 @@ fn what_was_sealed_opens_at_its_place_only() {
         assert!(record.open_header(&HEADER, &place.context()).is_none());
     }
     // The same header beside another envelope or another size.
-    let swapped = Record { envelope: manifest.id(), ..record.clone() };
+    let swapped = Record { envelope: manifest.digest(), ..record.clone() };
     assert!(swapped.open_header(&HEADER, &Place::new().context()).is_none());
     let resized = Record { size_class: size_class(1_000), ..record };
     assert!(resized.open_header(&HEADER, &Place::new().context()).is_none());
@@ -131,9 +131,9 @@ fn truncated_reordered_and_doubled_chunks_do_not_open() {
     assert!(opener.open(3, sealed[2].clone().into()).is_none() && !manifest.holds(3, &sealed[2]));
     assert!(opener.open(2, sealed[2][..100].to_vec().into()).is_none() && !manifest.holds(2, &sealed[2][..100]));
     let fewer = &manifest.digests()[..64];
-    assert!(Manifest::verify(&manifest.id(), manifest.header(), fewer).is_none());
+    assert!(Manifest::verify(&manifest.digest(), manifest.header(), fewer).is_none());
     let swapped = [&manifest.digests()[32..64], &manifest.digests()[..32], &manifest.digests()[64..]].concat();
-    assert!(Manifest::verify(&manifest.id(), manifest.header(), &swapped).is_none());
+    assert!(Manifest::verify(&manifest.digest(), manifest.header(), &swapped).is_none());
 }
 
 /// Poly1305 alone would let one ciphertext open under two keys; the commitment does not.
@@ -146,7 +146,7 @@ fn a_key_that_was_not_committed_to_opens_nothing() {
     let other = sealer.finish(&WRAP, &entropy);
     // Header = version ‖ wrap nonce (24) ‖ wrapped key (48) ‖ commitment (32) ‖ …: another key before this commitment.
     let mixed = [&other.header()[..73], &one.header()[73..]].concat();
-    let id = walytis_offchain::envelope::EnvelopeId([0; 32]);
+    let id = walytis_offchain::envelope::EnvelopeDigest([0; 32]);
     assert!(Manifest::verify(&id, &mixed, &one.digests()).is_none());
     let mixed = Manifest::decode_unnamed(&mixed, &one.digests()).unwrap();
     assert!(Opener::new(&mixed, &WRAP, Place::new().context()).is_none());
@@ -160,7 +160,7 @@ proptest! {
         let (header, digests) = (manifest.header().len(), manifest.header().len() + 32);
         let at = at.index(all.len());
         all[at] ^= 1 << bit;
-        let verified = Manifest::verify(&manifest.id(), &all[..header], &all[header..digests]);
+        let verified = Manifest::verify(&manifest.digest(), &all[..header], &all[header..digests]);
         prop_assert!(!verified.is_some_and(|manifest| manifest.holds(0, &all[digests..])));
         // Even unchecked, the content does not open.
         let opener = Opener::new(&manifest, &WRAP, Place::new().context()).unwrap();

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 
 use walytis_core::block::UnverifiedBlock;
 use walytis_core::id::ChainId;
+use walytis_core::key::PublicKey;
+use walytis_core::topic::Topic;
 use walytis_identities::id::OpId;
+use walytis_offchain::context::Context;
+use walytis_offchain::envelope::EnvelopeId;
 use walytis_offchain::record::Record;
 
 /// What one attempt brought.
@@ -41,9 +45,19 @@ impl Haul {
         self.blocks += 1;
         let block = UnverifiedBlock::decode(bytes::Bytes::copy_from_slice(file)).ok();
         let block = block.and_then(|block| block.verify(chain).ok());
-        let record = block.and_then(|block| Record::decode(block.inline()?));
-        self.envelopes.extend(record.map(|record| record.envelope.0));
+        let Some(block) = block else { return };
+        let (header, content) = (block.header(), block.inline().cloned().unwrap_or_default());
+        self.envelopes.extend(named_envelope(chain, &header.topics, &header.creator, &content));
     }
+}
+
+/// Returns the id of the envelope that a private block names: whoever has the block can compute it.
+pub fn named_envelope(chain: &ChainId, topics: &[Topic], creator: &PublicKey, content: &[u8]) -> Option<[u8; 32]> {
+    let [topic] = topics else { return None };
+    let layer = topic.overlay_text("offchain")?;
+    let record = Record::decode(content)?;
+    let context = Context::new(chain, layer, &record.claim, creator, &record.epoch, &record.nonce);
+    Some(EnvelopeId::of(&context, &record).0)
 }
 
 /// What all attempts brought.

@@ -25,7 +25,7 @@ mod scan;
 mod token;
 
 pub use command::run;
-pub use haul::{Findings, Haul};
+pub use haul::{Findings, Haul, named_envelope};
 pub use peer::NoConnection;
 pub use probe::{Attempt, Keys, Probe, Target};
 pub use scan::{ScanError, scan};

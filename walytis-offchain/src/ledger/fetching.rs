@@ -47,9 +47,13 @@ pub(super) struct StoredPart {
 
 #[derive(Debug)]
 enum Outcome {
-    /// The manifest, and the chunks that are here.
-    Manifest(Vec<bool>),
+    /// The manifest, not stored yet.
+    Manifest(Arc<Packed>),
+    /// The manifest is stored, with these chunks here.
+    Begun(Vec<bool>),
     Chunk,
+    /// There is no place for a chunk of this envelope.
+    Homeless(Arc<Packed>),
     /// Its envelope has been removed here meanwhile.
     Late,
     /// Not the bytes that its name stands for: the peer lies.
@@ -190,12 +194,21 @@ impl Task {
             // A task that panicked has said so; the part is asked for again with everything else.
             return Err(LedgerError::Store(StoreError::Io { reason: "storing a part ended early".to_owned() }));
         };
+        let outcome = match outcome {
+            Outcome::Manifest(packed) => self.inner.take_manifest(&packed).await?,
+            Outcome::Homeless(packed) => match self.inner.begin(&packed).await? {
+                // It is asked for again.
+                Outcome::Begun(_) => Outcome::Late,
+                other => other,
+            },
+            other => other,
+        };
         let (machine, now) = (&mut self.fetching.machine, Instant::now());
-        let manifest = matches!(outcome, Outcome::Manifest(_));
+        let manifest = matches!(outcome, Outcome::Begun(_));
         let complete = match outcome {
-            Outcome::Manifest(have) => machine.handle_manifest(&peer, &id, &have, now),
+            Outcome::Begun(have) => machine.handle_manifest(&peer, &id, &have, now),
             Outcome::Chunk => machine.handle_stored(&peer, &id, part, now),
-            Outcome::Late => {
+            Outcome::Late | Outcome::Manifest(_) | Outcome::Homeless(_) => {
                 machine.handle_failed(&peer, &id, part, now, &mut self.rng);
                 return Ok(());
             }
@@ -230,7 +243,8 @@ impl Task {
     /// Everything of an envelope is here: settles what waits for it.
     pub(super) async fn arrived(&mut self, id: &EnvelopeId) -> Result<(), LedgerError> {
         self.fetching.machine.drop_want(id);
-        for block in self.inner.table.wanting(id, PAGE).await? {
+        let waiting = KeyRange::prefix(&self.inner.table.key(b'f', &[&id.0]));
+        for block in self.inner.table.ids(waiting).await? {
             self.settle(&block, false).await?;
         }
         self.publish();
@@ -239,26 +253,37 @@ impl Task {
 }
 
 impl Inner {
-    /// Checks and stores a part that was asked for; many at the same time.
+    /// Stores a manifest that is still wanted. Called by the task alone, which also destroys contents: so nothing is written
+    /// behind its forgetting, whenever the process dies.
+    async fn take_manifest(&self, packed: &Packed) -> Result<Outcome, LedgerError> {
+        if self.table.wanting(&packed.id(), 1).await?.is_empty() {
+            return Ok(Outcome::Late);
+        }
+        self.store_packed(packed).await?;
+        self.begin(packed).await
+    }
+
+    /// Makes a place for the chunks of an envelope if it is still wanted, and as long as its record says: of another length it
+    /// is refused when its record is looked at next, and nothing is begun for it.
+    async fn begin(&self, packed: &Packed) -> Result<Outcome, LedgerError> {
+        let table = &self.table;
+        let Some(block) = table.wanting(&packed.id(), 1).await?.pop() else { return Ok(Outcome::Late) };
+        if !self.placed(&block).await?.is_some_and(|placed| placed.fits(packed)) {
+            return Ok(Outcome::Begun((0..packed.manifest.chunks()).map(|_| false).collect()));
+        }
+        match table.begin(packed).await {
+            Ok(have) => Ok(Outcome::Begun(have)),
+            Err(BlobStoreError::Full { reason }) => Ok(Outcome::NoRoom(reason)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Checks a part that was asked for, and stores a chunk; many at the same time.
     async fn store_part(&self, id: &EnvelopeId, part: u32, bytes: Bytes) -> Result<Outcome, LedgerError> {
         let table = &self.table;
         let Some(index) = part.checked_sub(1) else {
-            let Some(packed) = Packed::verify(id, &bytes) else { return Ok(Outcome::Wrong) };
-            // Wanted no longer: forgotten while it was on its way.
-            if table.is_dropped(id).await? {
-                return Ok(Outcome::Late);
-            }
-            self.store_packed(&packed).await?;
-            return match table.begin(&packed).await {
-                // Forgotten just now: what was written behind the forgetting goes again.
-                Ok(_) if table.is_dropped(id).await? => {
-                    self.bury_again(id).await?;
-                    Ok(Outcome::Late)
-                }
-                Ok(have) => Ok(Outcome::Manifest(have)),
-                Err(BlobStoreError::Full { reason }) => Ok(Outcome::NoRoom(reason)),
-                Err(error) => Err(error.into()),
-            };
+            let packed = Packed::verify(id, &bytes).map(Arc::new);
+            return Ok(packed.map_or(Outcome::Wrong, Outcome::Manifest));
         };
         let Some(packed) = table.stored(id).await? else { return Ok(Outcome::Late) };
         if !packed.manifest.holds(index, &bytes) {
@@ -268,11 +293,9 @@ impl Inner {
             Ok(()) => Ok(Outcome::Chunk),
             Err(BlobStoreError::Missing) => {
                 debug!(ledger = ?self, "a chunk came for an envelope that is not begun");
-                if !table.is_dropped(id).await? {
-                    table.begin(&packed).await?;
-                }
-                Ok(Outcome::Late)
+                Ok(Outcome::Homeless(packed))
             }
+            Err(BlobStoreError::Full { reason }) => Ok(Outcome::NoRoom(reason)),
             Err(error) => Err(error.into()),
         }
     }
@@ -298,7 +321,7 @@ impl Table {
     /// Bytes that asking for a part may bring.
     const CHUNK_BYTES: u64 = crate::envelope::CHUNK as u64;
 
-    /// Blocks that wait for an envelope.
+    /// Blocks that wait for an envelope: one, unless its author put the same record on the chain again.
     pub(super) async fn wanting(&self, id: &EnvelopeId, limit: usize) -> Result<Vec<BlockId>, StoreError> {
         Ok(self.ids_page(KeyRange::prefix(&self.key(b'f', &[&id.0])), limit).await?.0)
     }

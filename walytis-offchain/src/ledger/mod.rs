@@ -11,6 +11,7 @@
 
 mod checkpoints;
 mod content_state;
+mod envelopes;
 mod fetching;
 mod forget;
 mod progress;

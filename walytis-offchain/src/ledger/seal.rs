@@ -22,7 +22,7 @@ use walytis_identities::identity::EpochUse;
 
 use super::{Inner, State, of_identity};
 use crate::context::Context;
-use crate::envelope::{CHUNK, EnvelopeId, PADDED_MAX, SealedChunk, Sealer, TAG};
+use crate::envelope::{Binding, CHUNK, PADDED_MAX, SealedChunk, Sealer, TAG};
 use crate::exchange::frame_v1::{Body, Message, Packed};
 use crate::forget::ForgetRule;
 use crate::padding::size_class;
@@ -43,7 +43,7 @@ struct Keys {
 }
 
 struct Sealed {
-    record: Record,
+    epoch: EpochId,
     /// Content of its block.
     content: Vec<u8>,
     packed: Packed,
@@ -127,7 +127,7 @@ async fn seal_all(
         nonces.push(nonce);
         let sealed = seal(inner, keys, nonce, block).await?;
         inner.table.put_stored(&mut batch, &sealed.packed);
-        batch.put(inner.table.key(b's', &[&nonce]), sealed.record.envelope.0.to_vec());
+        batch.put(inner.table.key(b's', &[&nonce]), sealed.packed.id().0.to_vec());
         all.push(sealed);
     }
     inner.table.store.commit(batch, Durability::Flushed).await?;
@@ -141,24 +141,18 @@ async fn seal(inner: &Inner, keys: &Keys, nonce: [u8; 32], block: NewBlock) -> R
     let mut source = Padded::new(block.content);
     let mut sealer = Sealer::new(context, &*inner.entropy);
     let (first, last) = source.chunk().await?;
-    let (packed, topics) = if last && first.len() + TAG <= INLINE_MAX {
+    let (chunk, draft) = if last && first.len() + TAG <= INLINE_MAX {
         let chunk = sealer.chunks().seal(0, first, true);
         sealer.push(&chunk);
-        (Packed { manifest: sealer.finish(&keys.wrap, &*inner.entropy), chunk: Some(chunk.bytes) }, block.topics)
+        (Some(chunk.bytes), None)
     } else {
         let mut draft = inner.table.blobs.draft().await?;
         write_large(&mut source, &mut sealer, (first, last), &mut *draft).await?;
-        let manifest = sealer.finish(&keys.wrap, &*inner.entropy);
-        let id = manifest.id();
-        // Before it has its name: what a crash leaves behind is found again under this mark.
-        let mut batch = Batch::new();
-        batch.put(inner.table.key(b's', &[&nonce]), id.0.to_vec());
-        inner.table.store.commit(batch, Durability::Flushed).await?;
-        draft.finish(inner.table.object(&id)).await?;
-        (Packed { manifest, chunk: None }, block.topics)
+        (None, Some(draft))
     };
-    let envelope = packed.manifest.id();
-    let header = PrivateHeader { len: source.len, topics, ..PrivateHeader::default() };
+    let manifest = sealer.finish(&keys.wrap, &*inner.entropy);
+    let envelope = manifest.digest();
+    let header = PrivateHeader { len: source.len, topics: block.topics, ..PrivateHeader::default() };
     let record = Record {
         claim: keys.claim.clone(),
         epoch: keys.epoch,
@@ -168,8 +162,17 @@ async fn seal(inner: &Inner, keys: &Keys, nonce: [u8; 32], block: NewBlock) -> R
         forget: keys.rule,
         sealed_header: header.seal(&keys.header, &context, &envelope, &keys.rule, &*inner.entropy),
     };
+    let packed = Packed { binding: Binding::new(&context, &record), manifest, chunk };
+    if let Some(draft) = draft {
+        let id = packed.id();
+        // Before it has its name: what a crash leaves behind is found again under this mark.
+        let mut batch = Batch::new();
+        batch.put(inner.table.key(b's', &[&nonce]), id.0.to_vec());
+        inner.table.store.commit(batch, Durability::Flushed).await?;
+        draft.finish(inner.table.object(&id)).await?;
+    }
     let content = inner.vouch(&inner.topic, &creator, record.encode()).await?;
-    Ok(Sealed { record, content, packed })
+    Ok(Sealed { epoch: record.epoch, content, packed })
 }
 
 /// Reads, seals and writes a content of more than one chunk, or of one that is not small.
@@ -241,9 +244,9 @@ async fn push(inner: &Inner, sealed: &[Sealed]) {
     let connected = exchange.connected();
     for peer in inner.identity.peers().await.iter().filter(|peer| connected.contains(peer)) {
         for one in sealed {
-            let (id, packed): (EnvelopeId, _) = (one.record.envelope, &one.packed);
-            if packed.chunk.is_some() && inner.identity.may_read(peer, &one.record.epoch).await {
-                let body = Body::Push(id, packed.encode().into());
+            let packed = &one.packed;
+            if packed.chunk.is_some() && inner.identity.may_read(peer, &one.epoch).await {
+                let body = Body::Push(packed.id(), packed.encode().into());
                 exchange.send(peer, &Message { ledger: inner.table.tag, body });
             }
         }

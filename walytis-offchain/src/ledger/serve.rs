@@ -17,8 +17,8 @@ use crate::envelope::EnvelopeId;
 use crate::exchange::frame_v1::{Body, Has, Packed};
 use crate::exchange::{Runs, Serve};
 
-/// Records looked at for one envelope. Chosen: an honest envelope has one; more are replays.
-const NAMED_MAX: usize = 16;
+/// Records looked at for one envelope: all that name it are the same, only the blocks differ.
+const NAMED_MAX: usize = 1;
 
 /// Whether an envelope that may be served is known to be here whole.
 enum Whole {

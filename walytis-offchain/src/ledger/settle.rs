@@ -9,11 +9,12 @@ use walytis_identities::id::EpochId;
 use walytis_identities::identity::{EpochUse, IdentityError, Judgement, RecordRef};
 
 use super::content_state::{Facts, Here, Phase};
+use super::forget::Dropped;
 use super::table::{EventKind, LocalRecord, Meta, Standing};
 use super::vouched::Voucher;
 use super::{Inner, of_identity};
 use crate::context::Context;
-use crate::envelope::Opener;
+use crate::envelope::{EnvelopeId, Opener};
 use crate::exchange::frame_v1::Packed;
 use crate::record::{PrivateHeader, Record};
 
@@ -22,7 +23,16 @@ pub(super) struct Placed {
     pub(super) block: Block,
     pub(super) record: Record,
     pub(super) context: Context,
+    /// What its content is asked for and kept by.
+    pub(super) envelope: EnvelopeId,
     pub(super) voucher: Voucher,
+}
+
+impl Placed {
+    /// Says whether an envelope is as long as the record says: keys are not needed for that.
+    pub(super) fn fits(&self, packed: &Packed) -> bool {
+        packed.manifest.padded_len() == self.record.size_class
+    }
 }
 
 /// What one record came to.
@@ -30,6 +40,8 @@ pub(super) struct Settled {
     pub(super) local: LocalRecord,
     /// Whether anything changed.
     pub(super) changed: bool,
+    /// Whether bytes that were fetched for it are to be removed: they are not its own.
+    pub(super) refused: bool,
 }
 
 impl Inner {
@@ -40,7 +52,8 @@ impl Inner {
         let Some(record) = Record::decode(content) else { return Ok(None) };
         let (chain, creator) = (self.table.chain, block.header().creator);
         let context = Context::new(&chain, &self.layer, &record.claim, &creator, &record.epoch, &record.nonce);
-        Ok(Some(Placed { block, record, context, voucher }))
+        let envelope = EnvelopeId::of(&context, &record);
+        Ok(Some(Placed { block, record, context, envelope, voucher }))
     }
 
     /// Judges a record; `held`: what vouches for it was found to hold before.
@@ -73,7 +86,7 @@ impl Inner {
             return Ok(false);
         }
         let mark = self.table.store.get(&self.table.key(b's', &[&placed.record.nonce])).await?;
-        Ok(mark.is_some_and(|envelope| envelope[..] == placed.record.envelope.0))
+        Ok(mark.is_some_and(|envelope| envelope[..] == placed.envelope.0))
     }
 
     /// Judges a record again under what is known now and writes down what follows, in one batch.
@@ -87,7 +100,7 @@ impl Inner {
             cursor: 0,
             shown: false,
             indexed: None,
-            envelope: placed.record.envelope.0,
+            envelope: placed.envelope.0,
             epoch: placed.record.epoch,
             class: placed.record.size_class,
         });
@@ -103,7 +116,11 @@ impl Inner {
             self.table.put_expiry(&mut batch, at_ms, &id);
         }
         self.tell(&id, &mut local, meta, &mut batch);
-        let changed = old.as_ref() != Some(&local);
+        let (changed, mut gone) = (old.as_ref() != Some(&local), Vec::new());
+        if changed && local.standing == Standing::Foreign {
+            gone.extend(self.table.stored(&placed.envelope).await?.map(|_| placed.envelope));
+            self.table.put_dropped(&mut batch, &placed.envelope, Dropped::Foreign, !gone.is_empty());
+        }
         if own && !self.rules.hybrid {
             meta.unsealed = meta.unsealed.saturating_add(1);
         }
@@ -114,9 +131,9 @@ impl Inner {
             self.table.put_record(&mut batch, &id, (old.as_ref(), &local), meta);
             self.table.put_meta(&mut batch, meta);
             // All of it can be found again from the chain and the envelopes.
-            self.table.store.commit(batch, Durability::Buffered).await?;
+            self.table.commit_removal(batch, &gone, Durability::Buffered).await?;
         }
-        Ok(Settled { local, changed })
+        Ok(Settled { local, changed, refused: !gone.is_empty() })
     }
 
     /// Sets standing and phase; returns the opened header, if the record counts and its key is here.
@@ -124,6 +141,10 @@ impl Inner {
         local.standing = match self.judge(placed, local.standing == Standing::Valid).await {
             Judgement::Wait => Standing::Waiting,
             Judgement::Void(_) => Standing::Void,
+            // What it is cannot be seen any more.
+            Judgement::Valid if local.standing == Standing::Foreign && local.phase == Phase::Forgotten => {
+                Standing::Foreign
+            }
             Judgement::Valid => Standing::Valid,
         };
         let settled = matches!(local.phase, Phase::Available) && local.indexed.is_some();
@@ -131,14 +152,19 @@ impl Inner {
             return Ok(None);
         }
         let record = &placed.record;
-        if local.phase == Phase::Wanted && self.table.is_dropped(&record.envelope).await? {
-            local.phase = Phase::Forgotten;
+        if local.phase == Phase::Wanted
+            && let Some(why) = self.table.dropped(&placed.envelope).await?
+        {
+            match why {
+                Dropped::Forgotten => local.phase = Phase::Forgotten,
+                Dropped::Foreign => local.standing = Standing::Foreign,
+            }
             return Ok(None);
         }
         let key = self.epoch_key(&record.epoch, EpochUse::RecordHeader).await?;
         let header = key.as_ref().map(|key| record.open_header(key, &placed.context));
         if matches!(header, Some(None)) {
-            local.standing = Standing::Foreign;
+            (local.standing, local.phase) = (Standing::Foreign, Phase::Wanted);
             return Ok(None);
         }
         let header = header.flatten();
@@ -156,10 +182,10 @@ impl Inner {
         local: &mut LocalRecord,
     ) -> Result<(), LedgerError> {
         let record = &placed.record;
-        let stored = self.table.stored(&record.envelope).await?;
+        let stored = self.table.stored(&placed.envelope).await?;
         let here = match &stored {
             None => Here::Nothing,
-            Some(packed) if self.table.chunks_here(&record.envelope, packed).await?.iter().all(|here| *here) => {
+            Some(packed) if self.table.chunks_here(&placed.envelope, packed).await?.iter().all(|here| *here) => {
                 Here::All
             }
             Some(_) => Here::Some,
@@ -171,11 +197,10 @@ impl Inner {
         let facts = Facts { here, key: wrap.is_some(), nobody_has: false, forgotten: false };
         local.phase = facts.phase();
         // Also of what is here in part: what is not this record's own is neither fetched on nor served for it.
-        if let (Some(packed), Some(wrap)) = (&stored, &wrap)
-            && !opens(placed, packed, wrap)
+        if let Some(packed) = &stored
+            && !(placed.fits(packed) && wrap.is_none_or(|wrap| opens(placed, packed, &wrap)))
         {
-            local.standing = Standing::Foreign;
-            local.phase = Phase::Wanted;
+            (local.standing, local.phase) = (Standing::Foreign, Phase::Wanted);
         }
         Ok(())
     }
@@ -198,10 +223,6 @@ impl Inner {
 
 /// Checks the key commitment, and of a small envelope the content itself.
 fn opens(placed: &Placed, packed: &Packed, wrap: &Secret<32>) -> bool {
-    let manifest = &packed.manifest;
-    if manifest.padded_len() != placed.record.size_class {
-        return false;
-    }
-    let Some(opener) = Opener::new(manifest, wrap, placed.context) else { return false };
+    let Some(opener) = Opener::new(&packed.manifest, wrap, placed.context) else { return false };
     packed.chunk.as_ref().is_none_or(|chunk| opener.open(0, chunk.clone()).is_some())
 }

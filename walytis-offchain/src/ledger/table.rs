@@ -15,7 +15,7 @@
 //!   'u' block id                     records that wait for authority
 //!   'm' envelope id                  manifest, with the chunk if the envelope is small
 //!   'v' envelope id, block id        records whose envelope is here and may be served: epoch
-//!   'd' envelope id                  envelopes dropped for ever
+//!   'd' envelope id                  envelopes that are never wanted again, and why: Dropped
 //!   'h' device key, generation, id   checkpoints that hold
 //!   's' record nonce                 own envelopes whose records are not on the chain yet: envelope id
 //!   'n' name                         what a durable subscriber acknowledged
@@ -24,8 +24,7 @@
 //!
 //! The chunks of a large envelope are one object of the blob store, named by ledger and envelope.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -33,17 +32,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::secret::Secret;
 use walytis_core::store::keys::Space;
-use walytis_core::store::{
-    Batch, BlobKey, BlobSpace, BlobStatus, BlobStore, BlobStoreError, Direction, Durability, KeyRange, KvStore,
-    StoreError,
-};
+use walytis_core::store::{Batch, BlobStore, Direction, KeyRange, KvStore, StoreError};
 use walytis_core::topic::Topic;
 use walytis_identities::id::EpochId;
 
 use super::content_state::Phase;
-use crate::context::{Label, LedgerTag, digest};
-use crate::envelope::{CHUNK, EnvelopeId, TAG};
-use crate::exchange::frame_v1::Packed;
+use super::envelopes::Manifests;
+use crate::context::{Label, LedgerTag};
 use crate::record::{exactly, versioned};
 
 /// Whether a record counts.
@@ -85,11 +80,6 @@ impl EventKind {
     }
 }
 
-/// Bytes of a stored object's chunk.
-const SEALED_CHUNK: u32 = CHUNK + 16;
-const _: () = assert!(SEALED_CHUNK as usize == CHUNK as usize + TAG);
-/// Large manifests kept in memory, 2 MiB each at most. Chosen: as many transfers as run at once.
-const MANIFESTS_KEPT: usize = 8;
 /// Bytes of a topic's hash in the index.
 const TOPIC_HASH: usize = 16;
 
@@ -179,16 +169,13 @@ impl Meta {
     }
 }
 
-/// Large manifests that were verified, the newest last.
-type Manifests = Arc<Mutex<VecDeque<(EnvelopeId, Arc<Packed>)>>>;
-
 #[derive(Clone)]
 pub(crate) struct Table {
     pub(crate) store: Arc<dyn KvStore>,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) chain: ChainId,
     pub(crate) tag: LedgerTag,
-    manifests: Manifests,
+    pub(super) manifests: Arc<Mutex<Manifests>>,
 }
 
 impl std::fmt::Debug for Table {
@@ -199,7 +186,7 @@ impl std::fmt::Debug for Table {
 
 impl Table {
     pub(crate) fn new(store: Arc<dyn KvStore>, blobs: Arc<dyn BlobStore>, chain: ChainId, tag: LedgerTag) -> Self {
-        Self { store, blobs, chain, tag, manifests: Manifests::default() }
+        Self { store, blobs, chain, tag, manifests: Arc::default() }
     }
 
     pub(crate) fn key(&self, table: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -313,112 +300,9 @@ impl Table {
         Ok((ids.collect(), next))
     }
 
-    /// Returns the manifest of an envelope, verified.
-    pub(crate) async fn stored(&self, id: &EnvelopeId) -> Result<Option<Arc<Packed>>, StoreError> {
-        if let Some((_, packed)) = self.kept().iter().find(|(kept, _)| kept == id) {
-            return Ok(Some(Arc::clone(packed)));
-        }
-        let key = self.key(b'm', &[&id.0]);
-        let Some(value) = self.store.get(&key).await? else { return Ok(None) };
-        let packed = Packed::verify(id, &value)
-            .map(Arc::new)
-            .ok_or_else(|| StoreError::corrupt(&key, "it is not the envelope of its key"))?;
-        if packed.chunk.is_none() {
-            let mut kept = self.kept();
-            if kept.len() >= MANIFESTS_KEPT {
-                kept.pop_front();
-            }
-            kept.push_back((*id, Arc::clone(&packed)));
-        }
-        Ok(Some(packed))
-    }
-
-    fn kept(&self) -> std::sync::MutexGuard<'_, VecDeque<(EnvelopeId, Arc<Packed>)>> {
-        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn put_stored(&self, batch: &mut Batch, packed: &Packed) {
-        batch.put(self.key(b'm', &[&packed.manifest.id().0]), packed.encode());
-    }
-
-    pub(crate) fn delete_stored(&self, batch: &mut Batch, id: &EnvelopeId) {
-        batch.delete(self.key(b'm', &[&id.0]));
-        self.kept().retain(|(kept, _)| kept != id);
-    }
-
-    /// The name of a large envelope's chunks.
-    pub(crate) fn object(&self, id: &EnvelopeId) -> BlobKey {
-        let digest = digest(Label::StoredEnvelope, &[&self.tag.0, &id.0]);
-        BlobKey { space: BlobSpace::Envelope, chain: self.chain, digest }
-    }
-
-    /// Reserves the space of an envelope's chunks, or goes on with those that are here; one flag each.
-    pub(crate) async fn begin(&self, packed: &Packed) -> Result<Vec<bool>, BlobStoreError> {
-        let manifest = &packed.manifest;
-        if packed.chunk.is_some() {
-            return Ok(vec![true]);
-        }
-        let status = self.blobs.begin(self.object(&manifest.id()), manifest.sealed_len(), SEALED_CHUNK).await?;
-        Ok(flags(status, manifest.chunks()))
-    }
-
-    /// Writes one sealed chunk of an envelope that was begun; flushed when it returns.
-    pub(crate) async fn write_chunk(&self, id: &EnvelopeId, index: u32, sealed: Bytes) -> Result<(), BlobStoreError> {
-        self.blobs.write(self.object(id), index, sealed).await.map(drop)
-    }
-
-    /// Returns a sealed chunk that is here.
-    pub(crate) async fn read_chunk(
-        &self,
-        id: &EnvelopeId,
-        packed: &Packed,
-        index: u32,
-    ) -> Result<Bytes, BlobStoreError> {
-        match packed.chunk.as_ref().filter(|_| index == 0) {
-            Some(chunk) => Ok(chunk.clone()),
-            None => {
-                let offset = u64::from(index) * u64::from(SEALED_CHUNK);
-                self.blobs.read(self.object(id), offset, SEALED_CHUNK as usize).await
-            }
-        }
-    }
-
-    /// Says which chunks are here.
-    pub(crate) async fn chunks_here(&self, id: &EnvelopeId, packed: &Packed) -> Result<Vec<bool>, BlobStoreError> {
-        if packed.chunk.is_some() {
-            return Ok(vec![true]);
-        }
-        Ok(flags(self.blobs.status(self.object(id)).await?, packed.manifest.chunks()))
-    }
-
-    /// Removes what was stored for an own record that never came onto the chain.
-    pub(crate) async fn remove_orphan(&self, nonce: &[u8; 32]) -> Result<(), RemovalError> {
-        let mark = self.key(b's', &[nonce]);
-        let mut batch = Batch::new();
-        if let Some(id) = self.store.get(&mark).await?.and_then(|value| value.first_chunk::<32>().copied()) {
-            self.blobs.delete(self.object(&EnvelopeId(id))).await?;
-            self.delete_stored(&mut batch, &EnvelopeId(id));
-        }
-        batch.delete(mark);
-        Ok(self.store.commit(batch, Durability::Flushed).await?)
-    }
-
-    /// Says whether an envelope was dropped for ever.
-    pub(crate) async fn is_dropped(&self, id: &EnvelopeId) -> Result<bool, StoreError> {
-        Ok(self.store.get(&self.key(b'd', &[&id.0])).await?.is_some())
-    }
-
     pub(crate) fn topic_key(&self, hash: &[u8; TOPIC_HASH], rest: &[&[u8]]) -> Vec<u8> {
         let parts: Vec<&[u8]> = std::iter::once(&hash[..]).chain(rest.iter().copied()).collect();
         self.key(b't', &parts)
-    }
-}
-
-fn flags(status: BlobStatus, chunks: u32) -> Vec<bool> {
-    match status {
-        BlobStatus::Absent => (0..chunks).map(|_| false).collect(),
-        BlobStatus::Partial { have, .. } => have,
-        BlobStatus::Complete { .. } => (0..chunks).map(|_| true).collect(),
     }
 }
 
@@ -435,24 +319,6 @@ pub(crate) fn topic_hash(key: &Secret<32>, topic: &Topic) -> [u8; TOPIC_HASH] {
 /// The lowest key above `key`.
 pub(crate) fn behind(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
-}
-
-/// Removing an envelope failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RemovalError {
-    #[error("storage failed")]
-    Store(#[from] StoreError),
-    #[error("blob storage failed")]
-    Blob(#[from] BlobStoreError),
-}
-
-impl From<RemovalError> for walytis_core::ledger::LedgerError {
-    fn from(error: RemovalError) -> Self {
-        match error {
-            RemovalError::Store(error) => Self::Store(error),
-            RemovalError::Blob(error) => Self::Blob(error),
-        }
-    }
 }
 
 #[cfg(test)]

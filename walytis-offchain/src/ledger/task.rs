@@ -268,7 +268,7 @@ impl Task {
     /// Settles one record and wants its envelope if that is missing. `first`: the record has just arrived.
     pub(super) async fn settle(&mut self, id: &BlockId, first: bool) -> Result<(), LedgerError> {
         let Some(placed) = self.inner.placed(id).await? else { return Ok(()) };
-        let envelope = placed.record.envelope;
+        let envelope = placed.envelope;
         let own = first && self.inner.is_own(&placed).await?;
         let mut settled = self.inner.settle(&placed, &mut self.meta, own).await?;
         let mut changed = settled.changed;
@@ -279,6 +279,9 @@ impl Task {
             self.inner.store_packed(&packed).await?;
             settled = self.inner.settle(&placed, &mut self.meta, false).await?;
             changed = true;
+        }
+        if settled.refused {
+            self.inner.remove_remains().await?;
         }
         if changed {
             self.saved = self.meta.position;

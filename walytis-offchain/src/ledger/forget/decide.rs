@@ -88,11 +88,12 @@ impl Inner {
         let (mut met, mut open) = (Vec::new(), 0);
         for id in &poll.blocks {
             let known = self.table.record(id).await?.filter(|local| local.standing != Standing::Waiting);
-            let Some(placed) = self.placed(id).await?.filter(|_| known.is_some()) else {
+            let Some((local, placed)) = known.zip(self.placed(id).await?) else {
                 open += 1;
                 continue;
             };
-            let rule: Consent = placed.record.forget.consent;
+            // What does not count makes no rule, not even for itself.
+            let rule = if local.standing == Standing::Valid { placed.record.forget.consent } else { Consent::All };
             if poll.tally.meets(rule, &placed.record.claim.author, &poll.voters) {
                 met.push(*id);
             } else {
@@ -247,14 +248,28 @@ impl Task {
         Ok(())
     }
 
-    /// Destroys a content here; false if there is no such block.
+    /// Destroys a content here; false if there is no such block, or none that expires.
     async fn bury(&mut self, id: &BlockId, cause: Cause) -> Result<bool, LedgerError> {
-        let local = self.inner.table.record(id).await?.filter(|local| local.standing != Standing::Waiting);
+        let Some(envelope) = self.inner.placed(id).await?.map(|placed| placed.envelope) else { return Ok(false) };
+        // The same record twice has one content. The one that was asked for last: a crash on the way is then noticed.
+        for twin in self.inner.table.naming(&envelope).await? {
+            if twin != *id {
+                self.bury_one(&twin, cause).await?;
+            }
+        }
+        self.bury_one(id, cause).await
+    }
+
+    async fn bury_one(&mut self, id: &BlockId, cause: Cause) -> Result<bool, LedgerError> {
+        let may = |standing| match cause {
+            Cause::Expired => standing == Standing::Valid,
+            Cause::Local | Cause::Consent(_) => standing != Standing::Waiting,
+        };
+        let local = self.inner.table.record(id).await?.filter(|local| may(local.standing));
         let Some((placed, local)) = self.inner.placed(id).await?.zip(local) else { return Ok(false) };
-        let envelope = placed.record.envelope;
         if self.inner.bury(&placed, local, cause, &mut self.meta).await?.is_some() {
             self.saved = self.meta.position;
-            self.drop_want(id, &envelope);
+            self.drop_want(id, &placed.envelope);
             self.publish();
         }
         Ok(true)

@@ -10,7 +10,7 @@
 use walytis_core::ledger::LedgerError;
 use walytis_core::store::{Batch, Durability, KeyRange};
 
-use super::rows::{Cause, Tombstone};
+use super::rows::{Cause, Dropped, Tombstone};
 use crate::envelope::EnvelopeId;
 use crate::ledger::Inner;
 use crate::ledger::content_state::Phase;
@@ -42,9 +42,9 @@ impl Inner {
             }
             return Ok(None);
         }
-        let envelope = placed.record.envelope;
+        let envelope = placed.envelope;
         table.put_tombstone(&mut batch, &id, &Tombstone { cause });
-        table.put_dropped(&mut batch, &envelope);
+        table.put_dropped(&mut batch, &envelope, Dropped::Forgotten, true);
         if let Some(at_ms) = placed.record.forget.expires_at_ms {
             table.delete_expiry(&mut batch, at_ms, &id);
         }
@@ -57,29 +57,26 @@ impl Inner {
         }
         table.put_record(&mut batch, &id, (Some(&old), &local), meta);
         table.put_meta(&mut batch, meta);
-        table.store.commit(batch, Durability::Flushed).await?;
+        table.commit_removal(batch, &[envelope], Durability::Flushed).await?;
         Ok(Some(local))
     }
 
-    /// Destroys what was written of an envelope behind its burial.
-    pub(in crate::ledger) async fn bury_again(&self, envelope: &EnvelopeId) -> Result<(), LedgerError> {
-        let mut batch = Batch::new();
-        self.table.put_dropped(&mut batch, envelope);
-        self.table.store.commit(batch, Durability::Flushed).await?;
-        self.remove_remains().await
-    }
-
-    /// Removes the bytes of what was buried from the files of both stores.
+    /// Removes the bytes of what is dropped from the files of both stores.
     pub(in crate::ledger) async fn remove_remains(&self) -> Result<(), LedgerError> {
         loop {
             let remains = self.table.remains(REMAINS_AT_ONCE).await?;
             if remains.is_empty() {
                 return Ok(());
             }
+            let mut secret = Vec::new();
             for envelope in &remains {
                 self.table.blobs.delete(self.table.object(envelope)).await?;
+                // What never was a content of anybody may stand in the store's files until it is written over.
+                if self.table.dropped(envelope).await? != Some(Dropped::Foreign) {
+                    secret.push(*envelope);
+                }
             }
-            self.reclaim(&remains).await?;
+            self.reclaim(&secret).await?;
             let mut batch = Batch::new();
             for envelope in &remains {
                 batch.delete(self.table.key(b'R', &[&envelope.0]));

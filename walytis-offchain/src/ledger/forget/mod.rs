@@ -25,6 +25,7 @@ use super::{Inner, PrivateLedger, of_identity, seal};
 use crate::context::Context;
 use crate::forget::{Act, FORGET_BLOCKS_MAX, ForgetRule, REASON_MAX, open_reason, seal_reason};
 use decide::Poll;
+pub(super) use rows::Dropped;
 use rows::{Cause, ProposalRow};
 
 /// What the task is asked to do.

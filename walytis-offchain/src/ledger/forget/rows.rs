@@ -43,6 +43,15 @@ pub(crate) struct Tombstone {
     pub(crate) cause: Cause,
 }
 
+/// Why an envelope is never wanted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Dropped {
+    /// The content of its record was destroyed.
+    Forgotten,
+    /// It does not open for its record, or the record's header does not: that never changes.
+    Foreign,
+}
+
 /// A proposal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProposalRow {
@@ -83,11 +92,17 @@ impl Table {
         batch.put(self.key(b'F', &[id.digest()]), versioned(tombstone));
     }
 
-    /// Marks an envelope as dropped for ever, and its bytes as to be removed.
-    pub(crate) fn put_dropped(&self, batch: &mut Batch, envelope: &EnvelopeId) {
-        batch.put(self.key(b'd', &[&envelope.0]), Bytes::new());
-        batch.put(self.key(b'R', &[&envelope.0]), Bytes::new());
-        self.delete_stored(batch, envelope);
+    /// Returns why an envelope is never wanted again; nothing if it may be.
+    pub(crate) async fn dropped(&self, envelope: &EnvelopeId) -> Result<Option<Dropped>, StoreError> {
+        self.read(&self.key(b'd', &[&envelope.0])).await
+    }
+
+    /// Marks an envelope as never wanted again, and its bytes, if there can be any, as to be removed.
+    pub(crate) fn put_dropped(&self, batch: &mut Batch, envelope: &EnvelopeId, why: Dropped, bytes: bool) {
+        batch.put(self.key(b'd', &[&envelope.0]), versioned(&why));
+        if bytes {
+            batch.put(self.key(b'R', &[&envelope.0]), Bytes::new());
+        }
     }
 
     /// Returns the envelopes whose bytes are to be removed, at most `limit`.
@@ -188,6 +203,8 @@ mod tests {
         assert_eq!(hex(versioned(&consent)), format!("0102{}", "aa".repeat(32)));
         assert_eq!(hex(versioned(&Tombstone { cause: Cause::Local })), "0100");
         assert_eq!(hex(versioned(&Tombstone { cause: Cause::Expired })), "0101");
+        assert_eq!(hex(versioned(&Dropped::Forgotten)), "0100");
+        assert_eq!(hex(versioned(&Dropped::Foreign)), "0101");
         assert_eq!(hex(versioned(&ProposalRow { told: true, decided: false })), "010100");
         assert_eq!(exactly(&versioned(&consent)), Some(consent));
     }

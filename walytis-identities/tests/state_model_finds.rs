@@ -242,3 +242,130 @@ fn member_that_puts_a_leave_on_record_does_not_put_out_who_came_back() {
     let state = agreed(&[&a, &b, &c, &copy]);
     assert_eq!(state.role(&b_id), None);
 }
+
+/// An admin that its senior demotes is a member beside that, too: what it puts on record puts nobody out who came back.
+#[test]
+fn demoted_admin_that_puts_a_leave_on_record_does_not_put_out_who_came_back() {
+    let (mut a, mut b, mut c) = group();
+    let (b_id, c_id) = (b.id(), c.id());
+    c.act(|builder| builder.leave().unwrap());
+    a.sync(&c);
+    b.sync(&c);
+    a.set_role(b_id, Role::Member);
+    let admission = a.admit(&mut c, Role::Member);
+    let removal = b.remove(&[c_id]);
+    let state = agreed(&[&a, &b, &c]);
+    assert_eq!(state.void.get(&removal), Some(&VoidReason::CameBack { admission }));
+    assert_eq!(state.role(&c_id), Some(Role::Member));
+}
+
+/// A junior that removes its remover beside that does not make a member of it.
+#[test]
+fn one_who_came_back_does_not_undo_its_removal_by_removing_its_senior() {
+    let (mut a, mut b, c) = group();
+    let (a_id, b_id) = (a.id(), b.id());
+    b.act(|builder| builder.leave().unwrap());
+    a.sync(&b);
+    let mut copy = restored(1, &a);
+    copy.admit(&mut b, Role::Admin);
+    let removal = a.remove(&[b_id]);
+    b.sync(&copy);
+    let contest = b.remove(&[a_id]);
+    let state = agreed(&[&a, &b, &c, &copy]);
+    assert_eq!(state.void.get(&contest), Some(&VoidReason::RemovedBeside { removal }));
+    assert!(state.role(&b_id).is_none() && state.role(&a_id) == Some(Role::Admin));
+}
+
+/// Who left, was removed beside that by one who had also built on the leave, and was let in again by somebody who had not
+/// heard of it, is out. So somebody has to put the leave on record: without a cut its records under the new admission
+/// would count for ever.
+#[test]
+fn one_who_was_let_in_again_beside_its_leave_is_leaving() {
+    let (mut a, mut b, mut c) = group();
+    let c_id = c.id();
+    let (mut c_copy, mut b_copy) = (restored(3, &c), restored(2, &b));
+    let leave = c.act(|builder| builder.leave().unwrap());
+    b_copy.sync(&c);
+    b_copy.act(|builder| builder.rekey().unwrap());
+    b.remove(&[c_id]);
+    a.sync(&b);
+    a.admit(&mut c_copy, Role::Member);
+    let state = agreed(&[&a, &b, &c, &b_copy]);
+    assert_eq!((state.role(&c_id), state.leaving.get(&c_id)), (None, Some(&leave)));
+    assert_eq!(state.duty(&a.id()).unwrap().kind, DutyKind::RemoveLeft(vec![c_id]));
+    a.sync(&b_copy);
+    a.remove(&[c_id]);
+    let state = agreed(&[&a, &b, &c, &b_copy]);
+    assert!(state.leaving.is_empty() && state.role(&c_id).is_none());
+}
+
+/// Two admins leave beside each other. To whoever knows both, and that the one let in a third, the other is the admin that is
+/// left: its removal is a junior's, which it can contest.
+#[test]
+fn removal_of_one_whose_leave_was_void_is_provisional() {
+    let (mut a, mut b, c) = group();
+    let a_id = a.id();
+    let (mut copy, mut a_copy) = (restored(2, &b), restored(1, &a));
+    a.act(|builder| builder.leave().unwrap());
+    b.act(|builder| builder.leave().unwrap());
+    copy.sync(&a);
+    let mut d = Actor::new(8);
+    copy.admit(&mut d, Role::Admin);
+    d.sync(&b);
+    let removal = d.remove(&[a_id]);
+    let state = agreed(&[&a, &b, &c, &copy, &d]);
+    assert!(state.role(&a_id).is_none() && state.has_provisional_removal());
+    a_copy.sync(&b);
+    let d_id = d.id();
+    a_copy.sync(&copy);
+    a_copy.remove(&[d_id]);
+    let state = agreed(&[&a, &b, &c, &copy, &d, &a_copy]);
+    assert!(state.void.contains_key(&removal) && state.role(&a_id) == Some(Role::Admin));
+}
+
+/// An admin and its accomplice: the one lets in a puppet, the other removes it beside that, and is demoted by its senior. What it
+/// says late, as of before both, does not bring the puppet back.
+#[test]
+fn demoted_admin_does_not_let_stand_late_what_its_removal_made_void() {
+    let (mut a, mut b, mut c) = group();
+    let (b_id, c_id) = (b.id(), c.id());
+    a.set_role(c_id, Role::Admin);
+    b.sync(&a);
+    c.sync(&a);
+    let mut copy = restored(2, &b);
+    let mut puppet = Actor::new(8);
+    let admission = c.admit(&mut puppet, Role::Admin);
+    let removal = b.remove(&[c_id]);
+    let late = |copy: &mut Actor, c: &Actor| {
+        copy.sync(c);
+        copy.act(|builder| builder.rekey().unwrap())
+    };
+    // While it governs, what it had built on stands.
+    let mut other = restored(2, &copy);
+    late(&mut other, &c);
+    assert_eq!(agreed(&[&a, &b, &c, &other]).role(&puppet.id()), Some(Role::Admin));
+    a.sync(&b);
+    a.set_role(b_id, Role::Member);
+    late(&mut copy, &c);
+    let state = agreed(&[&a, &b, &c, &copy]);
+    assert_eq!(state.void.get(&admission), Some(&VoidReason::RemovedBeside { removal }));
+    assert_eq!(state.role(&puppet.id()), None);
+}
+
+/// Of what one says that contradicts itself the leave stands, whoever had built on the rest.
+#[test]
+fn nothing_that_one_says_beside_its_leave_is_kept() {
+    let (mut a, b, mut c) = group();
+    let a_id = a.id();
+    let (mut a_copy, mut c_copy) = (restored(1, &a), restored(3, &c));
+    a.act(|builder| builder.leave().unwrap());
+    let mut d = Actor::new(8);
+    let admission = a_copy.admit(&mut d, Role::Member);
+    c_copy.sync(&a_copy);
+    c_copy.act(|builder| builder.rekey().unwrap());
+    c.sync(&a);
+    let removal = c.remove(&[a_id]);
+    let state = agreed(&[&a, &b, &c, &a_copy, &c_copy]);
+    assert_eq!(state.void.get(&admission), Some(&VoidReason::RemovedBeside { removal }));
+    assert_eq!(state.role(&d.id()), None);
+}

@@ -199,11 +199,14 @@ impl Pass<'_> {
         self.settle(&voided, Some(removal));
     }
 
-    /// Rule 6: who left and was let in again, by somebody who knew that it had left, is not put out by a member, who only puts
-    /// the leave on record. Returns that admission, of several the first in authority order.
+    /// Rule 6: who left and was let in again, by somebody who knew that it had left, is not put out by a member, nor by an
+    /// admin from which a senior takes that right beside: they only put the leave on record. Returns that admission, of
+    /// several the first in authority order.
     fn overtakes(&self, removal: usize, op: &Remove) -> Option<usize> {
-        let node = self.nodes.at(removal);
-        if !node.concludes || node.by_admin {
+        let (nodes, node) = (self.nodes, self.nodes.at(removal));
+        let view = self.outcome.view(nodes);
+        let governs = node.by_admin && !view.takings_beside(removal).any(|taking| nodes.at(taking).rank < node.rank);
+        if !node.concludes || governs {
             return None;
         }
         let admissions = op.targets.iter().flat_map(|target| {
@@ -242,7 +245,9 @@ impl Pass<'_> {
             if !self.counts(at) || self.outcome.accepted.has(at) || !self.nodes.concurrent(taking, at) {
                 continue;
             }
-            match self.had_accepted(taking, at) {
+            // That somebody left anybody may put on record: what its author had built on says nothing about it.
+            let accepted = if self.nodes.at(taking).concludes { None } else { self.had_accepted(taking, at) };
+            match accepted {
                 Some(by) => self.outcome.pinned.insert(by),
                 None => beside.push(at),
             }
@@ -250,7 +255,8 @@ impl Pass<'_> {
         beside
     }
 
-    /// Returns the op by which the remover built on an op that it had seen, elsewhere than after the removal.
+    /// Returns the op by which the remover built on an op that it had seen, elsewhere than after the removal; not by what it
+    /// said beside its own demotion.
     fn had_accepted(&self, removal: usize, at: usize) -> Option<usize> {
         let remover = self.nodes.at(removal).author();
         let own = self.nodes.by_author.get(&remover).into_iter().flatten().copied();
@@ -258,8 +264,15 @@ impl Pass<'_> {
             let past = &self.nodes.at(*own).past;
             *own != removal && self.counts(*own) && !past.has(removal) && past.has(at)
         });
+        let built = built.filter(|own| !self.is_beside_a_demotion(&remover, *own));
         // Whichever arrived first, it is the same one.
         built.min_by_key(|own| self.nodes.at(*own).order())
+    }
+
+    /// Says whether an op stands beside an accepted demotion of its author.
+    fn is_beside_a_demotion(&self, author: &ControllerId, at: usize) -> bool {
+        let changes = self.nodes.roles.get(author).into_iter().flatten().copied();
+        changes.filter(|change| self.outcome.accepted.has(*change)).any(|change| self.nodes.concurrent(change, at))
     }
 
     /// Rule 7: an admission beside a revocation of its invitation is void; beside a removal of who had left, too.

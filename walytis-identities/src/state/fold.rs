@@ -283,17 +283,13 @@ fn latest(nodes: &Nodes, base: Option<&IdentityState>, view: &View<'_>, members:
 fn removals(nodes: &Nodes, view: &View<'_>, at: usize) -> Vec<Removal> {
     let node = nodes.at(at);
     let Op::Remove(op) = node.kind() else { return Vec::new() };
-    let removal = |target: &ControllerId| {
-        let left = nodes.endings.get(target).into_iter().flatten().any(|ending| {
-            node.past.has(*ending) && view.counts(*ending) && matches!(nodes.at(*ending).kind(), Op::Leave)
-        });
-        Removal {
-            op: node.id(),
-            by: node.author(),
-            target: *target,
-            cut: op.cut.clone(),
-            provisional: !left && is_contestable(nodes, view, at, target) && !confirmed(nodes, view, at),
-        }
+    let removal = |target: &ControllerId| Removal {
+        op: node.id(),
+        by: node.author(),
+        target: *target,
+        cut: op.cut.clone(),
+        // What only puts a leave on record nobody can contest that has left.
+        provisional: !node.concludes && is_contestable(nodes, view, at, target) && !confirmed(nodes, view, at),
     };
     let mut removals: Vec<Removal> = op.targets.iter().map(removal).collect();
     removals.sort_by_key(|removal| removal.target);

@@ -60,8 +60,13 @@ impl<'a> View<'a> {
 
     /// Returns the admissions by which a controller stands: those that follow all endings and every recovery.
     pub(super) fn entitling(&self, controller: &ControllerId) -> impl Iterator<Item = usize> {
+        let endings = self.counting(self.nodes.endings.get(controller)).collect();
+        self.admissions_after(controller, endings)
+    }
+
+    /// Returns the admissions of a controller that follow these endings of its control and every recovery.
+    fn admissions_after(&self, controller: &ControllerId, endings: Bits) -> impl Iterator<Item = usize> {
         let view = *self;
-        let endings: Bits = self.counting(self.nodes.endings.get(controller)).collect();
         let recoveries: Vec<usize> = self.counting(Some(&self.nodes.recoveries)).collect();
         self.counting(self.nodes.admits.get(controller)).filter(move |admit| {
             let past = &view.nodes.at(*admit).past;
@@ -78,16 +83,16 @@ impl<'a> View<'a> {
         self.nodes.admits.keys().filter_map(|id| self.standing(id).map(|standing| (*id, standing))).collect()
     }
 
-    /// Returns who has left and was not removed since, with the leave.
+    /// Returns who would stand but for having left, with the leave; of several the first in authority order. A removal
+    /// beside the leave settles it, unless somebody who had not heard of the leave let the removed in again.
     pub(super) fn leaving(&self) -> BTreeMap<ControllerId, usize> {
         let leave_of = |controller: &ControllerId| {
-            let endings = self.counting(self.nodes.endings.get(controller));
-            let removals = endings.clone().filter(|at| matches!(self.nodes.at(*at).kind(), Op::Remove(_)));
-            let settling = removals.chain(self.counting(Some(&self.nodes.recoveries)));
-            // Who came back may leave again: what settled an earlier leave does not settle this one.
-            let open = |leave: &usize| settling.clone().all(|at| self.nodes.at(*leave).past.has(at));
-            let leaves = endings.filter(|at| matches!(self.nodes.at(*at).kind(), Op::Leave));
-            let leave = leaves.filter(open).min_by_key(|at| self.nodes.at(*at).order())?;
+            let is_leave = |at: &usize| matches!(self.nodes.at(*at).kind(), Op::Leave);
+            let (leaves, endings): (Vec<usize>, Vec<usize>) =
+                self.counting(self.nodes.endings.get(controller)).partition(is_leave);
+            let entitling: Vec<usize> = self.admissions_after(controller, endings.into_iter().collect()).collect();
+            let keeps_out = |leave: &usize| entitling.iter().any(|admit| !self.nodes.at(*admit).past.has(*leave));
+            let leave = leaves.into_iter().filter(keeps_out).min_by_key(|at| self.nodes.at(*at).order())?;
             self.standing(controller).is_none().then_some(leave)
         };
         self.nodes.endings.keys().filter_map(|id| leave_of(id).map(|leave| (*id, leave))).collect()
@@ -187,7 +192,7 @@ impl<'a> View<'a> {
         match node.kind() {
             Op::RevokeInvite(op) => op.invite == id,
             Op::Remove(op) => {
-                node.by_admin && all_but(&op.kept) && !(node.concludes && self.is_taken_from_beside(revoker))
+                node.by_admin && all_but(&op.kept) && !(node.concludes && self.takings_beside(revoker).next().is_some())
             }
             Op::Recover(op) => all_but(&op.kept),
             Op::Update(_) => all_but(&[]) && is_known_to_gone(self.nodes, revoker, invite),
@@ -195,12 +200,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Says whether another op that counts takes rights from an op's author, beside it.
-    fn is_taken_from_beside(&self, at: usize) -> bool {
-        let author = self.nodes.at(at).author();
+    /// Returns the counting ops that take rights from an op's author, beside it.
+    pub(super) fn takings_beside(&self, at: usize) -> impl Iterator<Item = usize> {
+        let (view, author) = (*self, self.nodes.at(at).author());
         let changes = self.nodes.endings.get(&author).into_iter().chain(self.nodes.roles.get(&author)).flatten();
-        let taking = changes.filter(|other| self.counts(**other) && self.nodes.at(**other).takes_away());
-        taking.copied().any(|other| self.nodes.concurrent(at, other))
+        let taking = changes.copied().filter(move |other| view.counts(*other) && view.nodes.at(*other).takes_away());
+        taking.filter(move |other| view.nodes.concurrent(at, *other))
     }
 
     /// Returns who was admitted by an invitation.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::cast::{Cast, PEOPLE, chain};
+use super::cast::{Act, Cast, PEOPLE, chain};
 use super::history::{History, Step};
 use crate::id::{ControllerId, OpId, Role};
 use crate::identity::RecordRef;
@@ -214,7 +214,9 @@ impl Check<'_> {
         for removal in before.removals.iter() {
             let undone =
                 !self.after.removals.iter().any(|other| (other.op, other.target) == (removal.op, removal.target));
-            if undone {
+            // What a member put on record goes with the leave that somebody else took back by an admission (rule 6).
+            let overtaken = matches!(self.after.void.get(&removal.op), Some(VoidReason::CameBack { .. }));
+            if undone && !overtaken {
                 let removing = self.op(&removal.op);
                 let (by, of) = (self.rank_of(&last.op), self.rank_of(&removing));
                 self.need(by < of, Law::OnlySeniorsUndo, || format!("the removal {:?}", removal.op));
@@ -230,7 +232,8 @@ impl Check<'_> {
 
     fn only_admins_govern(&mut self, last: &Step, before: &IdentityState) {
         let author = last.op.core().author;
-        if self.role_before(&last.op, &author) == Some(Role::Admin) {
+        let governs = self.role_before(&last.op, &author) == Some(Role::Admin);
+        if governs && !self.was_demoted(last, before) || self.takes_back_its_own(&author, before) {
             return;
         }
         let nodes = &self.history.graph.nodes;
@@ -240,10 +243,38 @@ impl Check<'_> {
             let (then, now) = (before.controllers.get(&person), after.controllers.get(&person));
             let same = then.map(|found| (found.role, found.since)) == now.map(|found| (found.role, found.since));
             let own = person == author || Some(person) == invited || before.leaving.contains_key(&person);
+            // Of those who use one invitation beside each other some must go (rule 7).
+            let own = own || invited.is_some() && self.is_one_too_many(&person);
             // What one gives up it keeps where nobody else would govern; that turns with who else does.
             let own = own || self.gave_up_the_last(&person, before) || self.gave_up_the_last(&person, after);
             self.need(same || own, Law::OnlyAdminsGovern, || changes(before, after));
         }
+    }
+
+    /// Says whether a senior demoted the author beside the op: that it says so late changes nothing any more.
+    fn was_demoted(&self, last: &Step, before: &IdentityState) -> bool {
+        let (author, op) = (last.op.core().author, last.op.id());
+        let mut final_ones = before.demotions.iter().filter(|one| one.target == author && !one.provisional);
+        final_ones.any(|one| one.by != author && one.role != Role::Admin && !self.knows(&op, &one.op))
+    }
+
+    /// Says whether the author lets stand, late, what its own removal or demotion of somebody made void.
+    fn takes_back_its_own(&self, author: &ControllerId, before: &IdentityState) -> bool {
+        before.void.iter().any(|(op, reason)| {
+            let (VoidReason::RemovedBeside { removal: taking } | VoidReason::DemotedBeside { demotion: taking }) =
+                reason
+            else {
+                return false;
+            };
+            !self.after.void.contains_key(op) && self.op(taking).core().author == *author
+        })
+    }
+
+    fn is_one_too_many(&self, who: &ControllerId) -> bool {
+        let used_up = self.after.void.iter().filter(|(_, reason)| matches!(reason, VoidReason::UsedUp { .. }));
+        let nodes = &self.history.graph.nodes;
+        let admitted = used_up.filter_map(|(op, _)| nodes.at(nodes.find(op)?).honours());
+        admitted.into_iter().any(|(_, newcomer)| newcomer == *who)
     }
 
     fn gave_up_the_last(&self, who: &ControllerId, state: &IdentityState) -> bool {
@@ -254,7 +285,19 @@ impl Check<'_> {
     fn governed(&mut self) {
         let takes = |step: &Step| matches!(step.op.core().op, Op::Remove(_) | Op::SetRole(_));
         let governed = self.after.controllers.values().any(|controller| controller.role == Role::Admin);
-        self.need(governed || self.history.steps.iter().any(takes), Law::Governed, || "no admin is left".into());
+        let exempt = self.history.steps.iter().any(takes) || self.somebody_left_and_did_not();
+        self.need(governed || exempt, Law::Governed, || "no admin is left".into());
+    }
+
+    /// Says whether somebody says something beside its own leave.
+    fn somebody_left_and_did_not(&self) -> bool {
+        let steps = &self.history.steps;
+        let beside = |leave: &Step, other: &Step| {
+            let (leave, other) = (leave.op.id(), other.op.id());
+            leave != other && !self.knows(&leave, &other) && !self.knows(&other, &leave)
+        };
+        let leaves = steps.iter().filter(|step| step.act == Act::Leave);
+        leaves.into_iter().any(|leave| steps.iter().any(|other| other.by == leave.by && beside(leave, other)))
     }
 
     fn no_record_of_the_removed(&mut self) {

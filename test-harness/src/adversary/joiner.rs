@@ -33,6 +33,8 @@ pub struct Asking<'a> {
     pub genesis: &'a [Vec<u8>],
     /// What it shows of itself.
     pub ops: &'a [SignedOp],
+    /// It never says that this was all.
+    pub holds_back: bool,
 }
 
 /// What came back.
@@ -119,7 +121,9 @@ async fn attempt(network: &dyn Network, with: &PeerId, asking: &Asking<'_>, seed
     if asking.person.is_some() {
         asking.genesis.iter().for_each(|file| sent.extend(frame(&Item::Genesis(file))));
         asking.ops.iter().for_each(|op| sent.extend(frame(&Item::Op(&op.encode()))));
-        sent.extend(frame(&Item::Done { more: false }));
+        if !asking.holds_back {
+            sent.extend(frame(&Item::Done { more: false }));
+        }
     }
     // It may have refused before all was said.
     let (mut reader, mut writer) = futures::io::AsyncReadExt::split(stream);

@@ -17,7 +17,7 @@ use walytis_core::store::{Batch, Durability};
 
 use super::author::check_acts;
 use super::error::{IdentitiesError, IdentitiesResult, JoinError};
-use super::open::new_record;
+use super::open::{CLOSING_WITHIN, new_record};
 use super::records::{self, IdentityRecord};
 use super::runtime::Identities;
 use super::shared::Shared;
@@ -40,14 +40,23 @@ impl Identities {
         let did = token.did;
         let handle = self.entry(person)?.handle;
         let person = &handle.shared;
-        {
-            let _turn = self.inner.turn().await?;
-            let here = self.entry(&did).ok().map(|entry| entry.handle.shared);
-            if here.as_ref().is_some_and(|shared| !has_gone(person, shared)) {
-                return Err(IdentitiesError::AlreadyHere { did });
-            }
-            check_nesting(person, &did)?;
-            self.join_or_return(person, &token, name, here).await?;
+        let turn = self.inner.turn().await?;
+        let here = self.entry(&did).ok().map(|entry| entry.handle.shared);
+        if here.as_ref().is_some_and(|shared| !has_gone(person, shared)) {
+            return Err(IdentitiesError::AlreadyHere { did });
+        }
+        check_nesting(person, &did)?;
+        if let Some(shared) = here {
+            let joined = join::join_as(&self.inner.tools, &token, Arc::clone(person)).await?;
+            drop(turn);
+            let news = exchange::with_peer(&shared, &joined.peer).await;
+            let reason = |error: super::error::ExchangeError| error.to_string();
+            news.map_err(|error| IdentitiesError::Join(JoinError::Unreachable { reason: reason(error) }))?;
+        } else {
+            let (shared, peer) = self.join_anew(person, &token, name).await?;
+            drop(turn);
+            // Without it the next session brings everything.
+            exchange::with_all(&shared, &[peer], CLOSING_WITHIN).await;
         }
         info!(?did, person = ?person.did, "joined an identity as another");
         if let Err(error) = self.note_joined(&did, &handle).await {
@@ -57,25 +66,18 @@ impl Identities {
         Ok(did)
     }
 
-    async fn join_or_return(
+    async fn join_anew(
         &self,
         person: &Arc<Shared>,
         token: &IdentityToken,
         name: Option<&str>,
-        here: Option<Arc<Shared>>,
-    ) -> IdentitiesResult<()> {
-        let tools = &self.inner.tools;
-        if let Some(shared) = here {
-            let joined = join::join_as(tools, token, Arc::clone(person)).await?;
-            let news = exchange::with_peer(&shared, &joined.peer).await;
-            let reason = |error: super::error::ExchangeError| error.to_string();
-            return news.map_err(|error| IdentitiesError::Join(JoinError::Unreachable { reason: reason(error) }));
-        }
+    ) -> IdentitiesResult<(Arc<Shared>, PeerId)> {
         self.finish(&token.did).await?;
         let name = name.map_or_else(|| token.did.to_string(), str::to_owned);
         self.check_name(&name)?;
-        let joined = join::join_as(tools, token, Arc::clone(person)).await?;
-        self.begin_acting(person, &name, (joined.graph, joined.genesis), false, &joined.peer).await
+        let joined = join::join_as(&self.inner.tools, token, Arc::clone(person)).await?;
+        let shared = self.begin_acting(person, &name, (joined.graph, joined.genesis), false).await?;
+        Ok((shared, joined.peer))
     }
 
     /// Takes up an identity that another device of the same person has joined. `name`: what it is called there.
@@ -87,7 +89,7 @@ impl Identities {
         archived: bool,
         peer: &PeerId,
     ) -> IdentitiesResult<()> {
-        let _turn = self.inner.turn().await?;
+        let turn = self.inner.turn().await?;
         let did = content.0.did();
         if self.inner.here().contains_key(&did) {
             return Ok(());
@@ -95,7 +97,11 @@ impl Identities {
         self.finish(&did).await?;
         // Names are local: where this one is taken, the DID serves.
         let name = if self.check_name(name).is_ok() { name.to_owned() } else { did.to_string() };
-        self.begin_acting(person, &name, content, archived, peer).await
+        let shared = self.begin_acting(person, &name, content, archived).await?;
+        drop(turn);
+        // Without it the next session brings everything.
+        exchange::with_all(&shared, std::slice::from_ref(peer), CLOSING_WITHIN).await;
+        Ok(())
     }
 
     async fn begin_acting(
@@ -104,8 +110,7 @@ impl Identities {
         name: &str,
         (graph, genesis): (AuthorityGraph, Block),
         archived: bool,
-        peer: &PeerId,
-    ) -> IdentitiesResult<()> {
+    ) -> IdentitiesResult<Arc<Shared>> {
         let record = new_record(person.me, name, &person.device_name);
         let record = IdentityRecord { person: Some(person.did), ..record };
         let mut more = Batch::new();
@@ -113,12 +118,7 @@ impl Identities {
             more.put(records::archived(&graph.chain()), Vec::new());
         }
         let stored = self.store(record, graph, genesis, more).await?;
-        let shared = self.start(stored).await?.handle.shared;
-        // Without it the next session brings everything.
-        if let Err(error) = exchange::with_peer(&shared, peer).await {
-            warn!(did = ?shared.did, %error, "the other side could not be told the own card");
-        }
-        Ok(())
+        Ok(self.start(stored).await?.handle.shared)
     }
 
     /// Notes here whether an identity is put away.

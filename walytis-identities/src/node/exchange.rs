@@ -14,12 +14,14 @@
 //! Whoever knows the DID may ask: the ops are public to them. What comes back is taken in only if it was authorised in its
 //! own past.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
+use tracing::debug;
 use walytis_core::id::PeerId;
 use walytis_core::net::{Protocol, Stream};
 
@@ -28,7 +30,7 @@ use super::frame::{self, FRAME_MAX};
 use super::nested::GENESIS_MAX;
 use super::shared::{Shared, Tools};
 use super::wire_v1::{self, CARDS_BYTES_MAX, CARDS_MAX, Greeting, Hello, Item, PART_BYTES_MAX, PART_OPS_MAX};
-use crate::id::Did;
+use crate::id::{Did, OpId};
 use crate::op::SignedOp;
 use crate::state::{Held, Part, PartBounds, Travelling};
 
@@ -36,6 +38,9 @@ use crate::state::{Held, Part, PartBounds, Travelling};
 pub(super) const AUTHORITY: Protocol = "/walytis/authority/1";
 /// How long one exchange may take. Chosen: 8 MiB over a slow link.
 const WITHIN: Duration = Duration::from_secs(60);
+/// How long all exchanges in a row with one peer may take; what is left comes with the next change or session. Chosen: some
+/// parts over a slow link.
+const ALL_WITHIN: Duration = Duration::from_secs(300);
 /// Exchanges in a row with a peer that has more than fits one part. Chosen: 2 GiB; what is left comes with the next change.
 pub(super) const ROUNDS_MAX: usize = 256;
 /// Exchanges in a row without a pause, and the pause. Chosen: less than a peer grants before it slows down whoever asks.
@@ -58,22 +63,41 @@ pub(super) struct Received {
 
 /// Exchanges with a peer until both know what the other knew, or nothing that is sent is of use.
 pub(super) async fn with_peer(shared: &Shared, peer: &PeerId) -> Result<(), ExchangeError> {
-    let mut before: Option<(Held, Held)> = None;
+    timeout(ALL_WITHIN, rounds(shared, peer)).await?
+}
+
+/// Exchanges with several at once, and waits for them this long and no longer.
+pub(super) async fn with_all(shared: &Shared, peers: &[PeerId], within: Duration) {
+    let all = peers.iter().map(async |peer| {
+        if let Err(error) = with_peer(shared, peer).await {
+            debug!(did = ?shared.did, ?peer, %error, "a node was not heard");
+        }
+    });
+    // Who is late is heard another time.
+    let _late = timeout(within, futures::future::join_all(all)).await;
+}
+
+async fn rounds(shared: &Shared, peer: &PeerId) -> Result<(), ExchangeError> {
+    let mut told = BTreeSet::new();
     for number in 0..ROUNDS_MAX {
         pause(number).await;
-        let (theirs, more) = timeout(WITHIN, round(shared, peer)).await??;
-        // Whoever says that there is more, and neither brings nor takes anything, is not asked for ever.
-        let now = (shared.held(), theirs);
-        if !more || before.as_ref() == Some(&now) {
+        let before = shared.extent();
+        let (sent, more) = {
+            let _turn = shared.tools.turns.take(peer, AUTHORITY).await?;
+            timeout(WITHIN, round(shared, peer)).await??
+        };
+        // What the other says that it holds is no measure: whoever neither brings nor takes anything would be asked for ever.
+        let told_before = told.len();
+        told.extend(sent);
+        if !more || (shared.extent() == before && told.len() == told_before) {
             return Ok(());
         }
-        before = Some(now);
     }
     Ok(())
 }
 
-/// Exchanges one part in each direction. Returns what the other said it held before, and whether either has more.
-async fn round(shared: &Shared, peer: &PeerId) -> Result<(Held, bool), ExchangeError> {
+/// Exchanges one part in each direction. Returns which ops went, and whether either has more.
+async fn round(shared: &Shared, peer: &PeerId) -> Result<(Vec<OpId>, bool), ExchangeError> {
     let stream = shared.tools.network.open(peer, AUTHORITY).await?;
     let (mut reader, mut writer) = stream.split();
     let theirs = open(&mut reader, &mut writer, &shared.hello()).await?;
@@ -85,7 +109,7 @@ async fn round(shared: &Shared, peer: &PeerId) -> Result<(Held, bool), ExchangeE
     shared.learn(received, Some(peer)).await?;
     let last = frame::receive(&mut reader, FRAME_MAX).await?;
     match wire_v1::decode(&last, "end")? {
-        Item::Done { .. } => Ok((theirs.held(), more)),
+        Item::Done { .. } => Ok((items.ops.iter().map(|op| op.id()).collect(), more)),
         _ => Err(ExchangeError::Malformed { what: "end" }),
     }
 }
@@ -99,6 +123,7 @@ pub(super) async fn pause(number: usize) {
 
 /// Asks a peer for what it has of an identity that is not here, beyond what is held: as much as fits one part.
 pub(super) async fn fetch(tools: &Tools, did: &Did, held: Held, peer: &PeerId) -> Result<Received, ExchangeError> {
+    let _turn = tools.turns.take(peer, AUTHORITY).await?;
     let round = async {
         let stream = tools.network.open(peer, AUTHORITY).await?;
         let (mut reader, mut writer) = stream.split();
@@ -119,7 +144,7 @@ pub(super) async fn answer(
 ) -> Result<(), ExchangeError> {
     let round = async {
         let (mut reader, mut writer) = stream.split();
-        let first = frame::receive(&mut reader, HELLO_MAX).await?;
+        let first = frame::first(&mut reader, HELLO_MAX).await?;
         let theirs = wire_v1::decode::<Hello>(&first, "hello")?.check()?;
         let Some(shared) = find(&theirs.did) else {
             frame::send(&mut writer, &wire_v1::encode(&Greeting::Unknown)).await?;
@@ -158,9 +183,10 @@ pub(super) struct Items {
     pub(super) more: bool,
 }
 
-/// Returns how much of ops goes at once.
+/// Returns how much goes at once. What takes a part is a genesis block at most beyond it, and the identity's own comes on
+/// top.
 pub(super) fn bounds(tools: &Tools) -> PartBounds {
-    PartBounds { ops: PART_OPS_MAX, bytes: tools.config.part_bytes.min(PART_BYTES_MAX) }
+    PartBounds { ops: PART_OPS_MAX, bytes: tools.config.part_bytes.min(PART_BYTES_MAX - 2 * FRAME_MAX) }
 }
 
 impl Items {
@@ -209,8 +235,11 @@ pub(super) async fn receive_items<R: AsyncRead + Unpin + Send>(reader: &mut R) -
         let item = frame::receive(reader, FRAME_MAX).await?;
         match wire_v1::decode::<Item<'_>>(&item, "item")? {
             Item::Genesis(file)
-                if received.genesis.len() < GENESIS_MAX && !received.genesis.iter().any(|one| one == file) =>
+                if received.genesis.len() < GENESIS_MAX
+                    && bytes + file.len() <= PART_BYTES_MAX
+                    && !received.genesis.iter().any(|one| one == file) =>
             {
+                bytes += file.len();
                 received.genesis.push(Bytes::copy_from_slice(file));
             }
             Item::Genesis(_) => return Err(malformed("a genesis block too many")),

@@ -1,8 +1,15 @@
 //! Frames on the streams of this crate: length (4 bytes, big-endian), then so many bytes.
 
+use std::time::Duration;
+
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use super::error::ExchangeError;
+
+/// How long whoever opens a stream may take to say what for. Chosen: it knows that before, and a slow line carries it in a
+/// second.
+const FIRST_WITHIN: Duration = Duration::from_secs(5);
 
 /// Largest frame in bytes: an authority op with its surroundings.
 pub(super) const FRAME_MAX: usize = crate::op::SIGNED_OP_MAX + 64 * 1024;
@@ -16,6 +23,11 @@ pub(super) async fn send<S: AsyncWrite + Unpin + ?Sized>(stream: &mut S, frame: 
     stream.write_all(&length.to_be_bytes()).await?;
     stream.write_all(frame).await?;
     Ok(stream.flush().await?)
+}
+
+/// Receives the first frame, of at most `max` bytes, from whoever opened the stream, within five seconds.
+pub(super) async fn first<S: AsyncRead + Unpin + ?Sized>(stream: &mut S, max: usize) -> Result<Vec<u8>, ExchangeError> {
+    timeout(FIRST_WITHIN, receive(stream, max)).await?
 }
 
 /// Receives one frame of at most `max` bytes.

@@ -32,6 +32,11 @@ pub(super) const JOIN: Protocol = "/walytis/identity/join/1";
 /// How long a joiner may take to prove itself, and how long the rest of one join may take, the ops of a joiner that is an
 /// identity included.
 const WITHIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
+/// How long a joiner that is an identity may take for the first part of its own ops, while others wait. Chosen: as for an
+/// exchange.
+const FIRST_PART_WITHIN: Duration = Duration::from_secs(60);
+/// How long the other side may take to close. Chosen: what was sent has arrived long before.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// Largest frame of the joiner in bytes: device keys, two hybrid signatures.
 const FRAME_MAX: usize = 32 * 1024;
 
@@ -70,21 +75,25 @@ fn judge(shared: &Shared, request: &HonourRequest) -> Verdict {
     if let Some(refusal) = refusal_of(shared, &state, &newcomer, request.person.as_deref()) {
         return Verdict::Refuse(refusal);
     }
+    match refusal_by_terms(shared, &state, invitation) {
+        Some(refusal) => Verdict::Refuse(refusal),
+        None => Verdict::Admit(Draft::Honour { request: Box::new(request.request.clone()) }),
+    }
+}
+
+/// Refuses whomever an invitation lets in no more, or this device cannot let in.
+fn refusal_by_terms(shared: &Shared, state: &IdentityState, invitation: &Invitation) -> Option<RefusalCode> {
     if invitation.revoked_by.is_some() {
-        return Verdict::Refuse(RefusalCode::Revoked);
+        return Some(RefusalCode::Revoked);
     }
     if invitation.expires_at_ms.is_some_and(|expiry| shared.tools.clock.now_ms() > expiry) {
-        return Verdict::Refuse(RefusalCode::Expired);
+        return Some(RefusalCode::Expired);
     }
     if !invitation.is_open() {
-        return Verdict::Refuse(RefusalCode::UsedUp);
+        return Some(RefusalCode::UsedUp);
     }
-    match shared.role_in(&state) {
-        Some(mine) if mine.writes() && (invitation.role != Role::Admin || mine == Role::Admin) => {
-            Verdict::Admit(Draft::Honour { request: Box::new(request.request.clone()) })
-        }
-        _ => Verdict::Refuse(RefusalCode::CannotAdmit),
-    }
+    let may = |mine: Role| mine.writes() && (invitation.role != Role::Admin || mine == Role::Admin);
+    (!shared.role_in(state).is_some_and(may)).then_some(RefusalCode::CannotAdmit)
 }
 
 impl Task {
@@ -176,9 +185,15 @@ pub(super) async fn serve(
     peer: &PeerId,
     find: impl FnOnce(&Did) -> Option<Arc<Shared>>,
 ) -> Result<(), ExchangeError> {
-    match timeout(WITHIN.0, recognise(&mut stream, peer, find)).await?? {
+    let recognised = timeout(WITHIN.0, async {
+        match recognise(&mut stream, peer, find).await? {
+            Some(recognised) => Ok(Some(recognised)),
+            None => refuse(&mut stream, RefusalCode::NotRecognised).await.map(|()| None),
+        }
+    });
+    match recognised.await?? {
         Some((shared, joiner)) => timeout(WITHIN.1, settle(&mut stream, peer, &shared, joiner)).await?,
-        None => refuse(&mut stream, RefusalCode::NotRecognised).await,
+        None => Ok(()),
     }
 }
 
@@ -195,7 +210,7 @@ async fn recognise(
     peer: &PeerId,
     find: impl FnOnce(&Did) -> Option<Arc<Shared>>,
 ) -> Result<Option<(Arc<Shared>, Recognised)>, ExchangeError> {
-    let hello = frame::receive(stream, FRAME_MAX).await?;
+    let hello = frame::first(stream, FRAME_MAX).await?;
     let hello: JoinHello = wire_v1::decode(&hello, "join hello")?;
     let found = find(&hello.did).and_then(|shared| {
         let invitation = shared.state().invitations.get(&hello.invite).cloned()?;
@@ -220,14 +235,9 @@ async fn settle(
 ) -> Result<(), ExchangeError> {
     let Recognised { mut request, person } = joiner;
     if let Some(did) = person {
-        // Only now: whoever has proved an invitation may hand over this much.
-        let first = receive_items(stream).await?;
-        match join::assemble(&shared.tools, &did, first, (peer, PARTS_MAX)).await {
-            Ok((_, person)) => request.person = Some(Box::new(person)),
-            Err(error) => {
-                debug!(?peer, %error, "a joiner's own ops are not right");
-                return refuse(stream, RefusalCode::CannotAdmit).await;
-            }
+        match hear(stream, peer, shared, (&request, &did)).await? {
+            Ok(person) => request.person = person.map(Box::new),
+            Err(code) => return refuse(stream, code).await,
         }
     }
     let (reply, answer) = oneshot::channel();
@@ -240,6 +250,33 @@ async fn settle(
             let nothing = Hello::new(shared.did, Held::default(), Vec::new());
             send_items(stream, &shared.items_for(&nothing)).await?;
             close(stream).await
+        }
+    }
+}
+
+/// Takes in what a joiner that is an identity shows of itself, checked; nothing of one that was admitted before.
+async fn hear(
+    stream: &mut Box<dyn Stream>,
+    peer: &PeerId,
+    shared: &Shared,
+    (request, did): (&HonourRequest, &Did),
+) -> Result<Result<Option<AuthorityGraph>, RefusalCode>, ExchangeError> {
+    let state = shared.state();
+    if state.controllers.contains_key(&request.request.newcomer.id()) {
+        return Ok(Ok(None));
+    }
+    // Before anything is taken: an invitation that is worth nothing any more makes nobody listen.
+    let Some(invitation) = state.invitations.get(&request.invite) else { return Ok(Err(RefusalCode::NotRecognised)) };
+    if let Some(refusal) = refusal_by_terms(shared, &state, invitation) {
+        return Ok(Err(refusal));
+    }
+    let _turn = shared.tools.persons.acquire().await.map_err(|_| ExchangeError::Closed)?;
+    let first = timeout(FIRST_PART_WITHIN, receive_items(stream)).await??;
+    match join::assemble(&shared.tools, did, first, (peer, PARTS_MAX)).await {
+        Ok((_, person)) => Ok(Ok(Some(person))),
+        Err(error) => {
+            debug!(?peer, %error, "a joiner's own ops are not right");
+            Ok(Err(RefusalCode::CannotAdmit))
         }
     }
 }
@@ -296,7 +333,7 @@ async fn refuse(stream: &mut Box<dyn Stream>, code: RefusalCode) -> Result<(), E
 async fn close(stream: &mut Box<dyn Stream>) -> Result<(), ExchangeError> {
     stream.close().await?;
     let mut rest = [0; 1];
-    // An error here only says that the other side was quicker.
-    let _closed = stream.read(&mut rest).await;
+    // An error here only says that the other side was quicker; whoever holds on is let go.
+    let _closed = timeout(CLOSE_WITHIN, stream.read(&mut rest)).await;
     Ok(())
 }

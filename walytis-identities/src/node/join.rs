@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::io::AsyncReadExt as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Duration, timeout};
 use tracing::debug;
@@ -239,19 +240,28 @@ async fn attempt(
     let (request, items) = who.request(&chain, &question.controller, (&token.invite, &key), &*tools.entropy);
     let proof = JoinProof { answer: *answer.expose(), session: key.prove_session(&transcript), request };
     let shown_before = std::mem::replace(shown, true);
-    frame::send(&mut stream, &wire_v1::encode(&proof)).await?;
-    if let Some(items) = items {
-        send_items(&mut stream, &items).await?;
-    }
-
-    let answer = frame::receive(&mut stream, FRAME_MAX).await?;
+    let (mut reader, mut writer) = stream.split();
+    let telling = async {
+        frame::send(&mut writer, &wire_v1::encode(&proof)).await?;
+        if let Some(items) = items {
+            send_items(&mut writer, &items).await?;
+        }
+        Ok::<(), ExchangeError>(())
+    };
+    let hearing = frame::receive(&mut reader, FRAME_MAX);
+    // It may refuse before all is told, and then hears no more. If it hears no more for another reason, no answer comes.
+    let answer = tokio::select! {
+        biased;
+        answer = hearing => answer?,
+        never = async { let _told = telling.await; std::future::pending().await } => never,
+    };
     match wire_v1::decode::<JoinAnswer>(&answer, "answer")? {
         JoinAnswer::Refused(code) => {
             // This one admitted nobody.
             *shown = shown_before;
             Err(Failure::Join(JoinError::of(code)))
         }
-        JoinAnswer::Admitted(admit) => Ok((admit, receive_items(&mut stream).await?)),
+        JoinAnswer::Admitted(admit) => Ok((admit, receive_items(&mut reader).await?)),
     }
 }
 

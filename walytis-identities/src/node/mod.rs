@@ -39,6 +39,7 @@ mod limiter;
 mod members;
 mod nested;
 mod open;
+mod places;
 mod records;
 mod recover;
 mod reseal;

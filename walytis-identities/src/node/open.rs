@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -18,11 +19,14 @@ use super::records::{self, IdentityRecord, InForceRecord};
 use super::runtime::{Entry, Identities, IdentitiesParts, Inner};
 use super::shared::{Me, Shared, Tools};
 use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
-use super::{join, members, nested, resolve, ring, serve};
+use super::{exchange, join, members, nested, resolve, ring, serve};
 use crate::card::CARD_NAME_MAX;
 use crate::id::{DeviceId, Did, OpId};
 use crate::state::AuthorityGraph;
 use crate::token::IdentityToken;
+
+/// How long the exchange that ends a join is waited for. Chosen: a person waits.
+pub(super) const CLOSING_WITHIN: Duration = Duration::from_secs(20);
 
 /// An identity that is stored and does not run yet.
 pub(super) struct Stored {
@@ -64,7 +68,7 @@ impl Identities {
         let token: IdentityToken = token
             .parse()
             .map_err(|error: crate::token::TokenError| IdentitiesError::BadToken { reason: error.to_string() })?;
-        let _turn = self.inner.turn().await?;
+        let turn = self.inner.turn().await?;
         let did = token.did;
         if self.inner.here().contains_key(&did) {
             return Err(IdentitiesError::AlreadyHere { did });
@@ -78,10 +82,9 @@ impl Identities {
         let stored = self.store(record, joined.graph, joined.genesis, Batch::new()).await?;
         let shared = self.start(stored).await?.handle.shared;
         info!(?did, "joined an identity");
+        drop(turn);
         // The card lets the other side recognise this device; without it the next session brings it.
-        if let Err(error) = super::exchange::with_peer(&shared, &joined.peer).await {
-            warn!(?did, %error, "the controller that admitted could not be told the own card");
-        }
+        exchange::with_all(&shared, &[joined.peer], CLOSING_WITHIN).await;
         Ok(did)
     }
 

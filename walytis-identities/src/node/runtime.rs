@@ -178,9 +178,9 @@ pub struct OpDone {
 
 impl Inner {
     pub(super) fn new(parts: IdentitiesParts) -> Self {
-        let IdentitiesParts { node, store, secrets, network, clock, entropy, config } = parts;
+        let node = parts.node.clone();
         Self {
-            tools: Arc::new(Tools { store, secrets, network, clock, entropy, config }),
+            tools: Arc::new(Tools::new(parts)),
             node,
             here: Mutex::default(),
             foreign: Mutex::default(),
@@ -206,7 +206,9 @@ impl Inner {
     }
 
     pub(super) fn keep(&self, task: JoinHandle<()>) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
     }
 }
 

@@ -12,14 +12,20 @@ use walytis_core::id::PeerId;
 use walytis_core::net::{IncomingStream, NetworkEvent};
 
 use super::error::{ExchangeError, IdentitiesResult};
-use super::limiter::Limiter;
+use super::places::{Place, Places};
 use super::runtime::Inner;
 use super::shared::Shared;
 use super::{exchange, host, recover, reseal};
 use crate::id::Did;
 
-/// Streams served at the same time; more are reset. Chosen: bounds memory at some hundred megabytes in the worst case.
-const SERVED_MAX: usize = 16;
+/// Streams served at the same time, of everybody and beyond them of controllers' nodes; more are reset. Chosen: exchanges
+/// and joins take 8 MiB each at most, the others less.
+const EXCHANGED: (usize, usize) = (12, 8);
+const JOINED: (usize, usize) = (8, 0);
+const RESEALED: (usize, usize) = (4, 8);
+const RECOVERED: (usize, usize) = (8, 0);
+/// Controllers' nodes greeted at the same time; others are greeted with the next change.
+const GREETED_MAX: usize = 64;
 /// Exchanges of one peer in a burst, and how long until one more. Chosen: a change is told in one exchange.
 const EXCHANGES: (u32, Duration) = (64, Duration::from_millis(500));
 /// Joins of one peer in a burst, and how long until one more: guessing an invitation is hopeless anyway, this bounds the
@@ -40,11 +46,12 @@ pub(super) fn start(inner: &Arc<Inner>) -> IdentitiesResult<()> {
     let recoveries = inner.tools.network.accept(recover::RECOVERY)?;
     let server = Server {
         inner: Arc::downgrade(inner),
-        exchanges: Limiter::new(EXCHANGES.0, EXCHANGES.1),
-        joins: Limiter::new(JOINS.0, JOINS.1),
-        reseals: Limiter::new(RESEALS.0, RESEALS.1),
-        recoveries: Limiter::new(RECOVERIES.0, RECOVERIES.1),
-        tasks: JoinSet::new(),
+        exchanges: Places::new(EXCHANGED, EXCHANGES),
+        joins: Places::new(JOINED, JOINS),
+        reseals: Places::new(RESEALED, RESEALS),
+        recoveries: Places::new(RECOVERED, RECOVERIES),
+        served: JoinSet::new(),
+        greetings: JoinSet::new(),
     };
     let events = inner.tools.network.events();
     let accepted = Accepted { authority, joins, reseals, recoveries };
@@ -63,11 +70,12 @@ struct Accepted {
 struct Server {
     /// Weak: the runtime holds this task.
     inner: Weak<Inner>,
-    exchanges: Limiter,
-    joins: Limiter,
-    reseals: Limiter,
-    recoveries: Limiter,
-    tasks: JoinSet<()>,
+    exchanges: Places,
+    joins: Places,
+    reseals: Places,
+    recoveries: Places,
+    served: JoinSet<()>,
+    greetings: JoinSet<()>,
 }
 
 impl Server {
@@ -88,7 +96,8 @@ impl Server {
                     let Some(inner) = self.inner.upgrade() else { break };
                     events = inner.tools.network.events();
                 }
-                Some(_ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+                Some(_ended) = self.served.join_next(), if !self.served.is_empty() => {}
+                Some(_ended) = self.greetings.join_next(), if !self.greetings.is_empty() => {}
                 Some(stream) = accepted.authority.recv() => self.exchange(stream),
                 Some(stream) = accepted.joins.recv() => self.join(stream),
                 Some(stream) = accepted.reseals.recv() => self.reseal(stream),
@@ -96,58 +105,60 @@ impl Server {
                 else => break,
             }
         }
-        self.tasks.shutdown().await;
+        self.served.shutdown().await;
+        self.greetings.shutdown().await;
     }
 
-    /// Exchanges with a controller's node as soon as it is there.
+    /// Exchanges with a controller's node as soon as it is there, about one identity after the other.
     fn greet(&mut self, peer: &PeerId) {
         let Some(inner) = self.inner.upgrade() else { return };
-        let shared: Vec<Arc<Shared>> = inner.here().values().map(|entry| Arc::clone(&entry.handle.shared)).collect();
-        for shared in shared.into_iter().filter(|shared| shared.known().cards.devices_of(peer).next().is_some()) {
-            if self.tasks.len() >= 4 * SERVED_MAX {
-                return;
-            }
-            let peer = peer.clone();
-            self.tasks.spawn(async move {
-                log(&peer, exchange::with_peer(&shared, &peer).await);
-            });
+        let mut shared: Vec<Arc<Shared>> =
+            inner.here().values().map(|entry| Arc::clone(&entry.handle.shared)).collect();
+        shared.retain(|shared| shared.known().cards.devices_of(peer).next().is_some());
+        if shared.is_empty() || self.greetings.len() >= GREETED_MAX {
+            return;
         }
+        let peer = peer.clone();
+        self.greetings.spawn(async move {
+            for shared in shared {
+                log(&peer, exchange::with_peer(&shared, &peer).await);
+            }
+        });
     }
 
     fn exchange(&mut self, incoming: IncomingStream) {
         let IncomingStream { peer, stream } = incoming;
-        if self.tasks.len() >= SERVED_MAX || !self.exchanges.take(&peer, Instant::now()) {
+        let is_controller = self.is_controller(&peer);
+        let Some(place) = self.exchanges.take(&peer, is_controller, Instant::now()) else {
             debug!(?peer, "too many exchanges");
             return;
-        }
+        };
         let inner = self.inner.clone();
-        self.tasks.spawn(async move {
+        self.serve(place, async move {
             log(&peer, exchange::answer(stream, &peer, |did| find(&inner, did)).await);
         });
     }
 
     fn join(&mut self, incoming: IncomingStream) {
         let IncomingStream { peer, stream } = incoming;
-        if self.tasks.len() >= SERVED_MAX || !self.joins.take(&peer, Instant::now()) {
+        let Some(place) = self.joins.take(&peer, false, Instant::now()) else {
             debug!(?peer, "too many joins");
             return;
-        }
+        };
         let inner = self.inner.clone();
-        self.tasks.spawn(async move {
+        self.serve(place, async move {
             log(&peer, host::serve(stream, &peer, |did| find(&inner, did)).await);
         });
     }
-}
 
-impl Server {
     fn recovery(&mut self, incoming: IncomingStream) {
         let IncomingStream { peer, stream } = incoming;
-        if self.tasks.len() >= SERVED_MAX || !self.recoveries.take(&peer, Instant::now()) {
+        let Some(place) = self.recoveries.take(&peer, false, Instant::now()) else {
             debug!(?peer, "too many proofs of a recovery key");
             return;
-        }
+        };
         let inner = self.inner.clone();
-        self.tasks.spawn(async move {
+        self.serve(place, async move {
             let find = |did: &Did| {
                 let handle = inner.upgrade()?.here().get(did).map(|entry| entry.handle.clone())?;
                 handle.role().is_some().then_some(handle)
@@ -158,15 +169,30 @@ impl Server {
 
     fn reseal(&mut self, incoming: IncomingStream) {
         let IncomingStream { peer, stream } = incoming;
-        if self.tasks.len() >= SERVED_MAX || !self.reseals.take(&peer, Instant::now()) {
+        let is_controller = self.is_controller(&peer);
+        let Some(place) = self.reseals.take(&peer, is_controller, Instant::now()) else {
             debug!(?peer, "too many requests for epoch secrets");
             return;
-        }
+        };
         let inner = self.inner.clone();
-        self.tasks.spawn(async move {
+        self.serve(place, async move {
             let find = |did: &Did| find(&inner, did).filter(|shared| shared.my_role().is_some());
             log(&peer, reseal::answer(stream, &peer, find).await);
         });
+    }
+
+    fn serve(&mut self, place: Place, work: impl Future<Output = ()> + Send + 'static) {
+        self.served.spawn(async move {
+            work.await;
+            drop(place);
+        });
+    }
+
+    /// Says whether a device of a current controller of one of this node's identities is on that node.
+    fn is_controller(&self, peer: &PeerId) -> bool {
+        let Some(inner) = self.inner.upgrade() else { return false };
+        let here: Vec<Arc<Shared>> = inner.here().values().map(|entry| Arc::clone(&entry.handle.shared)).collect();
+        here.iter().any(|shared| shared.device_of(peer).is_some())
     }
 }
 

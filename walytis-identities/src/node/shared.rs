@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use walytis_core::clock::{Clock, Entropy};
 use walytis_core::id::{Address, PeerId};
 use walytis_core::key::PublicKey;
@@ -22,9 +22,10 @@ use super::error::ExchangeError;
 use super::exchange::{Items, Received};
 use super::keyring::Keyring;
 use super::members::Memberships;
+use super::places::Turns;
 use super::task::Command;
 use super::wire_v1::{CARDS_MAX, Hello};
-use super::{IdentitiesConfig, IdentitiesError, IdentitiesResult, exchange};
+use super::{IdentitiesConfig, IdentitiesError, IdentitiesParts, IdentitiesResult, exchange};
 use crate::crypto::{DeviceKeys, DevicePublic, ReceivingPublic};
 use crate::epoch::{EpochSecrets, EpochView};
 use crate::id::{ControllerId, DeviceId, Did, EpochId, Role};
@@ -39,6 +40,17 @@ pub(super) struct Tools {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) config: IdentitiesConfig,
+    /// With whom this node has a stream open.
+    pub(super) turns: Turns,
+    /// One joiner that is an identity at a time: all that it shows of itself is in memory until it is decided about.
+    pub(super) persons: Semaphore,
+}
+
+impl Tools {
+    pub(super) fn new(parts: IdentitiesParts) -> Self {
+        let IdentitiesParts { node: _, store, secrets, network, clock, entropy, config } = parts;
+        Self { store, secrets, network, clock, entropy, config, turns: Turns::default(), persons: Semaphore::new(1) }
+    }
 }
 
 /// One identity of this node.
@@ -258,9 +270,10 @@ impl Shared {
         Hello::new(self.did, known.graph.held(), cards)
     }
 
-    /// Returns which ops are held here, of the identity and of those below.
-    pub(super) fn held(&self) -> Held {
-        self.known().graph.held()
+    /// Returns how much is held: another value whenever something came in.
+    pub(super) fn extent(&self) -> (usize, Held) {
+        let known = self.known();
+        (known.graph.len(), known.graph.held())
     }
 
     /// Returns what somebody who said `theirs` may lack, as much as goes at once.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -91,6 +91,8 @@ pub(super) struct Task {
     pub(super) upkeep: Upkeep,
     /// Whom something is to be told, as soon as there is room.
     to_tell: BTreeSet<PeerId>,
+    /// Who is being told.
+    telling: BTreeMap<PeerId, AbortHandle>,
     dial_at: Option<Instant>,
     dial_again: Duration,
     /// When to settle again, because the store failed.
@@ -114,6 +116,7 @@ impl Task {
             pushes: JoinSet::new(),
             upkeep: Upkeep::new(),
             to_tell: BTreeSet::new(),
+            telling: BTreeMap::new(),
             dial_at: Some(Instant::now()),
             dial_again: DIAL_AGAIN.0,
             settle_at: None,
@@ -424,15 +427,20 @@ impl Task {
     }
 
     fn start_telling(&mut self) {
+        self.telling.retain(|_, push| !push.is_finished());
         while self.pushes.len() < PUSHES_MAX {
-            let Some(peer) = self.to_tell.pop_first() else { return };
-            let shared = Arc::clone(&self.shared);
-            self.pushes.spawn(async move {
+            // Whoever is being told waits: one that takes its time does not take the others' places.
+            let next = self.to_tell.iter().find(|peer| !self.telling.contains_key(*peer)).cloned();
+            let Some(peer) = next else { return };
+            self.to_tell.remove(&peer);
+            let (shared, told) = (Arc::clone(&self.shared), peer.clone());
+            let push = self.pushes.spawn(async move {
                 if let Err(error) = exchange::with_peer(&shared, &peer).await {
                     // The next session begins with the same exchange.
                     debug!(did = ?shared.did, ?peer, %error, "a controller could not be told");
                 }
             });
+            self.telling.insert(told, push);
         }
     }
 }

@@ -20,6 +20,7 @@ struct Lie {
     as_of: Vec<OpId>,
     genesis: Vec<u8>,
     ops: Vec<SignedOp>,
+    holds_back: bool,
 }
 
 async fn genesis(machine: &Machine, did: &Did) -> Vec<u8> {
@@ -31,7 +32,14 @@ async fn genesis(machine: &Machine, did: &Did) -> Vec<u8> {
 async fn truth(machine: &Machine, did: &Did) -> Lie {
     let graph = machine.graph(did).await;
     let ops = graph.ops().skip(1).map(|op| (**op).clone()).collect();
-    Lie { keys: machine.keys(did).await, says: *did, as_of: graph.heads(), genesis: genesis(machine, did).await, ops }
+    Lie {
+        keys: machine.keys(did).await,
+        says: *did,
+        as_of: graph.heads(),
+        genesis: genesis(machine, did).await,
+        ops,
+        holds_back: false,
+    }
 }
 
 /// Says it to `to`, from an address of its own.
@@ -52,6 +60,7 @@ fn tell<'a>(hub: &'a MemoryHub, to: &'a Machine, token: &'a str, seed: u8, lie: 
             request: &request,
             genesis: std::slice::from_ref(&lie.genesis),
             ops: &lie.ops,
+            holds_back: lie.holds_back,
         };
         let answer = ask(&peer, &to.peer(), &asking, seed.into()).await.unwrap();
         peer.shutdown().await;
@@ -94,4 +103,27 @@ async fn whoever_lies_about_its_identity_is_refused_and_leaves_nothing_behind() 
     assert_eq!(t.identities.show(&team).unwrap(), before);
     assert_eq!(a.identities.join_as(&token, Some("team"), &person).await.unwrap(), team);
     assert!(knows_of(&t, &person).await, "the search finds what is stored");
+}
+
+/// An invitation that lets nobody in any more makes nobody listen: the refusal comes though nothing followed the proof.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_of_whoever_holds_a_dead_invitation() {
+    let hub = MemoryHub::new();
+    let (t, a) = (Machine::start(&hub, 1).await, Machine::start(&hub, 2).await);
+    let (team, person, other) =
+        (t.create().await, a.create().await, a.identities.create("other", "a").await.unwrap().did);
+    let expiring = InviteOptions { expires_at_ms: Some(1_500_000), ..InviteOptions::default() };
+    let (revoked, expired, used) = (
+        t.identities.invite(&team, InviteOptions::default()).await.unwrap(),
+        t.token(&team, expiring).await,
+        t.token(&team, InviteOptions::default()).await,
+    );
+    t.identities.revoke(&team, revoked.id).await.unwrap();
+    t.clock.set_ms(2_000_000);
+    a.identities.join_as(&used, Some("team"), &other).await.unwrap();
+    let silent = Lie { genesis: Vec::new(), ops: Vec::new(), holds_back: true, ..truth(&a, &person).await };
+    let dead = [(revoked.token.to_text(), Reason::Revoked), (expired, Reason::Expired), (used, Reason::UsedUp)];
+    for (seed, (token, reason)) in (100..).zip(&dead) {
+        assert_eq!(tell(&hub, &t, token, seed, &silent).await, Answer::Refused(*reason));
+    }
 }

@@ -14,6 +14,7 @@ mod large;
 mod lock;
 mod memberships;
 mod parts;
+mod places;
 mod recovery;
 mod recovery_of_groups;
 mod remove;

@@ -242,16 +242,19 @@ async fn news_of_a_person_reach_its_devices_by_members_of_the_team() {
     until("c has shown the removal in the team", async || devices(&t, &team, &person) == 2).await;
 }
 
-/// A node under the key of a machine that is gone, which answers each exchange with these bytes, and counts them.
-fn liar(hub: &MemoryHub, seed: u8, answer: Vec<u8>) -> (MemoryNetwork, JoinHandle<()>, Arc<AtomicUsize>) {
+/// What a liar says to whoever asks so many times.
+type Lie = Box<dyn Fn(usize) -> Vec<u8> + Send>;
+
+/// A node under the key of a machine that is gone, which answers each exchange with such bytes, and counts them.
+fn liar(hub: &MemoryHub, seed: u8, answer: Lie) -> (MemoryNetwork, JoinHandle<()>, Arc<AtomicUsize>) {
     let network = hub.join(&Secret::new([seed; 32]));
     let mut incoming = network.accept(AUTHORITY).unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
     let task = tokio::spawn(async move {
         while let Some(IncomingStream { mut stream, .. }) = incoming.recv().await {
-            counter.fetch_add(1, Ordering::Relaxed);
-            let _sent = stream.write_all(&answer).await;
+            let number = counter.fetch_add(1, Ordering::Relaxed);
+            let _sent = stream.write_all(&answer(number)).await;
             let _closed = stream.close().await;
             let _rest = stream.read_to_end(&mut Vec::new()).await;
         }
@@ -278,14 +281,22 @@ async fn parts_that_lie_or_do_not_end_are_not_asked_for_again_and_again() {
     let lying = greeting(&hello(vec![(1, person, vec![OpId([7; 32])])]));
     let no_tree = greeting(&hello(vec![(2, person, vec![OpId([7; 32])])]));
     let end = |more: bool| framed(&[0x01, 0x03, u8::from(more)]);
+    let greeting_anew = move |number: usize| {
+        let head = OpId(std::array::from_fn(|at| number.to_le_bytes().get(at).copied().unwrap_or(7)));
+        let hello =
+            Hello { heads: vec![head], below: vec![(1, person, vec![head])], ..Hello::new(&team, &Held::default()) };
+        [greeting(&hello), end(true), end(true)].concat()
+    };
+    let always = |answer: Vec<u8>| -> Lie { Box::new(move |_| answer.clone()) };
     let mut asked_usually = 0;
     for (what, answer) in [
-        ("no news", [plain.clone(), end(false), end(false)].concat()),
-        ("always more", [plain.clone(), end(true), end(true)].concat()),
-        ("always more, and false heads", [lying.clone(), end(true), end(true)].concat()),
-        ("the same op, and more", [lying, item(1, &op), end(true), end(true)].concat()),
-        ("a part too large", [plain, item(1, &op).repeat(8 * 1024 * 1024 / op.len() + 2)].concat()),
-        ("a tree that is none", [no_tree, end(true), end(true)].concat()),
+        ("no news", always([plain.clone(), end(false), end(false)].concat())),
+        ("always more", always([plain.clone(), end(true), end(true)].concat())),
+        ("always more, and false heads", always([lying.clone(), end(true), end(true)].concat())),
+        ("always more, and other false heads each time", Box::new(greeting_anew)),
+        ("the same op, and more", always([lying, item(1, &op), end(true), end(true)].concat())),
+        ("a part too large", always([plain, item(1, &op).repeat(8 * 1024 * 1024 / op.len() + 2)].concat())),
+        ("a tree that is none", always([no_tree, end(true), end(true)].concat())),
     ] {
         let (network, task, asked) = liar(&hub, 2, answer);
         pass(Duration::from_secs(200)).await;

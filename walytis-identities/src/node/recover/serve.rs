@@ -27,7 +27,7 @@ pub(in crate::node) async fn answer(
     find: impl FnOnce(&Did) -> Option<IdentityHandle>,
 ) -> Result<(), ExchangeError> {
     timeout(WITHIN, async {
-        let question = frame::receive(&mut stream, ASK_MAX).await?;
+        let question = frame::first(&mut stream, ASK_MAX).await?;
         let question = wire_v1::decode::<RecoveryAsk>(&question, "question")?;
         let proved = find(&question.did).filter(|handle| proves(handle, &question, peer));
         let answer = match proved {

@@ -32,6 +32,7 @@ pub(in crate::node) async fn ask(
     if epochs.is_empty() {
         return Ok(BTreeMap::new());
     }
+    let _turn = shared.tools.turns.take(peer, RESEAL).await?;
     timeout(WITHIN, async {
         let mut stream = shared.tools.network.open(peer, RESEAL).await?;
         let question = ResealAsk { did: shared.did, epochs: epochs.clone() };

@@ -28,7 +28,7 @@ pub(in crate::node) async fn answer(
     find: impl FnOnce(&Did) -> Option<Arc<Shared>>,
 ) -> Result<(), ExchangeError> {
     timeout(WITHIN, async {
-        let question = frame::receive(&mut stream, ASK_MAX).await?;
+        let question = frame::first(&mut stream, ASK_MAX).await?;
         let question = wire_v1::decode::<ResealAsk>(&question, "question")?.check()?;
         let shares = find(&question.did).and_then(|shared| shares(&shared, peer, &question.epochs));
         let answer = match &shares {

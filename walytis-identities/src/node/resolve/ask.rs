@@ -61,8 +61,11 @@ async fn exchange(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -
         let item = frame::receive(&mut reader, FRAME_MAX).await?;
         match wire_v1::decode::<Item<'_>>(&item, "item")? {
             Item::Genesis(file)
-                if answer.genesis.len() < GENESIS_MAX && !answer.genesis.iter().any(|one| one == file) =>
+                if answer.genesis.len() < GENESIS_MAX
+                    && bytes + file.len() <= PART_BYTES_MAX
+                    && !answer.genesis.iter().any(|one| one == file) =>
             {
+                bytes += file.len();
                 answer.genesis.push(Bytes::copy_from_slice(file));
             }
             Item::Genesis(_) => return Err(AnswerFault::Malformed { what: "a genesis block too many" }.into()),

@@ -95,10 +95,18 @@ impl Foreign {
 
     /// Returns the nodes that devices of current controllers are on.
     pub(super) fn peers(&self) -> Vec<PeerId> {
+        self.nodes().into_iter().map(|(_, peer)| peer).collect()
+    }
+
+    /// Returns the current controllers with the nodes that their devices say they are on.
+    pub(in crate::node) fn nodes(&self) -> Vec<(ControllerId, PeerId)> {
         let mut known = self.known();
         let state = known.graph.state();
-        let current = known.peers.iter().filter(|(device, _)| state.controller_of(device).is_some());
-        current.map(|(_, (_, peer))| peer.clone()).collect()
+        let current = known.peers.iter().filter_map(|(device, (_, peer))| {
+            let controller = state.controller_of(device)?.id;
+            Some((controller, peer.clone()))
+        });
+        current.collect()
     }
 }
 

@@ -208,7 +208,9 @@ impl Identities {
             // Also what other nodes have told meanwhile.
             let known = self.foreign().get(did).cloned();
             let held = known.as_ref().map(|known| known.known().graph.held()).unwrap_or_default();
+            let turn = tools.turns.take(peer, ask::RESOLVE).await?;
             let answer = ask::ask(&*tools.network, peer, &ResolveAsk::new(*did, held)).await?;
+            drop(turn);
             let foreign = match known {
                 Some(known) => known,
                 None => {
@@ -244,7 +246,7 @@ impl Identities {
     }
 
     /// Returns what is known of a foreign identity, read from the store where it must be.
-    async fn cached(&self, did: &Did) -> IdentitiesResult<Option<Foreign>> {
+    pub(in crate::node) async fn cached(&self, did: &Did) -> IdentitiesResult<Option<Foreign>> {
         if let Some(known) = self.foreign().get(did).cloned() {
             return Ok(Some(known));
         }

@@ -14,7 +14,7 @@ use walytis_core::net::{IncomingStream, Stream};
 use super::super::error::{ExchangeError, IdentitiesResult};
 use super::super::exchange::{Items, bounds, send_items};
 use super::super::frame;
-use super::super::limiter::Limiter;
+use super::super::places::Places;
 use super::super::runtime::Inner;
 use super::super::shared::Shared;
 use super::super::wire_v1::{self, ResolveAnswer, ResolveAsk};
@@ -22,7 +22,7 @@ use super::ask::RESOLVE;
 use crate::id::Did;
 
 /// Streams served at the same time; more are reset. Chosen: an answer takes 8 MiB at most.
-const SERVED_MAX: usize = 8;
+const SERVED: (usize, usize) = (8, 0);
 /// Questions of one peer in a burst, and how long until one more. Chosen: a person resolves a few identities a minute.
 const QUESTIONS: (u32, Duration) = (16, Duration::from_secs(2));
 /// How long one answer may take.
@@ -40,7 +40,7 @@ pub(in crate::node) fn start(inner: &Arc<Inner>) -> IdentitiesResult<()> {
 
 /// Weak: the runtime holds this task.
 async fn run(inner: Weak<Inner>, mut questions: mpsc::Receiver<IncomingStream>, stop: CancellationToken) {
-    let mut limiter = Limiter::new(QUESTIONS.0, QUESTIONS.1);
+    let mut places = Places::new(SERVED, QUESTIONS);
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
@@ -48,10 +48,10 @@ async fn run(inner: Weak<Inner>, mut questions: mpsc::Receiver<IncomingStream>, 
             () = stop.cancelled() => break,
             Some(_ended) = tasks.join_next(), if !tasks.is_empty() => {}
             Some(IncomingStream { peer, stream }) = questions.recv() => {
-                if tasks.len() >= SERVED_MAX || !limiter.take(&peer, Instant::now()) {
+                let Some(place) = places.take(&peer, false, Instant::now()) else {
                     debug!(?peer, "too many questions");
                     continue;
-                }
+                };
                 let inner = inner.clone();
                 tasks.spawn(async move {
                     match timeout(WITHIN, answer(stream, |did| find(&inner, did))).await {
@@ -59,6 +59,7 @@ async fn run(inner: Weak<Inner>, mut questions: mpsc::Receiver<IncomingStream>, 
                         Ok(Err(error)) => debug!(?peer, %error, "a question was not answered"),
                         Err(_) => debug!(?peer, "a question took too long"),
                     }
+                    drop(place);
                 });
             }
             else => break,
@@ -77,7 +78,7 @@ async fn answer(
     mut stream: Box<dyn Stream>,
     find: impl FnOnce(&Did) -> Option<Arc<Shared>>,
 ) -> Result<(), ExchangeError> {
-    let question = frame::receive(&mut stream, ASK_MAX).await?;
+    let question = frame::first(&mut stream, ASK_MAX).await?;
     let question = wire_v1::decode::<ResolveAsk>(&question, "question")?.check()?;
     match find(&question.did) {
         None => frame::send(&mut stream, &wire_v1::encode(&ResolveAnswer::Unknown)).await?,

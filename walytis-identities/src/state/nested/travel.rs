@@ -40,7 +40,7 @@ pub struct Held {
 pub struct PartBounds {
     /// Ops.
     pub ops: usize,
-    /// Bytes of encoded ops.
+    /// Bytes of encoded ops and genesis blocks; the last of these may go beyond.
     pub bytes: usize,
 }
 
@@ -97,6 +97,7 @@ impl Part {
         if let Some(block) = genesis
             && self.genesis.insert(Did(block.chain()))
         {
+            self.bytes += block.file().len();
             self.items.push(Travelling::Genesis(Box::new(block.clone())));
         }
     }

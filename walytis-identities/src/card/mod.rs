@@ -16,6 +16,9 @@ use crate::id::{DeviceId, EpochId};
 pub const CARD_MAX: usize = 16 * 1024;
 /// Most addresses on a card.
 pub const CARD_ADDRESSES_MAX: usize = 16;
+/// Highest counter of a card. Chosen: no device ever gets there, and whoever had its keys for a moment cannot leave a card
+/// behind that none could follow, nor one close to it.
+pub const CARD_COUNTER_MAX: u64 = u64::MAX / 2;
 /// Longest device name in bytes.
 pub const CARD_NAME_MAX: usize = 64;
 /// Longest proof of the peer key in bytes.
@@ -166,7 +169,7 @@ impl SignedBody {
 
     fn decode(bytes: &[u8]) -> Result<Self, CardError> {
         let (body, rest): (Self, _) = postcard::take_from_bytes(bytes).map_err(|_| CardError::Malformed)?;
-        let fits = rest.is_empty() && body.peer_proof.len() <= PEER_PROOF_MAX;
+        let fits = rest.is_empty() && body.peer_proof.len() <= PEER_PROOF_MAX && body.counter <= CARD_COUNTER_MAX;
         if fits { Ok(body) } else { Err(CardError::Malformed) }
     }
 

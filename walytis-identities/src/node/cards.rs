@@ -7,10 +7,10 @@ use walytis_core::net::Network;
 use walytis_core::secret::Secret;
 
 use super::access::newest_epochs;
-use super::error::IdentitiesResult;
+use super::error::{IdentitiesError, IdentitiesResult};
 use super::records::IdentityRecord;
 use super::shared::{Known, Shared};
-use crate::card::{CARD_ADDRESSES_MAX, CardBody, CardPrivate, DeviceCard, peer_proof_message};
+use crate::card::{CARD_ADDRESSES_MAX, CARD_COUNTER_MAX, CardBody, CardPrivate, DeviceCard, peer_proof_message};
 use crate::crypto::receiving_is_valid;
 use crate::id::{DeviceId, EpochId};
 
@@ -117,10 +117,12 @@ pub(super) fn renew(shared: &Shared, record: &IdentityRecord) -> IdentitiesResul
     let peer_proof = shared.tools.network.sign_as_peer(&peer_proof_message(&chain, &shared.me, &peer));
     // Never behind what others have seen of this device.
     let seen = known.cards.card(&shared.me).map_or(0, |card| card.body().counter);
+    let counter = record.card_counter.max(seen).checked_add(1).filter(|counter| *counter <= CARD_COUNTER_MAX);
+    let counter = counter.ok_or(IdentitiesError::Internal { reason: "a device card with the highest counter" })?;
     let body = CardBody {
         chain,
         device: shared.me,
-        counter: record.card_counter.max(seen) + 1,
+        counter,
         receiving: keys.receiving().public().clone(),
         peer,
         peer_proof,

@@ -4,10 +4,11 @@ use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walytis_core::clock::SeededEntropy;
 use walytis_core::net::{MemoryHub, Network};
 use walytis_core::secret::Secret;
+use walytis_identities::card::{CardBody, DeviceCard};
 use walytis_identities::id::Role;
 use walytis_identities::node::InviteOptions;
 
-use crate::rig::Machine;
+use crate::rig::{Machine, until};
 
 async fn send(network: &dyn Network, to: &Machine, protocol: &'static str, bytes: &[u8]) -> Vec<u8> {
     let mut stream = network.open(&to.peer(), protocol).await.unwrap();
@@ -102,4 +103,30 @@ async fn ops_of_another_identity_are_not_taken_in() {
     assert_eq!(a.identities.show(&did).unwrap(), before);
     assert_ne!(did, other);
     a.token(&did, InviteOptions::default()).await;
+}
+
+/// Whoever had a device's keys for a moment leaves a card behind that none could follow: nobody takes it in, and the device
+/// goes on making cards.
+#[tokio::test(start_paused = true)]
+async fn a_card_that_none_could_follow_is_not_taken_in() {
+    let hub = MemoryHub::new();
+    let (a, b) = (Machine::start(&hub, 1).await, Machine::start(&hub, 2).await);
+    let did = a.create().await;
+    a.admit(&did, &b, Role::Member).await;
+    let keys = b.keys(&did).await;
+    let of_b =
+        async |machine: &Machine| machine.cards(&did).await.into_iter().find(|card| card.body().device == keys.id());
+    until("a has the card of b", async || of_b(&a).await.is_some()).await;
+    let honest = of_b(&a).await.unwrap();
+    for counter in [u64::MAX, u64::MAX / 2 + 1] {
+        let body = CardBody { counter, ..honest.body().clone() };
+        let last = DeviceCard::sign(body, &keys, &SeededEntropy::new(7)).encode();
+        for machine in [&a, &b] {
+            machine.receive_all(&did, &[], std::slice::from_ref(&last)).await;
+            assert!(of_b(machine).await.unwrap().body().counter < 1_000, "{counter} was taken in");
+        }
+    }
+    let before = of_b(&b).await.unwrap().body().counter;
+    b.identities.renew_keys(&did).await.unwrap();
+    until("a has the next card", async || of_b(&a).await.unwrap().body().counter > before).await;
 }

@@ -162,14 +162,19 @@ impl Machine {
 
     /// Hands ops to this machine as a peer may that is at its address: every peer may.
     pub(crate) async fn receive(&self, did: &Did, ops: &[SignedOp]) {
+        self.receive_all(did, ops, &[]).await;
+    }
+
+    /// As [`Self::receive`], with encoded cards.
+    pub(crate) async fn receive_all(&self, did: &Did, ops: &[SignedOp], cards: &[Vec<u8>]) {
         let peer = self.hub.join(&Secret::new([200; 32]));
         peer.connect(None, &self.network.addresses()).await.unwrap();
         let mut stream = peer.open(&self.peer(), "/walytis/authority/1").await.unwrap();
         // Version, DID, no heads, nothing below, no cards; each op; done.
         let mut bytes = framed(&[&[0x01][..], did.chain().digest(), &[0, 0, 0]].concat());
-        for op in ops {
-            let encoded = op.encode();
-            bytes.extend(framed(&[&[0x01, 0x01][..], &varint(encoded.len()), &encoded].concat()));
+        let ops = ops.iter().map(|op| (0x01, op.encode()));
+        for (kind, encoded) in ops.chain(cards.iter().map(|card| (0x02, card.clone()))) {
+            bytes.extend(framed(&[&[0x01, kind][..], &varint(encoded.len()), &encoded].concat()));
         }
         bytes.extend(framed(&[0x01, 0x03, 0x00]));
         let (mut reader, mut writer) = stream.as_mut().split();

@@ -16,6 +16,7 @@ mod memberships;
 mod parts;
 mod places;
 mod recovery;
+mod recovery_lies;
 mod recovery_of_groups;
 mod remove;
 mod reseal;

@@ -15,7 +15,7 @@ use walytis_identities::signed::SignerStanding;
 
 use crate::rig::{Machine, pass, until};
 
-async fn record(machine: &Machine, did: &Did, block: BlockId) -> RecordRef {
+pub(crate) async fn record(machine: &Machine, did: &Did, block: BlockId) -> RecordRef {
     record_on(&machine.identity(did), block).await
 }
 
@@ -26,7 +26,7 @@ async fn record_on(handle: &IdentityHandle, block: BlockId) -> RecordRef {
 }
 
 /// A founded it, B is an admin too; the code is in safe hands.
-async fn two_admins(hub: &MemoryHub) -> (Machine, Machine, Did, RecoveryCode) {
+pub(crate) async fn two_admins(hub: &MemoryHub) -> (Machine, Machine, Did, RecoveryCode) {
     let (a, b) = (Machine::start(hub, 1).await, Machine::start(hub, 2).await);
     let created = a.identities.create("home", "laptop").await.unwrap();
     a.admit(&created.did, &b, Role::Admin).await;
@@ -35,7 +35,7 @@ async fn two_admins(hub: &MemoryHub) -> (Machine, Machine, Did, RecoveryCode) {
     (a, b, created.did, created.recovery)
 }
 
-fn here(name: &str) -> RecoverHere {
+pub(crate) fn here(name: &str) -> RecoverHere {
     RecoverHere { device_name: name.to_owned(), name: Some("home".to_owned()), ..RecoverHere::default() }
 }
 

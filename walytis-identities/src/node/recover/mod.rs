@@ -13,17 +13,20 @@
 
 mod ask;
 mod serve;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 use walytis_core::block::Block;
-use walytis_core::id::{BlockId, ChainId, PeerId};
+use walytis_core::id::PeerId;
 use walytis_core::net::Protocol;
 use walytis_core::store::Batch;
 
 pub(super) use serve::answer;
+use written::{Said, Written, unite};
 
 use super::acting::check_nesting;
 use super::author::Draft;
@@ -36,12 +39,19 @@ use super::{exchange, records, ring};
 use crate::contact::ContactCard;
 use crate::crypto::DeviceKeys;
 use crate::id::{ControllerId, Did, EpochId, OpId, Role};
-use crate::op::{CUT_CHAINS_MAX, CUT_HEADS_MAX, ChainCut};
+use crate::op::{Op, SignedOp};
 use crate::recovery::{RecoveryCode, RecoveryKey};
 use crate::state::{AuthorityGraph, Builder, IdentityState, RecoveryPlan, Refusal};
 
 /// The protocol.
 pub(super) const RECOVERY: Protocol = "/walytis/recovery/1";
+
+/// Nodes asked at once. Chosen: each has an answer of 144 KiB at most, or an exchange.
+const ASKED_MAX: usize = 64;
+/// How long a recovery waits for what others know. Chosen: a person waits, and somebody else may be faster.
+const HEARD_WITHIN: Duration = Duration::from_secs(20);
+/// How long others are told of a recovery; whoever was not reached hears of it with the next session.
+const TOLD_WITHIN: Duration = Duration::from_secs(300);
 
 /// What a recovery came to.
 #[derive(Debug)]
@@ -93,16 +103,35 @@ impl Identities {
         code: &RecoveryCode,
         keep: Vec<ControllerId>,
     ) -> IdentitiesResult<Recovered> {
+        self.recover_with(did, code, keep, self.next_code()).await
+    }
+
+    /// As [`Self::recover`], with the next recovery code, which whoever calls knows before it comes into force: else it is
+    /// lost with the answer. Called again with both codes, after an answer that never came, it changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::recover`]; [`IdentitiesError::Refused`] if both codes are the same.
+    pub async fn recover_with(
+        &self,
+        did: &Did,
+        code: &RecoveryCode,
+        keep: Vec<ControllerId>,
+        next: RecoveryCode,
+    ) -> IdentitiesResult<Recovered> {
         let shared = self.entry(did)?.handle.shared;
-        // A device that was removed may not have heard how things stand; whoever knows nothing of it is no hindrance.
-        for peer in self.connected() {
-            drop(exchange::with_peer(&shared, &peer).await);
+        if let Some(op) = recovered_before(&shared, code, &next)? {
+            return Ok(Recovered { did: *did, op, epoch: shared.state().sending_epoch, recovery: next });
         }
-        let recovery = RecoveryCode::generate(&*self.inner.tools.entropy);
-        let draft = Draft::Recover { key: Arc::new(code.key()), keep, next: recovery.key().digest() };
+        // A device that was removed may not have heard how things stand; whoever knows nothing of it is no hindrance.
+        let mut peers = self.connected();
+        let theirs: BTreeSet<PeerId> = shared.known().cards.peers().map(|(_, peer)| peer.clone()).collect();
+        peers.sort_by_key(|peer| !theirs.contains(peer));
+        peers.truncate(ASKED_MAX);
+        exchange::with_all(&shared, &peers, HEARD_WITHIN).await;
+        let draft = Draft::Recover { key: Arc::new(code.key()), keep, next: next.key().digest() };
         let done = self.publish(did, draft).await?;
         info!(?did, "identity recovered");
-        Ok(Recovered { did: *did, op: done.op, epoch: done.epoch, recovery })
+        Ok(Recovered { did: *did, op: done.op, epoch: done.epoch, recovery: next })
     }
 
     /// Starts over on a new node, as a new device or as another identity of the node: see [`Self::recover`]. The card's
@@ -110,14 +139,34 @@ impl Identities {
     ///
     /// # Errors
     /// [`IdentitiesError::Unresolved`] if nobody tells how the identity stands or, unless content is to be discarded, what
-    /// has been written; [`IdentitiesError::Refused`], [`IdentitiesError::AlreadyHere`]. Then nothing is left behind.
+    /// has been written, or if more is named than there is room for; [`IdentitiesError::Refused`],
+    /// [`IdentitiesError::AlreadyHere`]. Then nothing is left behind.
     pub async fn recover_here(
         &self,
         card: &ContactCard,
         code: &RecoveryCode,
         options: RecoverHere,
     ) -> IdentitiesResult<Recovered> {
+        self.recover_here_with(card, code, options, self.next_code()).await
+    }
+
+    /// As [`Self::recover_here`], with the next recovery code: see [`Self::recover_with`].
+    ///
+    /// # Errors
+    /// As [`Self::recover_here`] and [`Self::recover_with`].
+    pub async fn recover_here_with(
+        &self,
+        card: &ContactCard,
+        code: &RecoveryCode,
+        options: RecoverHere,
+        next: RecoveryCode,
+    ) -> IdentitiesResult<Recovered> {
         let did = card.did;
+        if let Ok(entry) = self.entry(&did)
+            && let Some(op) = recovered_before(&entry.handle.shared, code, &next)?
+        {
+            return Ok(Recovered { did, op, epoch: entry.handle.shared.state().sending_epoch, recovery: next });
+        }
         let person = match &options.person {
             None => {
                 check_device_name(&options.device_name)?;
@@ -129,7 +178,8 @@ impl Identities {
                 Some(handle)
             }
         };
-        let recovered = self.recover_as(card, code, &options, person.as_ref().map(|handle| &handle.shared)).await?;
+        let as_whom = person.as_ref().map(|handle| &handle.shared);
+        let (op, epoch) = self.recover_as(card, code, &options, as_whom, &next).await?;
         info!(?did, person = ?options.person, "identity recovered on a node that is new to it");
         if let Some(handle) = person
             && let Err(error) = self.note_joined(&did, &handle).await
@@ -137,7 +187,11 @@ impl Identities {
             // It is noted as soon as it can be.
             warn!(?did, %error, "a membership could not be noted yet");
         }
-        Ok(recovered)
+        Ok(Recovered { did, op, epoch, recovery: next })
+    }
+
+    fn next_code(&self) -> RecoveryCode {
+        RecoveryCode::generate(&*self.inner.tools.entropy)
     }
 
     async fn recover_as(
@@ -146,8 +200,10 @@ impl Identities {
         code: &RecoveryCode,
         options: &RecoverHere,
         person: Option<&Arc<Shared>>,
-    ) -> IdentitiesResult<Recovered> {
+        next: &RecoveryCode,
+    ) -> IdentitiesResult<(OpId, Option<EpochId>)> {
         let did = card.did;
+        check_next(code, next)?;
         let _turn = self.inner.turn().await?;
         if self.inner.here().contains_key(&did) {
             return Err(IdentitiesError::AlreadyHere { did });
@@ -159,11 +215,9 @@ impl Identities {
         self.resolve_card(card).await?;
         let (mut graph, genesis, _) = load(&*self.inner.tools.store, &did).await?;
         let plan = self.plan(&did, &graph.state(), &code.key(), options).await?;
-        let recovery = RecoveryCode::generate(&*self.inner.tools.entropy);
-        let plan = RecoveryPlan { next_recovery: Some(recovery.key().digest()), ..plan };
+        let plan = RecoveryPlan { next_recovery: Some(next.key().digest()), ..plan };
         let found = Found { graph, genesis, name, device_name: options.device_name.clone() };
-        let (op, epoch) = self.begin_recovered(found, &code.key(), plan, person).await?;
-        Ok(Recovered { did, op, epoch, recovery })
+        self.begin_recovered(found, &code.key(), plan, person).await
     }
 
     /// Decides who stays, and what of what has been written counts.
@@ -175,10 +229,17 @@ impl Identities {
         options: &RecoverHere,
     ) -> IdentitiesResult<RecoveryPlan> {
         let staying = staying(state, key, &options.keep)?;
-        let cut = self.written(did, key).await;
+        let Written { cut, left_out } = self.written(did, key, &staying).await?;
         if cut.iter().all(|cut| cut.heads.is_empty()) && !options.discard_content {
             let reason = "no controller that was reached could say what has been written, all of which would be void";
             return Err(IdentitiesError::Unresolved { did: *did, reason: reason.to_owned() });
+        }
+        if left_out > 0 && !options.discard_content {
+            let reason = format!(
+                "its controllers name more than there is room for, {left_out} chains or ends of chains: some of them may be \
+                 invented; go on while only devices are connected that you trust, or discard what is left out"
+            );
+            return Err(IdentitiesError::Unresolved { did: *did, reason });
         }
         Ok(RecoveryPlan { staying, cut, ..RecoveryPlan::default() })
     }
@@ -227,12 +288,17 @@ impl Identities {
             }
         };
         let stored = self.store(record, graph, genesis, more).await?;
-        let shared = self.start(stored).await?.handle.shared;
-        for peer in self.connected() {
-            if let Err(error) = exchange::with_peer(&shared, &peer).await {
-                debug!(?did, ?peer, %error, "a node could not be told of the recovery");
+        let entry = self.start(stored).await?;
+        // It is in force: nobody waits for others to hear of it.
+        let (peers, stop) = (self.connected(), entry.stop.clone());
+        self.inner.keep(tokio::spawn(async move {
+            let told = exchange::with_all(&entry.handle.shared, &peers, TOLD_WITHIN);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = told => {}
             }
-        }
+        }));
         Ok((op, epoch))
     }
 
@@ -240,29 +306,57 @@ impl Identities {
         self.inner.tools.network.peers().into_iter().map(|status| status.peer).collect()
     }
 
-    /// Returns the heads of the identity's chains as connected controllers hold them.
-    async fn written(&self, did: &Did, key: &RecoveryKey) -> Vec<ChainCut> {
-        let mut heads: BTreeMap<ChainId, BTreeSet<BlockId>> = BTreeMap::new();
-        for peer in self.connected() {
-            match ask::ask(&self.inner.tools, did, key, &peer).await {
-                Ok(found) => {
-                    for cut in found {
-                        // The own chain has its place whatever else is named.
-                        let has_room = heads.len() < CUT_CHAINS_MAX - 1 || cut.chain == did.chain();
-                        if has_room || heads.contains_key(&cut.chain) {
-                            heads.entry(cut.chain).or_default().extend(cut.heads);
-                        }
-                    }
+    /// Returns the heads of the identity's chains as the nodes of its controllers hold them that are connected, those first
+    /// that are to stay. Nobody else is asked: whoever is connected could say anything.
+    async fn written(
+        &self,
+        did: &Did,
+        key: &RecoveryKey,
+        staying: &BTreeMap<ControllerId, Role>,
+    ) -> IdentitiesResult<Written> {
+        let connected: BTreeSet<PeerId> = self.connected().into_iter().collect();
+        let mut nodes = self.cached(did).await?.map(|foreign| foreign.nodes()).unwrap_or_default();
+        nodes.retain(|(_, peer)| connected.contains(peer));
+        nodes.sort_by_key(|(controller, _)| !staying.contains_key(controller));
+        nodes.truncate(ASKED_MAX);
+        let answers =
+            nodes.iter().map(async |(controller, peer)| match ask::ask(&self.inner.tools, did, key, peer).await {
+                Ok(found) => Some((*controller, found)),
+                Err(error) => {
+                    debug!(?did, ?peer, %error, "a node did not say what has been written");
+                    None
                 }
-                Err(error) => debug!(?did, ?peer, %error, "a node did not say what has been written"),
-            }
+            });
+        let mut said: BTreeMap<ControllerId, Said> = BTreeMap::new();
+        for (controller, found) in futures::future::join_all(answers).await.into_iter().flatten() {
+            let of = said.entry(controller).or_default();
+            of.stays = staying.contains_key(&controller);
+            of.answers.push(found);
         }
-        let cut = |(chain, heads): (ChainId, BTreeSet<BlockId>)| ChainCut {
-            chain,
-            heads: heads.into_iter().take(CUT_HEADS_MAX).collect(),
-        };
-        heads.into_iter().map(cut).collect()
+        Ok(unite(did.chain(), &said.into_values().collect::<Vec<_>>()))
     }
+}
+
+/// Returns the op of a recovery from `code` to `next` that is in force, so that asking once more is harmless.
+fn recovered_before(shared: &Shared, code: &RecoveryCode, next: &RecoveryCode) -> IdentitiesResult<Option<OpId>> {
+    check_next(code, next)?;
+    let (key, digest) = (code.key().public(), next.key().digest());
+    if shared.state().recovery != Some(digest) || shared.my_role() != Some(Role::Admin) {
+        return Ok(None);
+    }
+    let known = shared.known();
+    let is_it = |op: &SignedOp| match &op.core().op {
+        Op::Recover(recover) => recover.next_recovery == Some(digest) && recover.recovery_key == key,
+        _ => false,
+    };
+    Ok(known.graph.ops().find(|op| is_it(op)).map(|op| op.id()))
+}
+
+fn check_next(code: &RecoveryCode, next: &RecoveryCode) -> IdentitiesResult<()> {
+    if code.key().digest() == next.key().digest() {
+        return Err(IdentitiesError::refused("the next recovery code must be another one"));
+    }
+    Ok(())
 }
 
 /// Returns who stays, with the role it has now; refuses a code that is not in force.

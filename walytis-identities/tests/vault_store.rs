@@ -1,6 +1,6 @@
 //! The key vault over a store: what it keeps, what it refuses, what stands on disk.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use walytis_core::clock::SeededEntropy;
 use walytis_core::secret::{Secret, SecretBytes};
 use walytis_core::store::keys::Space;
-use walytis_core::store::{Batch, Direction, Durability, KeyRange, KvStore, MemoryStore, SecretError, SecretStore};
+use walytis_core::store::{
+    Batch, Direction, Durability, KeyRange, KvStore, MemoryStore, RocksStore, SecretError, SecretStore,
+};
 use walytis_identities::vault::{
     Argon2Settings, KeyFile, KeyFileError, KeyVault, Unlock, UnlockMethod, VaultCode, VaultError,
 };
@@ -327,4 +329,53 @@ async fn write_golden() {
     let lines: String =
         dump(&golden_store().await).await.iter().map(|(k, v)| format!("{} {}\n", hex(k), hex(v))).collect();
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/vault_v1.hex"), lines).unwrap();
+}
+
+/// Every byte of every file below a folder.
+fn raw(folder: &std::path::Path) -> Vec<u8> {
+    let (mut bytes, mut open) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                bytes.extend(std::fs::read(path).unwrap());
+            }
+        }
+    }
+    bytes
+}
+
+/// The data key as each method seals it: the last 48 bytes of what is stored for it.
+async fn sealed_keys(store: &RocksStore) -> Vec<Vec<u8>> {
+    let slots =
+        store.scan(KeyRange::prefix(&Space::Vault.key(&[&[0x01]])), Direction::Forward, usize::MAX).await.unwrap();
+    slots.iter().map(|(_, value)| value[value.len() - 48..].to_vec()).collect()
+}
+
+/// What the old passphrase opened is on the disk no more, however it was replaced or removed.
+#[tokio::test]
+async fn what_an_old_secret_opened_is_destroyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut gone = Vec::new();
+    let store = Arc::new(RocksStore::open(path.clone()).await.unwrap());
+    let vault = KeyVault::new(Arc::clone(&store) as Arc<dyn KvStore>, Arc::new(SeededEntropy::new(1)));
+    vault.create(passphrase("first"), CHEAP).await.unwrap();
+    gone.extend(sealed_keys(&store).await);
+    vault.change_method(passphrase("first"), passphrase("second"), &[], CHEAP).await.unwrap();
+    gone.extend(sealed_keys(&store).await);
+    vault.unlock(passphrase("second")).await.unwrap();
+    vault.set_method(passphrase("third"), CHEAP).await.unwrap();
+    gone.extend(sealed_keys(&store).await);
+    vault.set_method(key_file(7), CHEAP).await.unwrap();
+    vault.remove_method(UnlockMethod::Passphrase).await.unwrap();
+    let left = sealed_keys(&store).await;
+    store.close().await.unwrap();
+    let bytes = raw(&path);
+    let stands = |sealed: &Vec<u8>| bytes.windows(48).any(|part| part == sealed);
+    assert_eq!((gone.len(), left.len()), (3, 1));
+    assert!(left.iter().all(stands), "the search finds what is stored");
+    assert!(!gone.iter().any(stands));
 }

@@ -92,6 +92,10 @@ pub(super) fn slot_key(method: UnlockMethod) -> Vec<u8> {
     Space::Vault.key(&[SLOT, &[method.tag()]])
 }
 
+pub(super) fn slot_prefix() -> Vec<u8> {
+    Space::Vault.key(&[SLOT])
+}
+
 pub(super) fn record_prefix() -> Vec<u8> {
     Space::Vault.key(&[RECORD])
 }

@@ -244,10 +244,12 @@ impl KeyVault {
     }
 
     /// Changes the unlock methods with the proof of one of them, in one write, whether the vault is locked or not, and
-    /// leaves it so: puts `new` in the place of the one of its kind, and removes the kinds in `remove`.
+    /// leaves it so: puts `new` in the place of the one of its kind, and removes the kinds in `remove`. What these opened is
+    /// destroyed as far as the store can: not in copies of the disk that were made before.
     ///
     /// # Errors
-    /// As [`Self::unlock`], and [`VaultError::Unusable`].
+    /// As [`Self::unlock`], and [`VaultError::Unusable`]. [`VaultError::Store`] may also say that the change stands and what
+    /// was before is not destroyed yet: repeat it.
     pub async fn change_method(
         &self,
         proof: Unlock,
@@ -262,7 +264,7 @@ impl KeyVault {
         for method in remove.iter().filter(|method| **method != kept) {
             batch.delete(codec_v1::slot_key(*method));
         }
-        Ok(self.store.commit(batch, Durability::Flushed).await?)
+        self.commit_methods(batch).await
     }
 
     /// Adds an unlock method, or replaces the one of the same kind (a change of passphrase). The vault must be
@@ -274,7 +276,7 @@ impl KeyVault {
         let key = self.key().ok_or(VaultError::Locked)?;
         let mut batch = Batch::new();
         self.wrap_into(&mut batch, &key, unlock, settings).await?;
-        Ok(self.store.commit(batch, Durability::Flushed).await?)
+        self.commit_methods(batch).await
     }
 
     /// Removes an unlock method; the last one stays.
@@ -288,7 +290,14 @@ impl KeyVault {
         }
         let mut batch = Batch::new();
         batch.delete(codec_v1::slot_key(method));
-        Ok(self.store.commit(batch, Durability::Flushed).await?)
+        self.commit_methods(batch).await
+    }
+
+    /// Commits, and destroys what stood there before: the secret that opened it may be in others' hands. If that fails the
+    /// change stands all the same.
+    async fn commit_methods(&self, batch: Batch) -> Result<(), VaultError> {
+        self.store.commit(batch, Durability::Flushed).await?;
+        Ok(self.store.reclaim(KeyRange::prefix(&codec_v1::slot_prefix())).await?)
     }
 
     async fn wrap_into(

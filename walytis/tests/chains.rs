@@ -16,7 +16,7 @@ fn block_reaches_the_other_member_and_late_joiners_get_all() {
     let (a, b) = (Node::started(), Node::started());
     a.value(&["chain", "create", "notes"]);
     let early = text(&a.value_with(b"early", &["chain", "add", "notes", "--topic", "t"]), "id");
-    let joined = b.value(&["chain", "join", &invite(&a, "notes", &[]), "--name", "notes"]);
+    let joined = b.value_with(invite(&a, "notes", &[]).as_bytes(), &["chain", "join", "-", "--name", "notes"]);
     assert_eq!(joined["blocks"], 2);
     assert_eq!(b.run(&["chain", "cat", "notes", &early]).stdout, b"early");
     let late = text(&a.value_with(b"late", &["chain", "add", "notes"]), "id");

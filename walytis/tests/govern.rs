@@ -115,10 +115,19 @@ fn a_removal_by_a_junior_is_provisional_and_the_code_is_the_final_word() {
     assert!(kind == "refused" && message.contains("not the recovery code"), "{message}");
     b.error_with(3, format!("{code}\n").as_bytes(), &["identity", "recover", "family", "--keep", "nobody"]);
 
-    let recovered = b.value_with(format!("{code}\n").as_bytes(), &["identity", "recover", "family"]);
+    let output = b.run_with(format!("{code}\n").as_bytes(), &["--json", "identity", "recover", "family"]);
+    let recovered: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(recovered["role"], "admin");
     let next = text(&recovered, "recovery_code");
     assert!(next.starts_with("walytisrecovery1") && next != code);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&format!("{{\"next_recovery_code\":\"{next}\"}}")), "told before it was in force: {told}");
+    // Whoever brings the next code gets the same answer again, and nothing happens twice.
+    let body = json!({ "who": "family", "code": code, "next_code": next }).to_string();
+    let (status, again) = b.api("POST", "/v1/identities/recover", &body);
+    assert_eq!((status, &again["op"]), (200, &recovered["op"]), "{again}");
+    let body = json!({ "who": "family", "code": next, "next_code": next }).to_string();
+    assert_eq!(b.api("POST", "/v1/identities/recover", &body).0, 403);
     assert!(b.files_with(next.as_bytes()).is_empty(), "stored nowhere");
     a.until("the senior admin is out", |a| (show(a)["role"] == "removed").then_some(()));
     a.error_with(4, b"x", &["offchain", "add", "family"]);

@@ -148,7 +148,12 @@ fn invitations_to_an_identity_end_by_use_and_revocation() {
     let (a, b, c) = (Node::started(), Node::started(), Node::started());
     a.value(&["identity", "create", "family"]);
     let once = invite(&a, &["--uses", "1"]);
-    b.value(&["identity", "join", &once, "--name", "family"]);
+    // Not as an argument, which others see.
+    let file = b.dir().join("invitation");
+    std::fs::write(&file, format!("{once}\n")).unwrap();
+    b.value(&["identity", "join", &format!("@{}", file.display()), "--name", "family"]);
+    c.error(3, &["identity", "join", "@missing"]);
+    c.error_with(2, b"", &["identity", "join", "-"]);
     let (kind, message, _) = c.error(4, &["identity", "join", &once]);
     assert_eq!(kind, "refused");
     assert!(message.contains("used up"), "{message}");

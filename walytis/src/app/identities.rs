@@ -49,7 +49,7 @@ impl App {
                 self.identities.create_with(&request.name, &device, terms).await?
             }
         };
-        self.ledgers.watch(&self.identities, created.did).await?;
+        self.follow(created.did).await;
         let recovery_code = Some(created.recovery.text().to_owned());
         Ok(view::Identity { recovery_code, ..self.identity(&self.identities.show(&created.did)?) })
     }
@@ -221,13 +221,18 @@ impl App {
         Ok(view::OpDone { epoch: None, ..op(done) })
     }
 
-    /// Starts over with the recovery code; the next one in the answer is shown once and stored nowhere.
+    /// Starts over with the recovery code; the next one in the answer, made here unless the request brings it, is shown once
+    /// and stored nowhere. Repeated with both codes it changes nothing.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn identity_recover(&self, request: view::Recover) -> Result<view::Recovered, Failure> {
         let code = RecoveryCode::parse(&request.code)
             .map_err(|error| Failure::usage(error, "it was printed when the identity was created"))?;
+        let next = match &request.next_code {
+            Some(next) => RecoveryCode::parse(next).map_err(|error| Failure::usage(error, "check next_code"))?,
+            None => RecoveryCode::generate(self.entropy()),
+        };
         let who = self.who(&request.who)?;
         let did = who.did();
         let keep = |info: &[ControllerInfo]| -> Result<Vec<ControllerId>, Failure> {
@@ -241,7 +246,7 @@ impl App {
                     "leave --as out: the identity is recovered as what this node is in it",
                 ));
             }
-            self.identities.recover(&did, &code, keep(&here.controllers)?).await?
+            self.identities.recover_with(&did, &code, keep(&here.controllers)?, next).await?
         } else {
             self.need_network()?;
             let card = match who {
@@ -253,8 +258,8 @@ impl App {
             let (name, device_name) = (request.name.clone(), request.device.clone().unwrap_or_else(host_name));
             let discard_content = request.discard_content;
             let options = RecoverHere { keep, name, device_name, person, discard_content };
-            let recovered = self.identities.recover_here(&card, &code, options).await?;
-            self.ledgers.watch(&self.identities, did).await?;
+            let recovered = self.identities.recover_here_with(&card, &code, options, next).await?;
+            self.follow(did).await;
             recovered
         };
         let info = self.identities.show(&did)?;
@@ -266,6 +271,14 @@ impl App {
             epoch: recovered.epoch.map(|epoch| epoch.to_string()),
             recovery_code: recovered.recovery.text().to_owned(),
         })
+    }
+
+    /// Keeps in view what is written in an identity that is new here. What it has is not lost if that fails: it is tried
+    /// again when it is used or the node starts.
+    async fn follow(&self, did: Did) {
+        if let Err(error) = self.ledgers.watch(&self.identities, did).await {
+            tracing::warn!(%did, %error, "an identity's content cannot be followed yet");
+        }
     }
 
     /// Renews the keys.

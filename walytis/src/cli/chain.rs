@@ -41,6 +41,7 @@ pub(super) async fn run(command: Chain, client: &Client, output: &Output) -> Res
             output.value(&revoked, || format!("revoked {}", revoked.id));
         }
         Chain::Join { token, name, fetch } => {
+            let token = input::invitation(&token).await?;
             let request = ApiRequest::post(&["chains", "join"]).json(&view::Join { token, name, fetch, person: None });
             show(&work(client, request, output).await?, output);
         }

@@ -5,12 +5,14 @@ use base64::engine::general_purpose::STANDARD;
 use std::io::Write as _;
 use std::time::Duration;
 
+use walytis_identities::node::RecoveryCode;
+
 use super::args::Identity;
 use super::chain::{invite, work};
 use super::client::{ApiRequest, Client};
 use super::secret::SecretInput;
 use super::{input, output::Output, resolve};
-use crate::app::read_passphrase;
+use crate::app::{SystemEntropy, read_passphrase};
 use crate::failure::{Failure, Kind};
 use crate::view;
 
@@ -23,11 +25,15 @@ pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> 
             let identity: view::Identity = client.call(request).await?;
             show(&identity, output);
             if let Some(code) = &identity.recovery_code {
-                output.note(&format!(
+                let told = format!(
                     "recovery code: {code}\nWrite it down and keep it away from this machine: it is shown once and stored nowhere. It \
                      has the final word over who controls this identity, should a device be stolen or the last admin be lost: \
                      walytis identity recover."
-                ));
+                );
+                // In JSON it stands in the answer.
+                if !output.is_json() {
+                    output.once("recovery_code", code, &told);
+                }
             }
         }
         Identity::List => {
@@ -44,6 +50,7 @@ pub(super) async fn run(command: Identity, client: &Client, output: &Output) -> 
             op(&client.call(ApiRequest::delete(&["identities", &identity, "invitations", &invitation])).await?, output);
         }
         Identity::Join { token, name, person } => {
+            let token = input::invitation(&token).await?;
             let request = view::Join { token, name, fetch: None, person };
             let request = ApiRequest::post(&["identities", "join"]).json(&request);
             show(&work(client, request, output).await?, output);
@@ -98,8 +105,15 @@ async fn govern(command: Identity, client: &Client, output: &Output) -> Result<u
             };
             let code = String::from_utf8(code.expose().to_vec())
                 .map_err(|_| Failure::usage("this is no recovery code", "it begins with walytisrecovery1"))?;
-            let request = view::Recover { who, code, keep, name, device, person, discard_content };
-            recovered(&client.call(ApiRequest::post(&["identities", "recover"]).json(&request)).await?, output);
+            let next = RecoveryCode::generate(&SystemEntropy);
+            // Before anything else: whatever becomes of this process, of the node or of the answer, it is known.
+            output.once("next_recovery_code", next.text(), &next_code(&next));
+            let next_code = Some(next.text().to_owned());
+            let request = view::Recover { who, code, next_code, keep, name, device, person, discard_content };
+            let recovered: view::Recovered =
+                client.call(ApiRequest::post(&["identities", "recover"]).json(&request)).await?;
+            output.value(&recovered, || format!("recovered {}  {}  {}", recovered.name, recovered.did, recovered.role));
+            output.note("The recovery code above is in force; the one before is worth nothing any more.");
         }
         Identity::Rekey { identity } => {
             op(&client.call(ApiRequest::post(&["identities", &identity, "rekey"])).await?, output);
@@ -148,13 +162,12 @@ fn service(text: &str) -> Result<view::Service, Failure> {
     Ok(view::Service { id: id.into(), kind: kind.into(), endpoint: endpoint.into() })
 }
 
-fn recovered(recovered: &view::Recovered, output: &Output) {
-    output.value(recovered, || format!("recovered {}  {}  {}", recovered.name, recovered.did, recovered.role));
-    output.note(&format!(
-        "recovery code: {}\nThe code before is worth nothing any more. Write this one down and keep it away from this machine: it is \
-         shown once and stored nowhere.",
-        recovered.recovery_code
-    ));
+fn next_code(code: &RecoveryCode) -> String {
+    format!(
+        "recovery code: {}\nIt comes into force with this recovery. Write it down now and keep it away from this machine: it is shown \
+         once and stored nowhere. Until the recovery is done, or should it fail, keep the code before as well.",
+        code.text()
+    )
 }
 
 /// The commands on messages.

@@ -85,6 +85,16 @@ pub(super) async fn text_or_file(argument: &str) -> Result<String, Failure> {
     }
 }
 
+/// Returns an invitation: `-` for standard input, `@FILE`, or the text itself, which other users of the machine may see in
+/// the list of processes.
+pub(super) async fn invitation(argument: &str) -> Result<String, Failure> {
+    let text = if argument == "-" { text_or_file("@-").await? } else { text_or_file(argument).await? };
+    if text.is_empty() {
+        return Err(Failure::usage("there is no invitation", "give its text, @FILE, or - for standard input"));
+    }
+    Ok(text)
+}
+
 /// Reads a time: RFC 3339, a date, or how long ago. Returns milliseconds since the Unix epoch.
 pub(super) fn since_ms(text: &str, now_ms: i64) -> Result<i64, Failure> {
     if let Ok(ago) = humantime::parse_duration(text) {

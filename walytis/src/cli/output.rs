@@ -45,6 +45,15 @@ impl Output {
         }
     }
 
+    /// Tells what is told once and nowhere else, on standard error, quiet or not; in JSON as `name` and `value`.
+    pub(crate) fn once(&self, name: &str, value: &str, text: &str) {
+        if self.json {
+            error_line(&serde_json::json!({ name: value }).to_string());
+        } else {
+            error_line(text);
+        }
+    }
+
     /// Prints a failure to standard error.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.json {

@@ -92,6 +92,10 @@ pub struct Recover {
     pub who: String,
     /// The recovery code.
     pub code: String,
+    /// The next one, made by whoever asks: it is known there before it is in force, whatever becomes of the answer. Else the
+    /// node makes one, and it is lost if the answer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_code: Option<String>,
     /// Who stays.
     #[serde(default)]
     pub keep: Vec<String>,

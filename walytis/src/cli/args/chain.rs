@@ -82,7 +82,8 @@ pub enum Chain {
     },
     /// Join a chain by an invitation
     Join {
-        /// The invitation, walytis1…
+        /// The invitation: - for standard input, @FILE, or walytis1… (which others see in the list of processes)
+        #[arg(value_name = "-|@FILE|TOKEN")]
         token: String,
         /// Local name [default: made from its id]
         #[arg(long)]

@@ -61,7 +61,8 @@ pub enum Identity {
     },
     /// Join an identity by an invitation
     Join {
-        /// The invitation
+        /// The invitation: - for standard input, @FILE, or its text (which others see in the list of processes)
+        #[arg(value_name = "-|@FILE|TOKEN")]
         token: String,
         /// Local name
         #[arg(long)]

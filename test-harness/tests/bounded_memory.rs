@@ -269,3 +269,42 @@ fn half_frames_take_no_more_memory_than_whole_ones() {
         drop(halves);
     });
 }
+
+/// 64 strangers with four streams each on which half a request comes, and 64 that announce a whole chunk: nothing is
+/// allocated that has not come, and few of them have a place.
+#[cfg(feature = "offchain")]
+#[test]
+fn half_requests_of_strangers_for_private_content_take_little_memory() {
+    use futures::io::AsyncWriteExt as _;
+    use walytis_core::net::{MemoryHub, Network as _};
+    use walytis_offchain::{OFFCHAIN, OffchainExchange};
+
+    alone("half_requests_of_strangers_for_private_content_take_little_memory", async |_| {
+        let hub = MemoryHub::new();
+        let victim = Arc::new(hub.join(&Secret::new([1; 32])));
+        let exchange = OffchainExchange::start(victim.clone()).unwrap();
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let mut halves = Vec::new();
+        for seed in 100..228 {
+            let stranger = hub.join(&Secret::new([seed; 32]));
+            stranger.connect(Some(&victim.local_peer()), &victim.addresses()).await.unwrap();
+            let len: u32 = if seed % 2 == 0 { 60_000 } else { 2 * 1024 * 1024 };
+            for _ in 0..4 {
+                let mut stream = stranger.open(&victim.local_peer(), OFFCHAIN).await.unwrap();
+                let said = [&len.to_be_bytes()[..], &[1; 59_000]].concat();
+                // One for which there is no place is ended at once.
+                let _said = stream.write_all(&said).await.is_ok() && stream.flush().await.is_ok();
+                halves.push(stream);
+            }
+            // So that each is taken in before the next.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let peak = MEMORY.peak_usage().saturating_sub(before);
+        assert!(peak <= 4 * SLACK, "{peak} bytes at the peak");
+        drop(halves);
+        exchange.shutdown().await;
+        victim.shutdown().await;
+    });
+}

@@ -4,9 +4,12 @@
 //! frame = length of the rest (u32, big-endian) ‖ 0x01 ‖ postcard(MessageV1)
 //! ```
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::runs::Runs;
 use crate::context::LedgerTag;
@@ -17,8 +20,24 @@ use crate::record::{exactly, versioned};
 pub(crate) const FRAME_MAX: usize = 2 * CHUNK as usize + 64 * 1024;
 /// Most envelopes named in one message.
 pub(crate) const ITEMS_MAX: usize = 256;
-/// Bytes allocated at once for a frame that has not arrived yet.
-const READ_STEP: usize = 64 * 1024;
+/// Bytes allocated for a frame of which nothing has arrived yet.
+const READ_STEP: usize = 16 * 1024;
+
+/// What a frame may take of its receiver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameLimits {
+    /// Most bytes behind the length.
+    bytes_max: usize,
+    /// How long it may take from its first byte to its last one.
+    time: Duration,
+}
+
+impl FrameLimits {
+    /// Of a question or a push: none is longer than a small envelope and what stands around it. Chosen: 17 kbit/s do.
+    pub(crate) const REQUEST: Self = Self { bytes_max: 64 * 1024, time: Duration::from_secs(30) };
+    /// Of an answer. Chosen: as long as the exchange waits for a part at the most.
+    pub(crate) const ANSWER: Self = Self { bytes_max: FRAME_MAX, time: Duration::from_secs(240) };
+}
 
 /// A message as it travels, length first.
 #[derive(Clone, Debug)]
@@ -212,19 +231,42 @@ impl Packed {
     }
 }
 
-/// Reads one frame; nothing at the end of the stream or if the frame is too large.
-pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Bytes> {
-    let mut len = [0; 4];
-    stream.read_exact(&mut len).await.ok()?;
-    let len = usize::try_from(u32::from_be_bytes(len)).ok().filter(|len| *len <= FRAME_MAX)?;
-    // The rest is allocated once the first part has come: a length alone costs its sender nothing.
-    let first = len.min(READ_STEP);
-    let mut frame = vec![0; first];
-    stream.read_exact(&mut frame).await.ok()?;
-    if len > first {
-        frame.reserve_exact(len - first);
-        frame.resize(len, 0);
-        stream.read_exact(frame.get_mut(first..)?).await.ok()?;
+/// Reads one frame; nothing at the end of the stream or if the frame is too large or too late.
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin), limits: FrameLimits) -> Option<Bytes> {
+    let first = first_byte(stream).await?;
+    read_frame_behind(first, stream, limits).await
+}
+
+/// Waits for the first byte of a frame; nothing at the end of the stream. Cancel-safe.
+pub(crate) async fn first_byte(stream: &mut (impl AsyncRead + Unpin)) -> Option<u8> {
+    let mut first = [0];
+    stream.read_exact(&mut first).await.ok()?;
+    Some(u8::from_be_bytes(first))
+}
+
+/// Reads the rest of a frame; nothing if it does not come within the limits.
+pub(crate) async fn read_frame_behind(
+    first: u8,
+    stream: &mut (impl AsyncRead + Unpin),
+    limits: FrameLimits,
+) -> Option<Bytes> {
+    timeout(limits.time, read_rest(first, stream, limits.bytes_max)).await.ok().flatten()
+}
+
+async fn read_rest(first: u8, stream: &mut (impl AsyncRead + Unpin), bytes_max: usize) -> Option<Bytes> {
+    let mut rest = [0; 3];
+    stream.read_exact(&mut rest).await.ok()?;
+    let [second, third, fourth] = rest;
+    let len = u32::from_be_bytes([first, second, third, fourth]);
+    let len = usize::try_from(len).ok().filter(|len| *len <= bytes_max)?;
+    let mut frame = Vec::new();
+    while frame.len() < len {
+        // No more is allocated than has come already: it costs its sender as much.
+        let here = frame.len();
+        let next = (2 * here).max(READ_STEP).min(len);
+        frame.reserve_exact(next - here);
+        frame.resize(next, 0);
+        stream.read_exact(frame.get_mut(here..)?).await.ok()?;
     }
     Some(frame.into())
 }
@@ -236,6 +278,7 @@ pub(crate) async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &
 }
 
 const _: () = assert!(FRAME_MAX > CHUNK as usize + TAG);
+const _: () = assert!(FrameLimits::REQUEST.bytes_max > crate::ledger::INLINE_MAX + 8 * 1024 && ITEMS_MAX < 1_024);
 
 #[cfg(test)]
 mod tests {
@@ -346,22 +389,47 @@ mod tests {
         let (ledger, id) = (LedgerTag([1; 32]), EnvelopeId([2; 32]));
         for body in bodies() {
             let message = Message { ledger, body };
-            let frame = read_frame(&mut &whole(&message)[..]).await.unwrap();
+            let frame = read_frame(&mut &whole(&message)[..], FrameLimits::ANSWER).await.unwrap();
             assert_eq!(Message::decode(&frame), Some(message));
         }
         for len in [0, 1, 127, 128, 16_384, 100_000, CHUNK as usize + TAG] {
             let message = Message { ledger, body: Body::Part(id, 7, vec![3; len].into()) };
             let mut written = Vec::new();
             assert!(write_frame(&mut written, &message.encode()).await);
-            let frame = read_frame(&mut &written[..]).await.unwrap();
+            let frame = read_frame(&mut &written[..], FrameLimits::ANSWER).await.unwrap();
             assert_eq!(Message::decode(&frame), Some(message));
         }
-        assert_eq!(read_frame(&mut &[0xff; 64][..]).await, None);
+        assert_eq!(read_frame(&mut &[0xff; 64][..], FrameLimits::ANSWER).await, None);
+        // A request is shorter than an answer.
+        let longest = Message { ledger, body: Body::Push(id, vec![3; FrameLimits::REQUEST.bytes_max].into()) };
+        assert_eq!(read_frame(&mut &whole(&longest)[..], FrameLimits::REQUEST).await, None);
         let many = Message { ledger, body: Body::Want(vec![id; ITEMS_MAX + 1]) };
         assert_eq!(Message::decode(&whole(&many).slice(4..)), None);
         // Runs in disorder.
         let good = versioned(&MessageV1::Have([1; 32], vec![([2; 32], HasV1::Some(vec![(1, 2), (4, 1)]))]));
         let bad = versioned(&MessageV1::Have([1; 32], vec![([2; 32], HasV1::Some(vec![(4, 1), (1, 2)]))]));
         assert!(Message::decode(&good.into()).is_some() && Message::decode(&bad.into()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_does_not_come_to_its_end_ends_the_stream() {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let mut far = tokio_util::compat::TokioAsyncReadCompatExt::compat(far);
+        for limits in [FrameLimits::REQUEST, FrameLimits::ANSWER] {
+            let start = tokio::time::Instant::now();
+            // Every second one byte of a frame of 100.
+            let drip = async {
+                for byte in [0, 0, 0, 100].into_iter().chain(std::iter::repeat(7)) {
+                    tokio::io::AsyncWriteExt::write_all(&mut near, &[byte]).await.unwrap();
+                    tokio::time::sleep(limits.time / 20).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                frame = read_frame(&mut far, limits) => assert_eq!(frame, None),
+                () = drip => {}
+            }
+            assert_eq!(start.elapsed(), limits.time);
+        }
     }
 }

@@ -7,6 +7,7 @@ mod bucket;
 pub(crate) mod frame_v1;
 mod limits;
 mod machine;
+mod places;
 mod runs;
 mod service;
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::io::AsyncReadExt as _;
+use bytes::Bytes;
+use futures::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -16,8 +17,9 @@ use tracing::debug;
 use walytis_core::id::PeerId;
 use walytis_core::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol, Stream};
 
-use super::frame_v1::{Body, Frame, Has, Message, read_frame, write_frame};
+use super::frame_v1::{Body, Frame, FrameLimits, Has, Message, first_byte, read_frame, read_frame_behind, write_frame};
 use super::limits::{Bandwidth, ExchangeConfig, Patience};
+use super::places::Places;
 use crate::context::LedgerTag;
 
 /// The protocol's name.
@@ -27,10 +29,9 @@ const LINK_QUEUE: usize = 512;
 /// Places of a link that pushes leave free. Chosen: far more than the requests that one ledger has open at one peer. A
 /// push that is dropped is fetched at once, a request that is dropped waits for its deadline.
 const LINK_RESERVED: usize = 384;
-/// Streams answered at the same time, of all peers; more are refused.
-const STREAMS_MAX: usize = 256;
-/// Streams answered at the same time for one peer.
-const STREAMS_PER_PEER: usize = 4;
+/// How long a stream may be silent of a peer that is a member of no ledger here. Chosen: a member that this node has not
+/// heard of yet opens another one.
+const STRANGER_IDLE: Duration = Duration::from_secs(30);
 /// How long a stream may take to open, or one answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers that wait for a stream. Chosen: the next chunks are read while one is sent; bounds memory.
@@ -79,6 +80,8 @@ pub struct OffchainExchange(Arc<Shared>);
 struct Shared {
     network: Arc<dyn Network>,
     ports: Mutex<BTreeMap<LedgerTag, Port>>,
+    /// Who is a member of each ledger, ascending.
+    members: Mutex<BTreeMap<LedgerTag, Vec<PeerId>>>,
     links: Mutex<BTreeMap<PeerId, (u64, mpsc::Sender<Frame>)>>,
     patience: Mutex<Patience>,
     bandwidth: Mutex<Bandwidth>,
@@ -117,6 +120,7 @@ impl OffchainExchange {
         let shared = Arc::new(Shared {
             network,
             ports: Mutex::default(),
+            members: Mutex::default(),
             links: Mutex::default(),
             patience: Mutex::default(),
             bandwidth: Mutex::new(Bandwidth::new(config)),
@@ -162,6 +166,15 @@ impl OffchainExchange {
 
     pub(crate) fn detach(&self, tag: &LedgerTag) {
         lock(&self.0.ports).remove(tag);
+        lock(&self.0.members).remove(tag);
+    }
+
+    /// Sets who is a member of a ledger; ascending. Members have places of their own among the streams that are answered.
+    pub(crate) fn set_members(&self, tag: LedgerTag, members: Vec<PeerId>) {
+        // Not of one that is shut down.
+        if lock(&self.0.ports).contains_key(&tag) {
+            lock(&self.0.members).insert(tag, members);
+        }
     }
 
     pub(crate) fn connected(&self) -> Vec<PeerId> {
@@ -267,7 +280,7 @@ async fn talk(shared: &Shared, peer: &PeerId, mut outgoing: mpsc::Receiver<Frame
         }
     };
     let read = async {
-        while let Some(frame) = read_frame(&mut reader).await {
+        while let Some(frame) = read_frame(&mut reader, FrameLimits::ANSWER).await {
             let Some(message) = Message::decode(&frame) else {
                 punish(shared, peer, "malformed answer");
                 return;
@@ -286,34 +299,48 @@ async fn talk(shared: &Shared, peer: &PeerId, mut outgoing: mpsc::Receiver<Frame
 }
 
 async fn accept(shared: Arc<Shared>, mut incoming: mpsc::Receiver<IncomingStream>) {
-    let mut streams: JoinSet<PeerId> = JoinSet::new();
-    let mut counts: BTreeMap<PeerId, usize> = BTreeMap::new();
+    let mut streams: JoinSet<(PeerId, bool)> = JoinSet::new();
+    let mut places = Places::default();
     loop {
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => break,
             Some(ended) = streams.join_next(), if !streams.is_empty() => {
-                if let Ok(peer) = ended {
-                    counts.entry(peer.clone()).and_modify(|count| *count -= 1);
-                    counts.retain(|_, count| *count > 0);
+                if let Ok((peer, member)) = ended {
+                    places.leave(&peer, member);
                 }
             }
             stream = incoming.recv() => {
                 let Some(IncomingStream { peer, stream }) = stream else { break };
-                let count = counts.entry(peer.clone()).or_default();
-                if *count >= STREAMS_PER_PEER || streams.len() >= STREAMS_MAX {
+                let member = is_member(&shared, &peer);
+                if !places.enter(&peer, member) {
                     continue;
                 }
-                *count += 1;
                 let shared = Arc::clone(&shared);
                 streams.spawn(async move {
                     answer(&shared, &peer, stream).await;
-                    peer
+                    (peer, member)
                 });
             }
         }
     }
     streams.shutdown().await;
+}
+
+fn is_member(shared: &Shared, peer: &PeerId) -> bool {
+    lock(&shared.members).values().any(|members| members.binary_search(peer).is_ok())
+}
+
+/// Waits for the next request, of strangers not for long.
+async fn next_request(shared: &Shared, peer: &PeerId, reader: &mut (impl AsyncRead + Unpin)) -> Option<Bytes> {
+    let first = loop {
+        match timeout(STRANGER_IDLE, first_byte(reader)).await {
+            Ok(first) => break first?,
+            Err(_) if is_member(shared, peer) => {}
+            Err(_) => return None,
+        }
+    };
+    read_frame_behind(first, reader, FrameLimits::REQUEST).await
 }
 
 /// Answers one stream in order; the next answers are looked up while one is sent, a few at the most: what a peer does not
@@ -322,7 +349,7 @@ async fn answer(shared: &Shared, peer: &PeerId, stream: Box<dyn Stream>) {
     let (mut reader, mut writer) = stream.split();
     let (answers, mut waiting) = mpsc::channel::<Frame>(ANSWERS_AHEAD);
     let look_up = async move {
-        while let Some(frame) = read_frame(&mut reader).await {
+        while let Some(frame) = next_request(shared, peer, &mut reader).await {
             let Some(message) = Message::decode(&frame) else {
                 punish(shared, peer, "malformed request");
                 return;

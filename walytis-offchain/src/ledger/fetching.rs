@@ -151,6 +151,7 @@ impl Task {
         if std::mem::take(&mut self.fetching.stale_peers) {
             let connected = exchange.connected();
             let mut peers = self.inner.identity.peers().await;
+            exchange.set_members(self.inner.table.tag, peers.clone());
             peers.retain(|peer| connected.contains(peer));
             self.fetching.machine.set_peers(&peers.into_iter().collect());
         }

@@ -63,6 +63,7 @@ use crate::envelope::EnvelopeId;
 use crate::exchange::frame_v1::Packed;
 use crate::exchange::{Event, OffchainExchange, Port};
 use crate::forget::ForgetRule;
+pub(crate) use seal::INLINE_MAX;
 use table::{Standing, Table};
 
 /// Name of the overlay in topics.

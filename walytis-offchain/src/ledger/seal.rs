@@ -30,7 +30,7 @@ use crate::record::{PrivateHeader, Record};
 
 /// Sealed content up to so many bytes stands in the key-value store, beside its manifest, and travels whole.
 /// Chosen: one flush instead of three; below it a push fits what a stream takes at once.
-pub(super) const INLINE_MAX: usize = 48 * 1024;
+pub(crate) const INLINE_MAX: usize = 48 * 1024;
 
 /// What all blocks of one call are sealed under.
 struct Keys {

@@ -75,4 +75,5 @@ pub use exchange::{ExchangeConfig, ExchangeStatus, OFFCHAIN, OffchainExchange};
 pub use forget::{Consent, FORGET_BLOCKS_MAX, ForgetRule, REASON_MAX};
 pub use ledger::{
     Authorship, BlockStatus, ContentState, LAYER_MAX, PrivateLedger, PrivateParts, Progress, Proposal, ProposalState,
+    UnopenedRecord,
 };

@@ -26,6 +26,7 @@ mod sweep;
 mod table;
 mod task;
 mod topics;
+mod unopened;
 mod vouched;
 
 use std::collections::BTreeSet;
@@ -57,6 +58,7 @@ pub use content_state::ContentState;
 pub use forget::{Proposal, ProposalState};
 pub use progress::Progress;
 pub use status::BlockStatus;
+pub use unopened::UnopenedRecord;
 
 use crate::context::LedgerTag;
 use crate::envelope::EnvelopeId;

@@ -15,6 +15,7 @@ mod handlers;
 mod identities;
 mod identity_views;
 mod inbox;
+mod layers;
 mod log;
 mod memberships;
 mod private;
@@ -168,6 +169,7 @@ impl App {
             blobs: Arc::clone(blobs),
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
+            bounds: layers::LayerBounds::default(),
         });
         ledgers.follow(&identities).await;
         ledgers.open_all(&identities).await;

@@ -1,12 +1,14 @@
 //! Private content: the open private ledgers of this node's identities.
 //!
-//! The ledger `main` of every identity is open from the start. Other layers, on the identity's chain and on those bound to it,
-//! are opened when a record of theirs stands on the chain, so that this node fetches and serves their contents whether or
-//! not anybody here looks at them.
+//! The ledger `main` of every identity is open from the start, `inbox` with its first record. Other layers, on the identity's
+//! chain and on those bound to it, are opened when a record of theirs that counts stands on the chain, so that this node
+//! fetches and serves their contents whether or not anybody here looks at them: a share of them, see [`layers`]. What is
+//! opened by name opens in any case, and again from then on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
@@ -15,23 +17,29 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use walytis_core::clock::{Clock, Entropy};
 use walytis_core::id::{BlockId, ChainId};
-use walytis_core::ledger::{BlockInfo, LedgerControl as _, LedgerEvent, LedgerRead as _, Query, SubscribeFrom};
-use walytis_core::store::keys::Space;
-use walytis_core::store::{Batch, BlobStore, Direction, Durability, KeyRange, KvStore};
+use walytis_core::ledger::{
+    BlockInfo, Cursor, LedgerControl as _, LedgerError, LedgerEvent, LedgerRead as _, Query, SubscribeFrom,
+};
+use walytis_core::store::{BlobStore, KvStore};
 use walytis_identities::id::Did;
-use walytis_identities::identity::Identity as _;
+use walytis_identities::identity::{Identity as _, Judgement};
 use walytis_identities::node::{Identities, IdentityHandle};
-use walytis_offchain::{LAYER_MAX, OffchainExchange, PrivateLedger, PrivateParts};
+use walytis_offchain::inbox::INBOX_LAYER;
+use walytis_offchain::{LAYER_MAX, OffchainExchange, PrivateLedger, PrivateParts, UnopenedRecord};
 
+use super::layers::{self, LayerBounds, Layers, Why};
 use super::log::LogStream;
 use super::{App, ByteRange, Opened, bound, changes, convert, log};
-use crate::failure::{Failure, Kind, causes};
+use crate::failure::{Failure, causes};
 use crate::view;
 
 /// The layer that every identity has.
 pub(super) const MAIN_LAYER: &str = "main";
-/// Most private ledgers open at once. Chosen: bounds what a member can make others open by inventing layers.
-const LEDGERS_MAX: usize = 1_024;
+/// Records of one chain that are looked at again when more of the identity is known. Chosen: far fewer than a subscriber
+/// may leave unacknowledged; of a layer whose record was given up the next record is looked at.
+const WAITING_MAX: usize = 64;
+/// How long looking for layers rests after the store failed.
+const REST: Duration = Duration::from_secs(5);
 /// Name of the durable subscriber that looks for layers.
 const LAYER_WATCH: &str = "walytis/layers";
 
@@ -61,6 +69,14 @@ pub(super) struct LedgerParts {
     pub(super) blobs: Arc<dyn BlobStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) bounds: LayerBounds,
+}
+
+/// What became of looking at a record.
+enum Looked {
+    Done,
+    /// What its author was allowed to do is not known yet.
+    Waits,
 }
 
 impl Ledgers {
@@ -150,27 +166,90 @@ impl Ledgers {
 
     async fn open_new_layers(self, handle: IdentityHandle) {
         let chain = handle.chain().core().id();
-        let subscribed = handle.chain().subscribe(SubscribeFrom::Name(LAYER_WATCH.into())).await;
-        let Ok(mut events) = subscribed else { return };
-        // Layers seen before the last start: cheap, for the topic index knows them.
-        let mut known = BTreeSet::new();
-        for layer in self.stored_layers(&chain).await {
-            self.open_quietly(&handle, &layer).await;
-            known.insert(layer);
+        while let Err(error) = self.look_for_layers(&handle).await {
+            if !matches!(error, LedgerError::Store(_) | LedgerError::Blob(_)) {
+                tracing::debug!(?chain, error = %causes(&error), "no private layers are looked for any more");
+                return;
+            }
+            tracing::warn!(?chain, error = %causes(&error), "private layers are looked for again in a while");
+            tokio::time::sleep(REST).await;
         }
-        while let Ok(Some(event)) = events.next().await {
-            if let LedgerEvent::Block(info) = &event {
-                let layers = info.topics.iter().filter_map(|topic| topic.overlay_text("offchain"));
-                for layer in layers.filter(|layer| check_layer(layer).is_ok()) {
-                    if known.insert(layer.to_owned()) && self.remember(&chain, layer).await {
-                        self.open_quietly(&handle, layer).await;
+    }
+
+    async fn look_for_layers(&self, handle: &IdentityHandle) -> Result<(), LedgerError> {
+        let chain = handle.chain().core().id();
+        let mut events = handle.chain().subscribe(SubscribeFrom::Name(LAYER_WATCH.into())).await?;
+        let mut layers = Layers::load(Arc::clone(&self.parts.store), chain, self.parts.bounds).await?;
+        for layer in layers.names() {
+            self.open_quietly(handle, &layer).await;
+        }
+        let mut changes = handle.changes();
+        // Not acknowledged, so that they come again after a restart.
+        let mut waiting: VecDeque<(Cursor, BlockInfo)> = VecDeque::new();
+        loop {
+            tokio::select! {
+                biased;
+                changed = changes.changed(), if !waiting.is_empty() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    for (cursor, info) in std::mem::take(&mut waiting) {
+                        match self.look(handle, &mut layers, &info).await? {
+                            Looked::Done => events.ack_one(cursor).await?,
+                            Looked::Waits => waiting.push_back((cursor, info)),
+                        }
+                    }
+                }
+                event = events.next() => {
+                    let Some(event) = event? else { return Ok(()) };
+                    let cursor = event.cursor();
+                    match event {
+                        LedgerEvent::Block(info) if matches!(self.look(handle, &mut layers, &info).await?, Looked::Waits) => {
+                            waiting.push_back((cursor, info));
+                        }
+                        _ => events.ack_one(cursor).await?,
+                    }
+                    if waiting.len() > WAITING_MAX && let Some((given_up, _)) = waiting.pop_front() {
+                        events.ack_one(given_up).await?;
                     }
                 }
             }
-            if events.ack(event.cursor()).await.is_err() {
-                return;
-            }
         }
+    }
+
+    /// Opens the layer of a block, if it is a record that counts and there is a place for it.
+    async fn look(
+        &self,
+        handle: &IdentityHandle,
+        layers: &mut Layers,
+        info: &BlockInfo,
+    ) -> Result<Looked, LedgerError> {
+        let [topic] = info.topics.as_slice() else { return Ok(Looked::Done) };
+        let layer = topic.overlay_text("offchain").filter(|layer| check_layer(layer).is_ok() && !layers.knows(layer));
+        let Some(layer) = layer else { return Ok(Looked::Done) };
+        let why = if self.is_open(&handle.chain().core().id(), layer).await {
+            Why::Wanted
+        } else {
+            let record = UnopenedRecord::read(handle, handle.chain(), &info.id).await?;
+            let Some(record) = record else { return Ok(Looked::Done) };
+            let why = if layer == INBOX_LAYER { Why::Wanted } else { Why::Found(record.author()) };
+            // Before it is judged, and nothing is logged: how often this happens others decide.
+            if !layers.admits(why) {
+                return Ok(Looked::Done);
+            }
+            match record.judge(handle).await {
+                Judgement::Valid => why,
+                Judgement::Wait => return Ok(Looked::Waits),
+                Judgement::Void(_) => return Ok(Looked::Done),
+            }
+        };
+        layers.remember(layer, why).await?;
+        self.open_quietly(handle, layer).await;
+        Ok(Looked::Done)
+    }
+
+    async fn is_open(&self, chain: &ChainId, layer: &str) -> bool {
+        self.open.lock().await.contains_key(&(*chain, layer.to_owned()))
     }
 
     async fn open_quietly(&self, handle: &IdentityHandle, layer: &str) {
@@ -179,19 +258,24 @@ impl Ledgers {
         }
     }
 
+    /// Returns a ledger that the owner of this node names, opened if it was not. One in which something stands is opened by
+    /// itself from then on, whatever others have used up.
+    pub(super) async fn wanted(&self, handle: &IdentityHandle, layer: &str) -> Result<PrivateLedger, Failure> {
+        let chain = handle.chain().core().id();
+        let was_open = self.is_open(&chain, layer).await;
+        let ledger = self.ledger(handle, layer).await?;
+        if !was_open && ledger.count().await? > 0 {
+            layers::remember(&*self.parts.store, &chain, layer, Why::Wanted).await?;
+        }
+        Ok(ledger)
+    }
+
     /// Returns a ledger on the chain that the handle judges, opened if it was not.
     pub(super) async fn ledger(&self, handle: &IdentityHandle, layer: &str) -> Result<PrivateLedger, Failure> {
         let key = (handle.chain().core().id(), layer.to_owned());
         let mut open = self.open.lock().await;
         if let Some(ledger) = open.get(&key) {
             return Ok(ledger.clone());
-        }
-        if open.len() >= LEDGERS_MAX {
-            return Err(Failure::new(
-                Kind::Refused,
-                format!("{LEDGERS_MAX} private ledgers are open already"),
-                "use one of the layers there are",
-            ));
         }
         let ledger = PrivateLedger::open(PrivateParts {
             identity: Arc::new(handle.clone()),
@@ -208,26 +292,6 @@ impl Ledgers {
         Ok(ledger)
     }
 
-    async fn stored_layers(&self, chain: &ChainId) -> Vec<String> {
-        let prefix = layer_key(chain, "");
-        let range = KeyRange::prefix(&prefix);
-        let found = self.parts.store.scan(range, Direction::Forward, LEDGERS_MAX).await;
-        let names = found.unwrap_or_default();
-        let layer = |key: &[u8]| Some(std::str::from_utf8(key.get(prefix.len()..)?).ok()?.to_owned());
-        names.iter().filter_map(|(key, _)| layer(key)).collect()
-    }
-
-    /// Stores that a chain has a layer; says whether that worked.
-    async fn remember(&self, chain: &ChainId, layer: &str) -> bool {
-        let mut batch = Batch::new();
-        batch.put(layer_key(chain, layer), bytes::Bytes::new());
-        let stored = self.parts.store.commit(batch, Durability::Flushed).await;
-        if let Err(error) = &stored {
-            tracing::warn!(error = %causes(error), "a private layer could not be remembered");
-        }
-        stored.is_ok()
-    }
-
     /// Ends all ledgers in order.
     pub(super) async fn shutdown(&self) {
         self.stop.cancel();
@@ -237,10 +301,6 @@ impl Ledgers {
             ledger.shutdown().await;
         }
     }
-}
-
-fn layer_key(chain: &ChainId, name: &str) -> Vec<u8> {
-    Space::Program.key(&[b"layer/", chain.digest(), name.as_bytes()])
 }
 
 pub(super) fn check_layer(name: &str) -> Result<(), Failure> {
@@ -269,7 +329,7 @@ impl App {
         let (layer, chain) = bound::split(layer)?;
         let did = self.identities.find(identity)?;
         let handle = bound::identity_on(&self.identities, &did, chain)?;
-        Ok((self.ledgers.ledger(&handle, layer).await?, handle))
+        Ok((self.ledgers.wanted(&handle, layer).await?, handle))
     }
 
     /// Lists private blocks.
@@ -419,3 +479,6 @@ impl App {
         Ok(blocks.iter().map(convert::content_status).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

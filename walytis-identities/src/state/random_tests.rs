@@ -2,6 +2,8 @@
 //! is evaluated from nothing, whatever the order; and what may be left out was of no consequence.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod nested;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,8 +19,8 @@ use super::{AuthorityGraph, Builder, CreateOptions, IdentityState, Inserted};
 use crate::crypto::{DeviceKeys, HybridSignature, KeyId};
 use crate::id::{ControllerId, Did, OpId, Role};
 use crate::op::{
-    Admit, ControllerRecord, Deactivate, Document, EpochPart, Introduce, InvitationProof, Invite, Op, OpCore, Recover,
-    Remove, RevokeInvite, SetRole, SignedOp, Slot, Update,
+    Admit, ControllerRecord, Deactivate, Document, EpochPart, InvitationProof, Invite, Op, OpCore, Recover, Remove,
+    RevokeInvite, SetRole, SignedOp, Slot, Update,
 };
 use crate::recovery::RecoveryCode;
 use crate::token::{InvitationKey, JoinRequest};
@@ -53,6 +55,11 @@ impl World {
         Self::on(chain(), seed, devices)
     }
 
+    /// One of the identity that controls the other.
+    pub(super) fn within(seed: u64, devices: usize) -> Self {
+        Self::on(chain_within(), seed, devices)
+    }
+
     fn on(chain: ChainId, seed: u64, devices: usize) -> Self {
         let entropy = SeededEntropy::new(seed);
         let devices: Vec<_> = (0..devices).map(|_| DeviceKeys::generate(&entropy)).collect();
@@ -80,6 +87,22 @@ impl World {
     pub(super) fn make(&self, by: usize, auth_parents: Vec<OpId>, op: Op) -> SignedOp {
         let (author, device) = (self.id(by), self.devices[by].id());
         let core = OpCore { chain: *self.chain.digest(), author, device, auth_parents, op };
+        SignedOp::unsigned(core, HybridSignature::zero())
+    }
+
+    pub(super) const fn did(&self) -> Did {
+        Did(self.chain)
+    }
+
+    /// Returns a graph of this identity with nothing but its beginning.
+    pub(super) fn empty(&self) -> AuthorityGraph {
+        empty_on(self.chain, &self.create)
+    }
+
+    /// Makes an op of one device on the outer identity, in the name of this one.
+    pub(super) fn make_above(&self, by: usize, auth_parents: Vec<OpId>, op: Op) -> SignedOp {
+        let (author, device) = (ControllerId::Identity(self.did()), self.devices[by].id());
+        let core = OpCore { chain: *chain().digest(), author, device, auth_parents, op };
         SignedOp::unsigned(core, HybridSignature::zero())
     }
 
@@ -118,7 +141,7 @@ impl World {
             }
             7 => {
                 let uses = ((self.rng)(2) == 0).then_some(1);
-                Op::Invite(Invite { key: self.key.public(), role, uses, expires_at_ms: None })
+                self.invite(role, uses)
             }
             8 => Op::RevokeInvite(RevokeInvite { invite: invite? }),
             9 | 10 if other != by => {
@@ -142,6 +165,10 @@ impl World {
                 _ => return None,
             },
         })
+    }
+
+    pub(super) fn invite(&self, role: Role, uses: Option<u32>) -> Op {
+        Op::Invite(Invite { key: self.key.public(), role, uses, expires_at_ms: None })
     }
 
     pub(super) fn admit(
@@ -265,16 +292,19 @@ fn random_histories_are_the_same_step_by_step_from_scratch_and_in_any_order() {
         }
         seen.extend(world.ops.iter().map(|op| op.core().op.name()));
         void += one.state().void.len();
-        left_out += without_what_has_no_consequence(&world.create, &mut one, &context);
+        left_out += without_what_has_no_consequence(empty(&world.create), &mut one, &context);
     }
     assert_eq!(seen.len(), 11, "every op occurs: {seen:?}");
     assert!(void > 100 && left_out > 25, "{void} void, {left_out} left out");
 }
 
-/// Who never heard of the loose ops has the same state but for them, and has nothing loose.
-fn without_what_has_no_consequence(create: &SignedOp, graph: &mut AuthorityGraph, context: &str) -> usize {
+/// Who never heard of the loose ops has the same state but for them, and has nothing loose. `fewer`: holds none of the ops.
+pub(super) fn without_what_has_no_consequence(
+    mut fewer: AuthorityGraph,
+    graph: &mut AuthorityGraph,
+    context: &str,
+) -> usize {
     let (state, loose) = (graph.state(), graph.loose());
-    let mut fewer = empty(create);
     for (at, op) in graph.ops().enumerate().skip(1) {
         if !loose.has(at) {
             fewer.insert((**op).clone()).unwrap();
@@ -329,124 +359,4 @@ fn extensions(graph: &AuthorityGraph, left: &[SignedOp], end: &mut dyn FnMut(&mu
         }
     }
     true
-}
-
-/// An identity that an identity within controls too: the history of that goes on, and the outer one's ops name parts of it.
-struct Nest {
-    outer: World,
-    inner: World,
-    all: AuthorityGraph,
-    ops: Vec<SignedOp>,
-}
-
-impl Nest {
-    fn new(seed: u64) -> Self {
-        let (outer, inner) = (World::new(seed, 3), World::on(chain_within(), seed + 1_000, 3));
-        let all = empty(&outer.create);
-        Self { outer, inner, all, ops: Vec::new() }
-    }
-
-    fn did(&self) -> Did {
-        Did(chain_within())
-    }
-
-    /// Some heads that are known of the identity within.
-    fn as_of(&mut self) -> Vec<OpId> {
-        let Some(graph) = self.all.nested(&self.did()) else { return vec![self.inner.create.id()] };
-        let ops: Vec<OpId> = graph.ops().map(|op| op.id()).collect();
-        if (self.outer.rng)(2) == 0 { graph.named_heads() } else { vec![ops[(self.outer.rng)(ops.len())]] }
-    }
-
-    fn epoch(&self, to: BTreeSet<ControllerId>) -> EpochPart {
-        let mut part = self.outer.epoch(to);
-        for slot in &mut part.slots {
-            if matches!(slot.controller, ControllerId::Identity(_)) {
-                slot.key = KeyId::of(&self.inner.part.receiving);
-            }
-        }
-        part
-    }
-
-    fn act(&mut self) {
-        if (self.outer.rng)(3) == 0 {
-            self.inner.act();
-            let known = (self.outer.rng)(3);
-            self.all.learn_nested(&self.inner.graphs[known]).unwrap();
-            return;
-        }
-        let all: Vec<OpId> = self.all.ops().map(|op| op.id()).collect();
-        let heads = if (self.outer.rng)(4) == 0 { vec![all[(self.outer.rng)(all.len())]] } else { self.all.heads() };
-        let state = self.all.state_at(&heads).unwrap();
-        let (by, within) = ((self.outer.rng)(3), (self.outer.rng)(2) == 0);
-        let op = self.op(&state, within, by);
-        let world = if within { &self.inner } else { &self.outer };
-        let author = if within { ControllerId::Identity(self.did()) } else { world.id(by) };
-        let device = world.devices[by].id();
-        let core = OpCore { chain: *chain().digest(), author, device, auth_parents: heads, op };
-        let op = SignedOp::unsigned(core, HybridSignature::zero());
-        drop(self.all.insert(op));
-        // What waited for the identity within may have come in with it.
-        self.ops = self.all.ops().skip(1).map(|op| (**op).clone()).collect();
-    }
-
-    fn op(&mut self, state: &IdentityState, within: bool, by: usize) -> Op {
-        let (other, role) = ((self.outer.rng)(3), ROLES[(self.outer.rng)(3)]);
-        let to: BTreeSet<ControllerId> = state.controllers.keys().copied().collect();
-        let target = if (self.outer.rng)(3) == 0 { ControllerId::Identity(self.did()) } else { self.outer.id(other) };
-        let as_of = self.as_of();
-        match (self.outer.rng)(12) {
-            0..3 if within => Op::Introduce(Introduce { as_of }),
-            3..6 if within => Op::Update(Box::new(Update { keys: None, as_of, cut: vec![] })),
-            0..3 => {
-                let device = self.inner.devices[by].id();
-                let controller = ControllerRecord::Identity { did: self.did(), as_of, device };
-                let to = to.into_iter().chain([controller.id()]).collect();
-                let (possession, invitation, epoch) = (HybridSignature::zero(), None, self.epoch(to));
-                Op::Admit(Box::new(Admit { controller, role: ROLES[other % 2], possession, invitation, epoch }))
-            }
-            3..5 => self.outer.admit(by, other, role, None, to),
-            5 | 6 => Op::SetRole(SetRole { controller: target, role, cut: vec![] }),
-            7 => {
-                let epoch = self.epoch(to.into_iter().filter(|id| *id != target).collect());
-                let (cut, kept, co_signatures) = (vec![], vec![], vec![]);
-                Op::Remove(Box::new(Remove { targets: vec![target], cut, kept, co_signatures, epoch }))
-            }
-            8 => Op::Leave,
-            9 => Op::Document(Document { services: vec![(other.to_string(), role.to_string(), String::new())] }),
-            _ => Op::Rekey(Box::new(self.epoch(to))),
-        }
-    }
-}
-
-#[test]
-fn random_histories_with_an_identity_within_have_no_memory() {
-    let mut seen = BTreeSet::new();
-    for seed in 0..40 {
-        let mut nest = Nest::new(seed);
-        for _ in 0..400 {
-            let before = nest.ops.len();
-            if before < 24 {
-                nest.act();
-            }
-            if nest.ops.len() > before {
-                assert_eq!(differs_from_nothing(&mut nest.all), None, "seed {seed}");
-            }
-        }
-        seen.extend(nest.ops.iter().map(|op| op.core().op.name()));
-        let Some(within) = nest.all.nested(&nest.did()).cloned() else { continue };
-        for _ in 0..2 {
-            let mut graph = empty(&nest.outer.create);
-            let learns_at = (nest.outer.rng)(nest.ops.len());
-            for (n, op) in shuffled(&nest.ops, &mut *nest.outer.rng).into_iter().enumerate() {
-                if n == learns_at {
-                    graph.learn_nested(&within).unwrap();
-                    graph.admit_ready();
-                }
-                graph.insert(op).unwrap();
-            }
-            assert_eq!(*graph.state(), *nest.all.state(), "seed {seed}: another order");
-            assert_eq!(differs_from_nothing(&mut graph), None, "seed {seed}: another order");
-        }
-    }
-    assert!(seen.len() >= 8, "{seen:?}");
 }

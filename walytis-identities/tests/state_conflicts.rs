@@ -290,3 +290,22 @@ fn of_conflicting_recoveries_the_longer_chain_counts_then_the_lower_id() {
     let by_nobody = Refusal::Unauthorised { rule: Rule::NoController };
     assert!(refusal == by_nobody || refusal == Refusal::UnknownDevice, "{refusal}");
 }
+
+/// Rule 2: c removed d, void where b removed c beside it: d goes on. When a removes b beside that, c's removal counts after
+/// all, also for what d said knowing it as void.
+#[test]
+fn a_removal_that_was_known_as_void_takes_effect_when_it_counts_after_all() {
+    let [mut a, mut b, mut c, mut d] = group();
+    let (b_id, c_id, d_id) = (b.id(), c.id(), d.id());
+    c.remove(&[d_id]);
+    b.remove(&[c_id]);
+    d.sync(&b);
+    d.sync(&c);
+    let later = d.act(|builder| builder.rekey().unwrap());
+    let before = agreed(&[&b, &c, &d]);
+    assert!(before.role(&d_id) == Some(Role::Member) && !before.void.contains_key(&later));
+    a.remove(&[b_id]);
+    let state = agreed(&[&a, &b, &c, &d]);
+    assert_eq!(state.void.get(&later), Some(&VoidReason::Unfounded { rule: Rule::NoController }));
+    assert_eq!(stand(&state), sorted([a.id(), c_id]));
+}

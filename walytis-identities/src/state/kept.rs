@@ -58,3 +58,31 @@ impl Kept {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// However long the history, few are kept: the last ones all, and of the rest none that is further back from the next
+    /// than a part of the whole.
+    #[test]
+    fn what_is_kept_is_bounded_and_evenly_spread() {
+        let mut kept = Kept::default();
+        for ops in 1..=16_384_usize {
+            kept.keep(&Arc::new(Evaluation { set: Bits::below(ops), ..Evaluation::default() }));
+            if !ops.is_multiple_of(1_024) {
+                continue;
+            }
+            assert!(kept.recent.len() <= RECENT && kept.older.len() < OLDER, "at {ops} ops");
+            let sizes: BTreeSet<usize> = kept.recent.iter().chain(&kept.older).map(|kept| kept.set.len()).collect();
+            assert!((ops - RECENT + 1..=ops).all(|last| sizes.contains(&last)), "at {ops} ops: {sizes:?}");
+            let mut before = 0;
+            for size in sizes {
+                assert!(size - before <= (2 * STEP).max(ops / 16), "at {ops} ops nothing from {before} to {size}");
+                before = size;
+            }
+        }
+    }
+}

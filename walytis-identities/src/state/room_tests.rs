@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::random_tests::{World, differs_from_nothing, empty};
+use super::random_tests::{World, differs_from_nothing, empty, without_what_has_no_consequence};
 use super::room::Limits;
 use super::{AuthorityGraph, Inserted, Refusal, Rule};
 use crate::id::{ControllerId, OpId, Role};
-use crate::op::{Document, Op, Remove, SignedOp};
+use crate::op::{ControllerRecord, Document, Introduce, Op, Remove, RevokeInvite, SignedOp, Update};
 
 const SMALL: Limits = Limits {
     ops: 96,
@@ -159,6 +159,51 @@ fn rule_9_a_device_has_only_so_much_behind_it() {
     assert!(matches!(graph.insert(leave), Ok(Inserted::New(_))), "whoever stands may go");
 }
 
+/// Lets the identity within in, proved by one of its devices.
+fn let_in(outer: &mut World, inner: &World, device: usize, on: Vec<OpId>, as_of: Vec<OpId>) -> SignedOp {
+    let person = ControllerId::Identity(inner.did());
+    let Op::Admit(mut admit) = outer.admit(0, 0, Role::Member, None, [person].into()) else { unreachable!() };
+    admit.controller = ControllerRecord::Identity { did: inner.did(), as_of, device: inner.devices[device].id() };
+    outer.make(0, on, Op::Admit(admit))
+}
+
+/// A team whose founder let a person in, both of whose devices act, and the person.
+fn team_with_a_person(outer: &mut World, inner: &mut World) -> (AuthorityGraph, AuthorityGraph) {
+    let (mut graph, mut below) = (empty(&outer.create), inner.empty());
+    graph.nodes.limits = SMALL;
+    let op = inner.admit(0, 1, Role::Admin, None, [inner.id(0)].into());
+    below.insert(inner.make(0, below.heads(), op)).unwrap();
+    graph.learn_nested(&below).unwrap();
+    graph.insert(let_in(outer, inner, 0, graph.heads(), below.heads())).unwrap();
+    let introduce = Op::Introduce(Introduce { as_of: below.heads() });
+    let introduced = graph.insert(inner.make_above(1, graph.heads(), introduce));
+    assert!(matches!(introduced, Ok(Inserted::New(_))), "{introduced:?}");
+    (graph, below)
+}
+
+/// A share is a device's: of an identity that is a controller each device that acts has one, and the others' ops are none of
+/// it.
+#[test]
+fn rule_9_every_device_of_an_identity_has_a_share_of_its_own() {
+    let (mut outer, mut inner) = (World::new(7, 1), World::within(8, 2));
+    let (mut graph, _) = team_with_a_person(&mut outer, &mut inner);
+    let person = ControllerId::Identity(inner.did());
+    let everybody = [outer.id(0), person];
+    for (by, made) in [(0, 0), (1, 1)] {
+        let rekey = |graph: &AuthorityGraph| {
+            inner.make_above(by, graph.heads(), Op::Rekey(Box::new(outer.epoch(everybody.into()))))
+        };
+        for n in made..SMALL.by_device {
+            let entered = graph.insert(rekey(&graph));
+            assert!(matches!(entered, Ok(Inserted::New(_))), "device {by}, op {n}: {entered:?}");
+        }
+        let more = rekey(&graph);
+        assert_eq!(graph.insert(more), Err(Refusal::Unauthorised { rule: Rule::DeviceOps }), "device {by}");
+    }
+    assert_eq!(graph.state().role(&person), Some(Role::Member));
+    assert_eq!(differs_from_nothing(&mut graph), None);
+}
+
 /// When everything else is full who is an admin can still remove, and renew keys; each of them a little.
 #[test]
 fn rule_9_what_keeps_order_has_room() {
@@ -184,4 +229,99 @@ fn rule_9_what_keeps_order_has_room() {
     }
     assert!(graph.state().controllers.len() == 3 && graph.state().sending_epoch.is_some());
     assert_eq!(differs_from_nothing(&mut graph), None);
+}
+
+/// A void use of one invitation gave the order in which uses of another one had their turn: without it somebody else would be
+/// in. Its author has left, so that nothing else keeps it.
+#[test]
+fn rule_9_a_void_op_that_decided_stays() {
+    let mut world = World::new(9, 8);
+    let mut graph = admins(&mut world, 3);
+    let invite = |graph: &mut AuthorityGraph| {
+        let op = world.make(0, graph.heads(), world.invite(Role::Member, Some(1)));
+        let id = op.id();
+        graph.insert(op).unwrap();
+        id
+    };
+    let (one, other) = (invite(&mut graph), invite(&mut graph));
+    let base = graph.heads();
+    let mut honour = |graph: &mut AuthorityGraph, by: usize, who: usize, on: &[OpId], invite: OpId| {
+        let op = world.admit(by, who, Role::Member, Some(invite), (0..3).map(|one| world.id(one)).collect());
+        let op = world.make(by, on.to_vec(), op);
+        let id = op.id();
+        assert!(matches!(graph.insert(op), Ok(Inserted::New(_))));
+        id
+    };
+    let by_middle = honour(&mut graph, 1, 3, &base, one);
+    let by_junior = honour(&mut graph, 2, 4, &base, one);
+    let by_senior = honour(&mut graph, 0, 5, &base, other);
+    assert_eq!(void(&mut graph), [by_junior], "the senior of two goes first");
+    // The founder knows of the junior's use: that comes before its own. By then the other invitation is used up.
+    let decided = honour(&mut graph, 0, 6, &[by_junior], other);
+    graph.insert(world.make(0, base, Op::Leave)).unwrap();
+    let state = graph.state();
+    assert!(state.role(&world.id(0)).is_none() && !state.void.contains_key(&by_senior));
+    let mut expected = [by_middle, decided];
+    expected.sort_unstable();
+    assert_eq!(void(&mut graph), expected, "what is void decided");
+    assert!(!loose(&mut graph).contains(&decided));
+    assert_eq!(without_what_has_no_consequence(empty(&world.create), &mut graph, "uses"), 0);
+}
+
+/// What a void op names of an identity below is named: by it a device that was removed inside is out.
+#[test]
+fn rule_9_a_void_op_that_shows_a_removal_stays() {
+    let (mut outer, mut inner) = (World::new(10, 1), World::within(11, 2));
+    let (mut graph, mut below) = team_with_a_person(&mut outer, &mut inner);
+    let (person, base, early) = (ControllerId::Identity(inner.did()), graph.heads(), below.heads());
+    below.insert(remove(&inner, 1, early.clone(), 0, &[1])).unwrap();
+    graph.learn_nested(&below).unwrap();
+    let showing = Update { keys: None, as_of: below.heads(), cut: vec![] };
+    let update = inner.make_above(1, base.clone(), Op::Update(Box::new(showing)));
+    // Removed beside it the person comes back, by one who has not heard of what happened inside.
+    let epoch = outer.epoch([outer.id(0)].into());
+    let gone = Remove { targets: vec![person], cut: vec![], kept: vec![], co_signatures: vec![], epoch };
+    graph.insert(outer.make(0, base, Op::Remove(Box::new(gone)))).unwrap();
+    graph.insert(let_in(&mut outer, &inner, 0, graph.heads(), early)).unwrap();
+    let acts = |graph: &mut AuthorityGraph| graph.state().device(&inner.devices[0].id()).is_some();
+    assert!(acts(&mut graph));
+    let shows = update.id();
+    assert!(matches!(graph.insert(update), Ok(Inserted::New(_))));
+    assert_eq!(void(&mut graph), [shows]);
+    assert!(!acts(&mut graph), "it is named all the same");
+    assert!(loose(&mut graph).is_empty());
+    let mut fewer = empty(&outer.create);
+    fewer.learn_nested(&below).unwrap();
+    assert_eq!(without_what_has_no_consequence(fewer, &mut graph, "names"), 0);
+}
+
+/// A void admission by one who stands carried the epochs before it on to somebody: they are not sent under, so it stays.
+#[test]
+fn rule_9_a_void_op_that_exposes_an_epoch_stays() {
+    let mut world = World::new(12, 3);
+    let mut graph = admins(&mut world, 2);
+    let invite = world.make(0, graph.heads(), world.invite(Role::Member, None));
+    let id = invite.id();
+    graph.insert(invite).unwrap();
+    let base = graph.heads();
+    let revocation = Op::RevokeInvite(RevokeInvite { invite: id });
+    graph.insert(world.make(0, base.clone(), revocation)).unwrap();
+    assert!(graph.state().sending_epoch.is_some());
+    let op = world.admit(1, 2, Role::Member, Some(id), [0, 1].map(|one| world.id(one)).into());
+    let honour = world.make(1, base, op);
+    let exposing = honour.id();
+    assert!(matches!(graph.insert(honour), Ok(Inserted::New(_))));
+    assert_eq!(void(&mut graph), [exposing]);
+    assert_eq!(graph.state().sending_epoch, None);
+    assert!(loose(&mut graph).is_empty());
+    assert_eq!(without_what_has_no_consequence(empty(&world.create), &mut graph, "exposed"), 0);
+}
+
+fn void(graph: &mut AuthorityGraph) -> Vec<OpId> {
+    graph.state().void.keys().copied().collect()
+}
+
+fn loose(graph: &mut AuthorityGraph) -> Vec<OpId> {
+    let loose = graph.loose();
+    loose.iter().map(|at| graph.nodes.at(at).id()).collect()
 }

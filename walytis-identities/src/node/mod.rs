@@ -45,6 +45,7 @@ mod recover;
 mod reseal;
 mod resolve;
 mod ring;
+mod rows;
 mod runtime;
 mod serve;
 mod shared;

@@ -8,6 +8,7 @@ use walytis_core::block::{Block, UnverifiedBlock};
 use walytis_core::store::Batch;
 
 use super::records;
+use super::rows::Rows;
 use super::shared::Known;
 use crate::id::Did;
 use crate::op::SignedOp;
@@ -30,6 +31,20 @@ pub(super) struct Taken {
     pub(super) own: usize,
     /// Its parents are not here.
     pub(super) is_early: bool,
+}
+
+impl Taken {
+    /// Puts everything into a batch: what an op names stands before it. Deletes what the graph threw out for it.
+    pub(super) fn store(&self, rows: &mut Rows, graph: &mut AuthorityGraph, batch: &mut Batch) {
+        let chain = graph.chain();
+        rows.delete_thrown_out(graph, batch);
+        for genesis in &self.genesis {
+            batch.put(records::nested_genesis(&chain, &genesis.chain()), genesis.file().clone());
+        }
+        for op in &self.ops {
+            rows.put(&chain, op, batch);
+        }
+    }
 }
 
 /// Verifies genesis blocks; what is none is passed over.
@@ -111,15 +126,9 @@ pub(super) fn all_ops(graph: &AuthorityGraph) -> Vec<Arc<SignedOp>> {
 }
 
 impl Known {
-    /// Puts what entered into a batch: what an op names stands before it.
+    /// As [`Taken::store`].
     pub(super) fn store(&mut self, taken: &Taken, batch: &mut Batch) {
-        let chain = self.graph.chain();
-        for genesis in &taken.genesis {
-            batch.put(records::nested_genesis(&chain, &genesis.chain()), genesis.file().clone());
-        }
-        for op in &taken.ops {
-            batch.put(records::op(&chain, self.next_number()), op.encode());
-        }
+        taken.store(&mut self.rows, &mut self.graph, batch);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Opening the runtime, joining identities.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 use walytis_core::block::Block;
@@ -16,6 +17,7 @@ use super::age::Age;
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::handle::IdentityHandle;
 use super::records::{self, IdentityRecord, InForceRecord};
+use super::rows::Rows;
 use super::runtime::{Entry, Identities, IdentitiesParts, Inner};
 use super::shared::{Me, Shared, Tools};
 use super::task::{COMMANDS, Command, OPS_AT_ONCE, Task};
@@ -33,7 +35,7 @@ pub(super) struct Stored {
     record: IdentityRecord,
     graph: AuthorityGraph,
     genesis: Block,
-    next_op: u64,
+    rows: Rows,
 }
 
 impl Identities {
@@ -107,11 +109,8 @@ impl Identities {
         batch.put(records::genesis(&chain), genesis.file().clone());
         // What a resolution of the same identity may have left.
         batch.delete_range(walytis_core::store::KeyRange::prefix(&records::ops(&chain)));
-        let mut next_op = 0;
-        for op in nested::all_ops(&graph) {
-            batch.put(records::op(&chain, next_op), op.encode());
-            next_op += 1;
-        }
+        let mut rows = Rows::default();
+        nested::all_ops(&graph).iter().for_each(|op| rows.put(&chain, op, &mut batch));
         batch.delete_range(walytis_core::store::KeyRange::prefix(&records::nested(&chain)));
         for (below, genesis) in graph.nested_genesis() {
             batch.put(records::nested_genesis(&chain, &below.chain()), genesis.file().clone());
@@ -119,7 +118,7 @@ impl Identities {
         batch.delete(records::join(&chain));
         batch.append(more);
         self.inner.tools.store.commit(batch, Durability::Flushed).await?;
-        Ok(Stored { record, graph, genesis, next_op })
+        Ok(Stored { record, graph, genesis, rows })
     }
 
     /// Opens whoever acts for another identity after that one; without it it cannot be opened.
@@ -140,14 +139,14 @@ impl Identities {
     }
 
     async fn reopen(&self, did: Did, record: IdentityRecord) -> IdentitiesResult<()> {
-        let (graph, genesis, next_op) = load(&*self.inner.tools.store, &did).await?;
-        self.start(Stored { record, graph, genesis, next_op }).await?;
+        let (graph, genesis, rows) = load(&*self.inner.tools.store, &did).await?;
+        self.start(Stored { record, graph, genesis, rows }).await?;
         Ok(())
     }
 
     /// Opens the chain and starts the task of a stored identity.
     pub(super) async fn start(&self, stored: Stored) -> IdentitiesResult<Entry> {
-        let Stored { record, graph, genesis, next_op } = stored;
+        let Stored { record, graph, genesis, rows } = stored;
         let did = graph.did();
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let tools: Arc<Tools> = Arc::clone(&self.inner.tools);
@@ -157,7 +156,7 @@ impl Identities {
         };
         let me = Me { device: record.device, name: record.device_name.clone(), person };
         let shared = Arc::new(Shared::new(graph, genesis.file().clone(), me, tools, commands));
-        shared.known().next_op = next_op;
+        shared.known().rows = rows;
         load_cards(&shared).await?;
         load_marks(&shared).await?;
         match ring::load(&shared).await {
@@ -200,7 +199,7 @@ impl Identities {
 }
 
 /// Loads what is stored of an identity, this node's or a foreign one.
-pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(AuthorityGraph, Block, u64)> {
+pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(AuthorityGraph, Block, Rows)> {
     let chain = did.chain();
     let key = records::genesis(&chain);
     let corrupt = |key: &[u8], reason| IdentitiesError::Store(StoreError::corrupt(key, reason));
@@ -209,32 +208,31 @@ pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(Au
     let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| corrupt(&key, "it creates no identity"))?;
     let below = records::all(store, &records::nested(&chain)).await?;
     let candidates = nested::candidates(below.into_iter().map(|(_, file)| file).collect());
-    let mut next_op = 0;
-    let (mut early, mut keys) = (Vec::new(), BTreeMap::new());
+    let (mut rows, mut early, mut batch) = (Rows::default(), Vec::new(), Batch::new());
     for (count, (key, value)) in records::all(store, &records::ops(&chain)).await?.into_iter().enumerate() {
         if count % OPS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
         let op = crate::op::SignedOp::decode(&value).map_err(|_| corrupt(&key, "it is no authority op"))?;
-        keys.insert(op.id(), key.clone());
-        match nested::offer(&mut graph, op.clone(), &candidates) {
+        let number = key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
+        let offered = nested::offer(&mut graph, op.clone(), &candidates);
+        rows.delete_thrown_out(&mut graph, &mut batch);
+        rows.note(&chain, &op, number);
+        match offered {
             Ok(taken) if !taken.ops.is_empty() => {}
             // What an op names is stored before it.
-            _ => early.push(op),
+            _ => early.push((op, key)),
         }
-        let number = key.last_chunk::<8>().map_or(next_op, |number| u64::from_be_bytes(*number));
-        next_op = number + 1;
     }
-    let of_others: Vec<OpId> =
-        early.iter().filter(|op| op.core().chain != *chain.digest()).map(crate::op::SignedOp::id).collect();
+    let of_others = early.iter().filter(|(op, _)| op.core().chain != *chain.digest());
+    let of_others: Vec<(OpId, Bytes)> = of_others.map(|(op, key)| (op.id(), key.clone())).collect();
+    let early = early.into_iter().map(|(op, _)| op).collect();
     for refusal in nested::offer_all(&mut graph, early, &candidates) {
         // Left by a crash between storing and refusing it, or by an op that waited for more of an identity below.
         debug!(?did, %refusal, "stored authority op passed over");
     }
-    let thrown_out = graph.take_thrown_out().into_iter().filter(|id| graph.op(id).is_none());
-    let unnamed = of_others.into_iter().filter(|id| !graph.is_below(id));
-    let mut batch = Batch::new();
-    for key in thrown_out.chain(unnamed).filter_map(|id| keys.remove(&id)) {
+    rows.delete_thrown_out(&mut graph, &mut batch);
+    for (_, key) in of_others.into_iter().filter(|(id, _)| !graph.is_below(id)) {
         batch.delete(key.to_vec());
     }
     for below in candidates.keys().filter(|below| !graph.has_below(below)) {
@@ -243,7 +241,7 @@ pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(Au
     if !batch.is_empty() {
         store.commit(batch, Durability::Buffered).await?;
     }
-    Ok((graph, genesis, next_op))
+    Ok((graph, genesis, rows))
 }
 
 async fn load_cards(shared: &Shared) -> IdentitiesResult<()> {

@@ -23,6 +23,7 @@ use super::exchange::{Items, Received};
 use super::keyring::Keyring;
 use super::members::Memberships;
 use super::places::Turns;
+use super::rows::Rows;
 use super::task::Command;
 use super::wire_v1::{CARDS_MAX, Hello};
 use super::{IdentitiesConfig, IdentitiesError, IdentitiesParts, IdentitiesResult, exchange};
@@ -98,8 +99,8 @@ pub(super) struct Known {
     pub(super) graph: AuthorityGraph,
     pub(super) cards: Cards,
     pub(super) ring: BTreeMap<EpochId, EpochSecrets>,
-    /// Number of the op stored next.
-    pub(super) next_op: u64,
+    /// Where its ops are stored.
+    pub(super) rows: Rows,
     /// Since when each epoch that is or was written under has been known here; of the one in force now.
     pub(super) in_force: Option<(EpochId, Age)>,
     /// Others hold newer things of this device than its own store: the data folder is an older copy, or there are two.
@@ -129,7 +130,7 @@ impl Shared {
             graph,
             cards: Cards::default(),
             ring: BTreeMap::new(),
-            next_op: 0,
+            rows: Rows::default(),
             in_force: None,
             older_copy: false,
         };
@@ -332,13 +333,6 @@ impl Shared {
 }
 
 impl Known {
-    /// Returns the number under which the next op is stored.
-    pub(super) const fn next_number(&mut self) -> u64 {
-        let number = self.next_op;
-        self.next_op += 1;
-        number
-    }
-
     /// Returns the receiving keys that controllers' cards carry, to seal to: newer than the first ones.
     pub(super) fn receiving_keys(&self) -> BTreeMap<ControllerId, ReceivingPublic> {
         let of = |device: &DeviceId| {

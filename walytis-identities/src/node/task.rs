@@ -342,7 +342,7 @@ impl Task {
             let name = ring::secret_name(&self.shared.did, &id);
             self.shared.tools.secrets.put(&name, secrets.encode()).await?;
         }
-        let number = self.shared.known().next_number();
+        let number = self.shared.known().rows.next_number();
         let mut batch = Batch::new();
         batch.put(records::op(&chain, number), op.encode());
         batch.put(records::unpublished(&chain, &id), Vec::new());
@@ -360,6 +360,7 @@ impl Task {
             self.shared.tools.secrets.delete(&ring::secret_name(&self.shared.did, &id)).await?;
             return Err(IdentitiesError::refused(refusal.to_string()));
         }
+        self.shared.known().rows.note(&chain, op, number);
         if let Some(secrets) = &built.secrets {
             self.shared.hold(id, secrets.clone());
         }

@@ -26,4 +26,5 @@ mod rig;
 mod rights;
 mod sealed_to;
 mod speak;
+mod thrown_out;
 mod upkeep;

@@ -9,6 +9,7 @@ use walytis_core::store::{Batch, Durability, KvStore};
 
 use super::super::nested::{self, Candidates};
 use super::super::records;
+use super::super::rows::Rows;
 use super::super::task::OPS_AT_ONCE;
 use super::ask::Answer;
 use super::rules::{AnswerFault, NoAnswer};
@@ -24,15 +25,15 @@ pub(in crate::node) struct Foreign(Arc<Mutex<Known>>);
 #[derive(Debug)]
 pub(in crate::node) struct Known {
     pub(in crate::node) graph: AuthorityGraph,
-    /// Number under which the next op is stored.
-    next_op: u64,
+    /// Where its ops are stored.
+    rows: Rows,
     /// By device, with the card's counter; not stored.
     peers: BTreeMap<DeviceId, (u64, PeerId)>,
 }
 
 impl Foreign {
-    pub(super) fn new(graph: AuthorityGraph, next_op: u64) -> Self {
-        Self(Arc::new(Mutex::new(Known { graph, next_op, peers: BTreeMap::new() })))
+    pub(super) fn new(graph: AuthorityGraph, rows: Rows) -> Self {
+        Self(Arc::new(Mutex::new(Known { graph, rows, peers: BTreeMap::new() })))
     }
 
     /// Checks the genesis block of an answer against the DID; nothing is stored yet.
@@ -41,7 +42,7 @@ impl Foreign {
         let graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| AnswerFault::Genesis)?;
         let mut batch = Batch::new();
         batch.put(records::genesis(&did.chain()), genesis.file().clone());
-        Ok((Self::new(graph, 0), batch))
+        Ok((Self::new(graph, Rows::default()), batch))
     }
 
     /// For short sections.
@@ -120,14 +121,7 @@ impl Known {
         if taken.is_early {
             return Err(AnswerFault::Order);
         }
-        let chain = self.graph.chain();
-        for genesis in &taken.genesis {
-            batch.put(records::nested_genesis(&chain, &genesis.chain()), genesis.file().clone());
-        }
-        for op in &taken.ops {
-            batch.put(records::op(&chain, self.next_op), op.encode());
-            self.next_op += 1;
-        }
+        taken.store(&mut self.rows, &mut self.graph, batch);
         Ok(())
     }
 

@@ -254,8 +254,8 @@ impl Identities {
         if store.get(&records::genesis(&did.chain())).await?.is_none() {
             return Ok(None);
         }
-        let (graph, _, next_op) = open::load(store, did).await?;
-        Ok(Some(self.keep(did, Foreign::new(graph, next_op))))
+        let (graph, _, rows) = open::load(store, did).await?;
+        Ok(Some(self.keep(did, Foreign::new(graph, rows))))
     }
 
     /// Nodes at the addresses first, then connected ones of its controllers, then any.

@@ -19,6 +19,7 @@ mod recovery;
 mod recovery_lies;
 mod recovery_of_groups;
 mod remove;
+mod renewal_races;
 mod reseal;
 mod resolve;
 mod resolve_lies;

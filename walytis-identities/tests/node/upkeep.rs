@@ -13,15 +13,15 @@ use walytis_identities::op::Op;
 
 use crate::rig::{Machine, pass, until};
 
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Epochs live an hour, nothing else grows old.
-fn hourly() -> IdentitiesConfig {
+pub(crate) fn hourly() -> IdentitiesConfig {
     IdentitiesConfig { epoch_age: HOUR, receiving_age: HOUR * 1_000, ..IdentitiesConfig::default() }
 }
 
 /// Three machines in one identity that know the same.
-async fn three(hub: &MemoryHub, config: IdentitiesConfig) -> (Did, [Machine; 3]) {
+pub(crate) async fn three(hub: &MemoryHub, config: IdentitiesConfig) -> (Did, [Machine; 3]) {
     let machines = [
         Machine::start_with(hub, 1, config).await,
         Machine::start_with(hub, 2, config).await,
@@ -38,7 +38,7 @@ async fn three(hub: &MemoryHub, config: IdentitiesConfig) -> (Did, [Machine; 3])
     (did, machines)
 }
 
-async fn rekeys(machine: &Machine, did: &Did) -> usize {
+pub(crate) async fn rekeys(machine: &Machine, did: &Did) -> usize {
     machine.graph(did).await.ops().filter(|op| matches!(op.core().op, Op::Rekey(_))).count()
 }
 

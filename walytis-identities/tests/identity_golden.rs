@@ -2,12 +2,14 @@
 //! Make them anew with `cargo test -p walytis-identities --test identity_golden -- --ignored`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod nested;
 mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use nested::{Device, Held, Seen, bare};
 use support::{Actor, chain};
 use walytis_core::clock::SeededEntropy;
 use walytis_core::id::{Address, BlockId, PeerId};
@@ -20,7 +22,7 @@ use walytis_identities::op::{ChainCut, CoSignature, HistoryPolicy, Introduce, Op
 use walytis_identities::recovery::RecoveryCode;
 use walytis_identities::sealed::SealedMessage;
 use walytis_identities::signed::IdentitySignature;
-use walytis_identities::state::{CreateOptions, RecoveryPlan};
+use walytis_identities::state::{AuthorityGraph, Builder, CreateOptions, Inserted, RecoveryPlan};
 use walytis_identities::token::{IdentityToken, TokenPeer};
 
 fn file() -> PathBuf {
@@ -68,6 +70,10 @@ fn samples() -> BTreeMap<String, Vec<u8>> {
                 .encode(),
         );
     }
+    let Team { listing, .. } = team();
+    for op in listing {
+        all.insert(format!("op {} that lists an identity", op.core().op.name()), op.encode());
+    }
     parts(&mut a, &mut all);
     all.insert("device keys renewed".into(), renewed.encode().expose().to_vec());
     all
@@ -79,6 +85,32 @@ fn nested_ops() -> Vec<Op> {
     let cut = vec![ChainCut { chain: chain(), heads: vec![BlockId::from_digest([3; 32])] }];
     let update = Update { keys: None, as_of: as_of.clone(), cut };
     vec![Op::Introduce(Introduce { as_of }), Op::Update(Box::new(update))]
+}
+
+/// A team that a person is let into, and that a device of the person recovers for it.
+struct Team {
+    /// What it was before.
+    before: AuthorityGraph,
+    person: Seen,
+    /// The admission and the recovery.
+    listing: [SignedOp; 2],
+}
+
+/// The same at every run.
+fn team() -> Team {
+    let (t, p) = (Device::new(21), Device::new(22));
+    let code = RecoveryCode::generate(&SeededEntropy::new(78));
+    let options = CreateOptions { recovery: Some(code.key().digest()), ..CreateOptions::default() };
+    let created = Builder::create(&t.keys, &options, &t.entropy).unwrap();
+    let graph = AuthorityGraph::new(nested::chain("team"), created.op).unwrap();
+    let (mut team, person) = (Seen { graph, held: Held::new(), me: t.id() }, p.create("person"));
+    let before = bare(&team.graph);
+    let admit = t.admit_identity(&mut team, &person, &p, Role::Member);
+    let mut of_p = p.view(&team, person.controller());
+    let plan = RecoveryPlan { staying: [(t.id(), Role::Reader)].into(), ..RecoveryPlan::default() };
+    let recover = p.act(&mut of_p, |builder| builder.recover(&code.key(), plan).unwrap());
+    let listing = [admit, recover].map(|id| (**of_p.graph.op(&id).unwrap()).clone());
+    Team { before, person, listing }
 }
 
 fn parts(a: &mut Actor, all: &mut BTreeMap<String, Vec<u8>>) {
@@ -158,8 +190,9 @@ fn frozen_bytes_are_read() {
         .filter(|(name, _)| name.starts_with("op "))
         .map(|(_, bytes)| SignedOp::decode(bytes).unwrap())
         .collect();
-    assert_eq!(ops.len(), 14, "every op of the format, `Update` twice");
+    assert_eq!(ops.len(), 16, "every op of the format, `Update` twice, and what lists an identity");
     assert!(ops.iter().all(|op| op.encoded_len() == op.encode().len()));
+    lists_are_read(&golden);
     let create = ops.iter().find(|op| matches!(op.core().op, Op::Create(_))).unwrap();
     let Op::Create(founding) = &create.core().op else { unreachable!() };
     assert_eq!(founding.history, HistoryPolicy::All);
@@ -170,7 +203,8 @@ fn frozen_bytes_are_read() {
     let text = |name: &str| String::from_utf8(golden[name].clone()).unwrap();
     // The ops enter in any order; what an identity says has no place here.
     let by_device = |op: &&SignedOp| op.id() != create.id() && matches!(op.core().author, ControllerId::Device(_));
-    let others: Vec<SignedOp> = ops.iter().filter(by_device).cloned().collect();
+    let here = |op: &&SignedOp| op.core().chain == *chain().digest();
+    let others: Vec<SignedOp> = ops.iter().filter(by_device).filter(here).cloned().collect();
     let mut graph = support::graph_of(create, &others);
     assert!(graph.state().void.is_empty());
     assert!(graph.missing().is_empty());
@@ -184,6 +218,18 @@ fn frozen_bytes_are_read() {
     let key = EpochView::of(epoch.core()).unwrap().card_key(&secrets).unwrap();
     assert_eq!(CardPrivate::open(&card, &key).unwrap().name, "phone");
     assert_eq!(text("token").parse::<IdentityToken>().unwrap().seed, Secret::new([8; 32]));
+}
+
+/// What lists an identity enters where that identity is known, with every signature.
+fn lists_are_read(golden: &BTreeMap<String, Vec<u8>>) {
+    let Team { before: mut graph, person, .. } = team();
+    graph.learn_nested(&person.graph).unwrap();
+    for (name, role) in [("admit", Role::Member), ("recover", Role::Admin)] {
+        let op = SignedOp::decode(&golden[&format!("op {name} that lists an identity")]).unwrap();
+        assert!(matches!(graph.insert(op), Ok(Inserted::New(_))), "{name}");
+        assert_eq!(graph.state().role(&person.controller()), Some(role), "{name}");
+    }
+    assert_eq!(graph.state().controllers.len(), 2);
 }
 
 #[test]

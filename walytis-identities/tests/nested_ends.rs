@@ -6,8 +6,13 @@
 mod nested;
 
 use nested::{Device, Seen};
+use walytis_core::id::BlockId;
 use walytis_identities::id::{ControllerId, OpId, Role};
-use walytis_identities::state::{BuildError, DutyKind, Inserted, NewInvitation, Refusal, Rule, Subject, VoidReason};
+use walytis_identities::identity::RecordRef;
+use walytis_identities::op::ChainCut;
+use walytis_identities::state::{
+    BuildError, DutyKind, Inserted, NewInvitation, RecordVerdict, Refusal, Rule, Subject, VoidReason,
+};
 use walytis_identities::token::{InvitationKey, JoinRequest};
 
 /// A team of device `t`, and a person with the devices `a` and `b`, both admins of it, that is an admin of the team; both
@@ -148,4 +153,45 @@ fn rule_10_keys_that_can_be_sealed_to_again_are_told() {
     assert!(matches!(team.graph.insert(rekey), Ok(Inserted::New(_))));
     assert_eq!(team.epoch(), Some(id));
     assert_eq!(person.controller(), ControllerId::Identity(did));
+}
+
+/// Beside its own removal inside the person b lets c in there. What entitles c is void then: whatever of it others had seen, it
+/// never acted, and what it wrote does not count, not even within the cut.
+#[test]
+fn rule_10_a_device_that_a_removed_one_let_in_never_was() {
+    for seen in [false, true] {
+        let Rig { t, a, b, mut team, mut person, mut of_a, .. } = rig();
+        let c = Device::new(6);
+        let mut beside = b.view(&person, b.id());
+        b.admit(&mut beside, &c, Role::Member);
+        let mut of_c = c.view(&team, person.controller());
+        let said = [c.introduce(&mut of_c, &beside), c.rekey(&mut of_c)];
+        team.sync(&of_c);
+        assert!(team.graph.state().void.is_empty() && team.epoch() == Some(said[1]));
+        let (chain, block) = (team.graph.chain(), BlockId::of_file(b"by c"));
+        let (creator, author) = (c.keys.public().block_key(), person.controller());
+        let record = RecordRef { block, creator, author, auth_heads: team.graph.named_heads() };
+        assert_eq!(team.graph.judge(&chain, &record), RecordVerdict::Valid);
+
+        if seen {
+            of_a.sync(&team);
+        }
+        a.remove(&mut person, b.id());
+        a.update(&mut of_a, &person, vec![ChainCut { chain, heads: vec![block] }]);
+        team.sync(&of_a);
+        let state = team.graph.state();
+        for op in &said {
+            assert_eq!(state.void.get(op), Some(&VoidReason::NestedUnfounded), "seen: {seen}");
+        }
+        assert!(state.device(&c.keys.id()).is_none() && state.device(&a.keys.id()).is_some());
+        assert_eq!(state.sending_epoch, None, "c could open every epoch so far");
+        assert_eq!(team.graph.judge(&chain, &record), RecordVerdict::Void(Rule::EntitlementVoid));
+        let mut after = c.view(&team, person.controller());
+        let more = c.build(&mut after, |builder| builder.introduce().unwrap()).op;
+        assert_eq!(after.graph.insert(more), Err(Refusal::Unauthorised { rule: Rule::NestedDevice }));
+        // Whichever is known first.
+        let mut other = t.view(&of_a, t.id());
+        other.sync(&of_c);
+        assert_eq!(*other.graph.state(), *state);
+    }
 }

@@ -62,7 +62,7 @@ pub use handle::IdentityHandle;
 pub use info::{ControllerInfo, DeviceInfo, IdentityInfo};
 pub use members::{Membership, MembershipState};
 pub use recover::{RecoverHere, Recovered};
-pub use resolve::{AnswerFault, Resolved};
+pub use resolve::{AnswerFault, Reached, Resolved, UNASKED_BYTES_MAX};
 pub use runtime::{
     Created, Identities, IdentitiesConfig, IdentitiesParts, IdentityTerms, InviteOptions, NewInvite, OpDone,
 };

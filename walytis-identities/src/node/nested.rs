@@ -7,7 +7,6 @@ use bytes::Bytes;
 use walytis_core::block::{Block, UnverifiedBlock};
 use walytis_core::store::Batch;
 
-use super::records;
 use super::rows::Rows;
 use super::shared::Known;
 use crate::id::Did;
@@ -37,9 +36,10 @@ impl Taken {
     /// Puts everything into a batch: what an op names stands before it. Deletes what the graph threw out for it.
     pub(super) fn store(&self, rows: &mut Rows, graph: &mut AuthorityGraph, batch: &mut Batch) {
         let chain = graph.chain();
+        let keys = rows.keys(&chain);
         rows.delete_thrown_out(graph, batch);
         for genesis in &self.genesis {
-            batch.put(records::nested_genesis(&chain, &genesis.chain()), genesis.file().clone());
+            batch.put(keys.nested_genesis(&genesis.chain()), genesis.file().clone());
         }
         for op in &self.ops {
             rows.put(&chain, op, batch);

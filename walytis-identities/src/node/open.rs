@@ -107,7 +107,8 @@ impl Identities {
         let mut batch = Batch::new();
         batch.put(records::identity(&chain), records::encode(&record));
         batch.put(records::genesis(&chain), genesis.file().clone());
-        // What a resolution of the same identity may have left.
+        // What was resolved of it stands elsewhere, and is not asked for any more.
+        self.inner.foreign.end(&graph.did(), &mut batch);
         batch.delete_range(walytis_core::store::KeyRange::prefix(&records::ops(&chain)));
         let mut rows = Rows::default();
         nested::all_ops(&graph).iter().for_each(|op| rows.put(&chain, op, &mut batch));
@@ -139,7 +140,7 @@ impl Identities {
     }
 
     async fn reopen(&self, did: Did, record: IdentityRecord) -> IdentitiesResult<()> {
-        let (graph, genesis, rows) = load(&*self.inner.tools.store, &did).await?;
+        let (graph, genesis, rows) = load(&*self.inner.tools.store, &did, Rows::default()).await?;
         self.start(Stored { record, graph, genesis, rows }).await?;
         Ok(())
     }
@@ -198,18 +199,23 @@ impl Identities {
     }
 }
 
-/// Loads what is stored of an identity, this node's or a foreign one.
-pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(AuthorityGraph, Block, Rows)> {
+/// Loads what is stored of an identity, this node's or a foreign one, as the rows without ops say.
+pub(super) async fn load(
+    store: &dyn KvStore,
+    did: &Did,
+    mut rows: Rows,
+) -> IdentitiesResult<(AuthorityGraph, Block, Rows)> {
     let chain = did.chain();
-    let key = records::genesis(&chain);
+    let keys = rows.keys(&chain);
+    let key = keys.genesis.clone();
     let corrupt = |key: &[u8], reason| IdentitiesError::Store(StoreError::corrupt(key, reason));
     let file = store.get(&key).await?.ok_or_else(|| corrupt(&key, "the genesis block is missing"))?;
     let genesis = join::verify_genesis(did, file).ok_or_else(|| corrupt(&key, "it is not the genesis block"))?;
     let mut graph = AuthorityGraph::from_genesis(&genesis).map_err(|_| corrupt(&key, "it creates no identity"))?;
-    let below = records::all(store, &records::nested(&chain)).await?;
+    let below = records::all(store, &keys.nested).await?;
     let candidates = nested::candidates(below.into_iter().map(|(_, file)| file).collect());
-    let (mut rows, mut early, mut batch) = (Rows::default(), Vec::new(), Batch::new());
-    for (count, (key, value)) in records::all(store, &records::ops(&chain)).await?.into_iter().enumerate() {
+    let (mut early, mut batch) = (Vec::new(), Batch::new());
+    for (count, (key, value)) in records::all(store, &keys.ops).await?.into_iter().enumerate() {
         if count % OPS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
@@ -236,7 +242,7 @@ pub(super) async fn load(store: &dyn KvStore, did: &Did) -> IdentitiesResult<(Au
         batch.delete(key.to_vec());
     }
     for below in candidates.keys().filter(|below| !graph.has_below(below)) {
-        batch.delete(records::nested_genesis(&chain, &below.chain()));
+        batch.delete(keys.nested_genesis(&below.chain()));
     }
     if !batch.is_empty() {
         store.commit(batch, Durability::Buffered).await?;

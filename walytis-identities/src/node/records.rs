@@ -12,6 +12,7 @@
 //! | 0x09, chain | empty: others hold newer things of this device than are here |
 //! | 0x0a, chain, chain | genesis block file of an identity below |
 //! | 0x0b, chain | empty: put away |
+//! | 0x10 … 0x13, chain | resolved identities of others: `resolve/shelf_v1.rs` |
 //! | 0x06, chain | the chains bound to it, 32 bytes each: a deletion under way; of the rest only the chains and secrets may be left |
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,32 @@ pub(super) struct InForceRecord {
     pub(super) epoch: EpochId,
     /// Since when, in milliseconds since the Unix epoch by the own clock.
     pub(super) since_ms: i64,
+}
+
+/// Where genesis blocks and ops of one identity stand: of one of this node, or of a resolved one.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    /// Key of the genesis block file.
+    pub(super) genesis: Vec<u8>,
+    /// Prefix of the ops.
+    pub(super) ops: Vec<u8>,
+    /// Prefix of genesis block files of identities below.
+    pub(super) nested: Vec<u8>,
+}
+
+impl Keys {
+    pub(super) fn op(&self, number: u64) -> Vec<u8> {
+        [&self.ops[..], &number.to_be_bytes()].concat()
+    }
+
+    pub(super) fn nested_genesis(&self, below: &ChainId) -> Vec<u8> {
+        [&self.nested[..], below.digest()].concat()
+    }
+}
+
+/// Where those of an identity of this node stand.
+pub(super) fn keys(chain: &ChainId) -> Keys {
+    Keys { genesis: genesis(chain), ops: ops(chain), nested: nested(chain) }
 }
 
 pub(super) fn identity(chain: &ChainId) -> Vec<u8> {

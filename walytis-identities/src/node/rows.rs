@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use walytis_core::id::ChainId;
 use walytis_core::store::Batch;
 
-use super::records;
+use super::records::{self, Keys};
+use super::resolve;
 use crate::id::OpId;
 use crate::op::SignedOp;
 use crate::state::AuthorityGraph;
@@ -17,11 +18,23 @@ use crate::state::AuthorityGraph;
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     next: u64,
+    /// Those of a resolved identity stand under keys of their own.
+    foreign: bool,
     /// Where the identity's own ops stand. Those of identities below are never thrown out.
     of: BTreeMap<OpId, u64>,
 }
 
 impl Rows {
+    /// Returns those of an identity that this node has no device of.
+    pub(super) fn foreign() -> Self {
+        Self { foreign: true, ..Self::default() }
+    }
+
+    /// Returns the keys that everything of the identity stands under.
+    pub(super) fn keys(&self, chain: &ChainId) -> Keys {
+        if self.foreign { resolve::keys(chain) } else { records::keys(chain) }
+    }
+
     /// Returns the number under which the next op is stored.
     pub(super) const fn next_number(&mut self) -> u64 {
         let number = self.next;
@@ -40,7 +53,7 @@ impl Rows {
     /// Puts an op that entered a graph of the identity `chain` into a batch.
     pub(super) fn put(&mut self, chain: &ChainId, op: &SignedOp, batch: &mut Batch) {
         let number = self.next_number();
-        batch.put(records::op(chain, number), op.encode());
+        batch.put(self.keys(chain).op(number), op.encode());
         self.note(chain, op, number);
     }
 
@@ -48,8 +61,9 @@ impl Rows {
     /// may have come in again.
     pub(super) fn delete_thrown_out(&mut self, graph: &mut AuthorityGraph, batch: &mut Batch) {
         let (chain, thrown_out) = (graph.chain(), graph.take_thrown_out());
+        let keys = self.keys(&chain);
         for number in thrown_out.iter().filter_map(|id| self.of.remove(id)) {
-            batch.delete(records::op(&chain, number));
+            batch.delete(keys.op(number));
         }
     }
 }

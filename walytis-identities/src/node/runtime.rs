@@ -17,7 +17,7 @@ use super::author::{Authored, Draft};
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::handle::IdentityHandle;
 use super::info::{ControllerInfo, IdentityInfo};
-use super::resolve::Foreign;
+use super::resolve::Foreigners;
 use super::shared::Tools;
 use super::task::Command;
 use super::wire_v1::PART_BYTES_MAX;
@@ -84,7 +84,7 @@ pub(super) struct Inner {
     pub(super) tools: Arc<Tools>,
     pub(super) node: Node,
     pub(super) here: Mutex<BTreeMap<Did, Entry>>,
-    pub(super) foreign: Mutex<BTreeMap<Did, Foreign>>,
+    pub(super) foreign: Foreigners,
     pub(super) stop: CancellationToken,
     /// One creation or join at a time: they check, then write.
     turn: Semaphore,
@@ -183,7 +183,7 @@ impl Inner {
             tools: Arc::new(Tools::new(parts)),
             node,
             here: Mutex::default(),
-            foreign: Mutex::default(),
+            foreign: Foreigners::default(),
             stop: CancellationToken::new(),
             turn: Semaphore::new(1),
             tasks: Mutex::default(),

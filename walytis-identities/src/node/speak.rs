@@ -6,7 +6,7 @@ use walytis_core::secret::SecretBytes;
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::runtime::Identities;
 use crate::id::Did;
-use crate::sealed::{SealError, SealedMessage, Sender, epoch_to_seal};
+use crate::sealed::{OpenedMessage, SealError, SealedMessage, Sender, epoch_to_seal};
 use crate::signed::{IdentitySignature, VerifiedSignature, VerifyError};
 
 /// An opened message.
@@ -113,35 +113,62 @@ impl Identities {
         seal(Some(&Sender { graph: &known.graph, keys: &keys }))
     }
 
-    /// Opens a message that was sealed to an identity of this node, and says who sent it.
+    /// Opens a message that was sealed to an identity of this node. Who sent it is only what it claims: nobody is asked, see
+    /// [`Self::verify_sender`].
     ///
     /// # Errors
-    /// [`IdentitiesError::CannotOpen`]; [`IdentitiesError::BadSignature`] if the sender is not who it says.
+    /// [`IdentitiesError::CannotOpen`].
+    pub fn open_unverified(&self, sealed: &SealedMessage, context: &str) -> IdentitiesResult<OpenedMessage> {
+        let shared = self.entry(&sealed.did)?.handle.shared;
+        shared.keys()?;
+        let known = shared.known();
+        let cannot = |reason| IdentitiesError::CannotOpen { reason };
+        let op = known.graph.op(&sealed.epoch).ok_or_else(|| cannot("its epoch is not known here"))?;
+        let secrets = known.ring.get(&sealed.epoch).ok_or_else(|| cannot("the secret of its epoch is not here"))?;
+        sealed.open(op.core(), secrets, context).map_err(|error| match error {
+            SealError::NoSecret => cannot("the secret of its epoch is not here"),
+            _ => cannot("wrong context, or changed on the way"),
+        })
+    }
+
+    /// Verifies who sent an opened message, against what is known of the claimed sender now: nobody is asked. Nothing if it is
+    /// anonymous.
+    ///
+    /// # Errors
+    /// [`VerifyError`] inside; [`IdentitiesError::Unresolved`] outside.
+    pub async fn verify_sender(
+        &self,
+        opened: &OpenedMessage,
+    ) -> IdentitiesResult<Result<Option<VerifiedSignature>, VerifyError>> {
+        let Some(sender) = opened.claimed_sender() else { return Ok(Ok(None)) };
+        self.with_graph(&sender, |graph| opened.verify_sender(graph)).await
+    }
+
+    /// Opens a message that was sealed to an identity of this node, and says who sent it: the sender is resolved, within the
+    /// bounds of an identity that nobody asked for ([`Self::resolve_unasked`]), and remembered if it did send the message.
+    ///
+    /// # Errors
+    /// [`IdentitiesError::CannotOpen`]; [`IdentitiesError::BadSignature`] if the sender is not who it says;
+    /// [`IdentitiesError::Unresolved`].
     pub async fn open_sealed(
         &self,
         sealed: &SealedMessage,
         context: &str,
         addresses: &[Address],
     ) -> IdentitiesResult<Opened> {
-        let shared = self.entry(&sealed.did)?.handle.shared;
-        shared.keys()?;
-        let opened = {
-            let known = shared.known();
-            let cannot = |reason| IdentitiesError::CannotOpen { reason };
-            let op = known.graph.op(&sealed.epoch).ok_or_else(|| cannot("its epoch is not known here"))?;
-            let secrets = known.ring.get(&sealed.epoch).ok_or_else(|| cannot("the secret of its epoch is not here"))?;
-            sealed.open(op.core(), secrets, context).map_err(|error| match error {
-                SealError::NoSecret => cannot("the secret of its epoch is not here"),
-                _ => cannot("wrong context, or changed on the way"),
-            })?
-        };
+        let opened = self.open_unverified(sealed, context)?;
         let message = SecretBytes::new(opened.message().to_vec());
         let Some(sender) = opened.claimed_sender() else { return Ok(Opened { message, sender: None }) };
-        self.resolve(&sender, addresses).await?;
-        let verified = self.with_graph(&sender, |graph| opened.verify_sender(graph)).await?;
-        match verified {
-            Ok(verified) => Ok(Opened { message, sender: verified.map(|verified| (sender, verified)) }),
-            Err(_) => Err(IdentitiesError::BadSignature { reason: "the message's sender did not sign it" }),
+        let told = self.resolve_unasked_at(&sender, addresses, &[]).await;
+        match (self.verify_sender(&opened).await, told) {
+            (Ok(Ok(verified)), _) => {
+                self.remember(&sender, false).await?;
+                Ok(Opened { message, sender: verified.map(|verified| (sender, verified)) })
+            }
+            (_, Err(error)) | (Err(error), _) => Err(error),
+            (Ok(Err(_)), Ok(_)) => {
+                Err(IdentitiesError::BadSignature { reason: "the message's sender did not sign it" })
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ mod renewal_races;
 mod reseal;
 mod resolve;
 mod resolve_lies;
+mod resolve_unasked;
 mod rig;
 mod rights;
 mod sealed_to;

@@ -11,15 +11,15 @@ use walytis_identities::state::Builder;
 use crate::rig::{Machine, framed, until, varint};
 
 /// What an honest answer consists of, for lies to be made of.
-struct Truth {
-    heads: Vec<[u8; 32]>,
-    genesis: Vec<u8>,
-    ops: Vec<SignedOp>,
-    cards: Vec<Vec<u8>>,
+pub(crate) struct Truth {
+    pub(crate) heads: Vec<[u8; 32]>,
+    pub(crate) genesis: Vec<u8>,
+    pub(crate) ops: Vec<SignedOp>,
+    pub(crate) cards: Vec<Vec<u8>>,
 }
 
 impl Truth {
-    async fn of(machine: &Machine, did: &Did) -> Self {
+    pub(crate) async fn of(machine: &Machine, did: &Did) -> Self {
         let graph = machine.graph(did).await;
         let genesis = machine.identity(did).chain().block(&did.chain().0).await.unwrap().unwrap();
         Self {
@@ -30,23 +30,23 @@ impl Truth {
         }
     }
 
-    fn known(heads: &[[u8; 32]]) -> Vec<u8> {
+    pub(crate) fn known(heads: &[[u8; 32]]) -> Vec<u8> {
         framed(&[&[0x01, 0x00][..], &varint(heads.len()), &heads.concat()].concat())
     }
 
     /// The frames of an answer, put together.
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let ops: Vec<Vec<u8>> = self.ops.iter().map(|op| item(1, &op.encode())).collect();
         let cards: Vec<Vec<u8>> = self.cards.iter().map(|card| item(2, card)).collect();
         [Self::known(&self.heads), item(0, &self.genesis), ops.concat(), cards.concat(), done(false)].concat()
     }
 }
 
-fn item(kind: u8, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn item(kind: u8, bytes: &[u8]) -> Vec<u8> {
     framed(&[&[0x01, kind][..], &varint(bytes.len()), bytes].concat())
 }
 
-fn done(more: bool) -> Vec<u8> {
+pub(crate) fn done(more: bool) -> Vec<u8> {
     framed(&[0x01, 0x03, u8::from(more)])
 }
 

@@ -102,7 +102,7 @@ async fn deliver(shared: &Shared, row: &Row) -> Option<Answer> {
         }
     };
     let mut last = None;
-    for peer in peers {
+    for peer in peers.into_iter().map(|one| one.peer) {
         // It may have been taken back while others were asked or dialled.
         if !matches!(shared.row(&row.id).await, Ok(Some(_))) {
             return None;

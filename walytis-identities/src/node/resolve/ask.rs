@@ -20,8 +20,6 @@ use crate::op::SignedOp;
 
 /// The protocol.
 pub(super) const RESOLVE: Protocol = "/walytis/resolve/1";
-/// How long one answer may take. Chosen: a person waits.
-const WITHIN: Duration = Duration::from_secs(20);
 
 /// What one node said, in form only: nothing of it is checked.
 #[derive(Debug, Default)]
@@ -36,13 +34,24 @@ pub(super) struct Answer {
     pub(super) more: bool,
 }
 
-/// Asks a node once.
-pub(super) async fn ask(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -> Result<Answer, NoAnswer> {
-    let asked = timeout(WITHIN, exchange(network, peer, question)).await;
+/// Asks a node once. `bytes_max`: what the whole answer may have, less than an answer may have otherwise.
+pub(super) async fn ask(
+    network: &dyn Network,
+    peer: &PeerId,
+    question: &ResolveAsk,
+    within: Duration,
+    bytes_max: u64,
+) -> Result<Answer, NoAnswer> {
+    let asked = timeout(within, exchange(network, peer, question, bytes_max)).await;
     asked.map_err(|_| NoAnswer::Refused(AnswerFault::Unfinished))?
 }
 
-async fn exchange(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -> Result<Answer, NoAnswer> {
+async fn exchange(
+    network: &dyn Network,
+    peer: &PeerId,
+    question: &ResolveAsk,
+    bytes_max: u64,
+) -> Result<Answer, NoAnswer> {
     let stream = network.open(peer, RESOLVE).await?;
     let (mut reader, mut writer) = futures::io::AsyncReadExt::split(stream);
     frame::send(&mut writer, &wire_v1::encode(question)).await?;
@@ -56,9 +65,13 @@ async fn exchange(network: &dyn Network, peer: &PeerId, question: &ResolveAsk) -
     if !(1..=HEADS_MAX).contains(&heads.len()) || !heads.is_sorted_by(|one, next| one < next) {
         return Err(AnswerFault::Malformed { what: "heads" }.into());
     }
-    let (mut bytes, mut card_bytes) = (0, 0);
+    let (mut bytes, mut card_bytes, mut all_bytes) = (0, 0, 0_u64);
     loop {
         let item = frame::receive(&mut reader, FRAME_MAX).await?;
+        all_bytes = all_bytes.saturating_add(item.len() as u64);
+        if all_bytes > bytes_max {
+            return Err(AnswerFault::Bounds.into());
+        }
         match wire_v1::decode::<Item<'_>>(&item, "item")? {
             Item::Genesis(file)
                 if answer.genesis.len() < GENESIS_MAX

@@ -10,45 +10,71 @@
 //! answers are merged, and what is known only grows.
 
 mod ask;
+mod cache;
 mod foreign;
+mod keep;
+mod reach;
 mod rules;
 mod serve;
+mod shelf_v1;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{MutexGuard, PoisonError};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use walytis_core::id::{Address, PeerId};
-use walytis_core::store::Durability;
 
-pub(super) use foreign::Foreign;
+pub(super) use keep::{Foreigners, stored};
+pub use reach::Reached;
 pub use rules::AnswerFault;
 pub(super) use serve::start;
+pub(super) use shelf_v1::keys;
 
 use super::error::{IdentitiesError, IdentitiesResult};
 use super::runtime::Identities;
 use super::wire_v1::ResolveAsk;
-use super::{open, records};
 use crate::contact::ContactCard;
 use crate::did::{DidParts, DidResolution, VersionId};
 use crate::id::{Did, OpId};
 use crate::state::AuthorityGraph;
 use crate::token::TokenPeer;
+use foreign::Foreign;
+use keep::Shelf;
 use rules::NoAnswer;
 
-/// Foreign identities kept in memory; the lowest DID goes first and is read from the store again.
-const FOREIGN_MAX: usize = 256;
-/// Nodes asked in one resolution. Chosen: several answers, bounded work.
-const ASKED_MAX: usize = 8;
-/// Answers in a row of one node. Chosen: 256 MiB; what was learnt is kept, and the next resolution goes on.
-const ROUNDS_MAX: usize = 32;
+/// Most bytes that are learnt of an identity that nobody asked for: one that claims to have sent something. Chosen: years of
+/// ten devices; larger ones, groups of many, are resolved by whoever wants to hear of them, with their contact card.
+pub const UNASKED_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// How long all of that may take. Chosen: whoever waits for an answer to a message waits some 25 seconds.
+const UNASKED_WITHIN: Duration = Duration::from_secs(10);
 /// Questions in a row without a pause, and the pause. Chosen: less than a node grants before it slows down whoever asks.
 const PACE: (usize, Duration) = (8, Duration::from_secs(2));
 /// How long the addresses of one node may take to answer.
 const DIAL_WITHIN: Duration = Duration::from_secs(10);
 /// Reasons kept for an error.
 const REASONS_MAX: usize = 8;
+
+/// On what terms an identity is resolved.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    /// Most bytes in all.
+    bytes_max: u64,
+    /// Nodes asked. Chosen: several answers, bounded work.
+    nodes_max: usize,
+    /// Answers in a row of one node; what was learnt is kept, and the next resolution goes on.
+    rounds_max: usize,
+    /// How long one answer may take.
+    within: Duration,
+    /// Whether the user wants it: then it is stored as it comes.
+    asked: bool,
+}
+
+/// A person waits.
+const ASKED: Terms =
+    Terms { bytes_max: 256 * 1024 * 1024, nodes_max: 8, rounds_max: 32, within: Duration::from_secs(20), asked: true };
+/// A stranger makes this node do it: in memory, if the store does not know the identity already.
+const UNASKED: Terms =
+    Terms { bytes_max: UNASKED_BYTES_MAX, nodes_max: 4, rounds_max: 8, within: Duration::from_secs(5), asked: false };
 
 /// What a resolution found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +100,13 @@ impl Identities {
     /// # Errors
     /// [`IdentitiesError::Unresolved`] if nothing is known and nobody gave an answer that holds.
     pub async fn resolve(&self, did: &Did, addresses: &[Address]) -> IdentitiesResult<Resolved> {
-        let peers = [TokenPeer { peer: self.inner.tools.network.local_peer(), addresses: addresses.to_vec() }];
-        self.resolve_at(did, if addresses.is_empty() { &[] } else { &peers }).await
+        self.resolve_on(ASKED, did, &self.at(addresses), &[]).await
+    }
+
+    /// The own id stands for whoever is at the addresses.
+    fn at(&self, addresses: &[Address]) -> Vec<TokenPeer> {
+        let whoever = TokenPeer { peer: self.inner.tools.network.local_peer(), addresses: addresses.to_vec() };
+        if addresses.is_empty() { Vec::new() } else { vec![whoever] }
     }
 
     /// As [`Self::resolve`], with the addresses of a contact card.
@@ -83,29 +114,7 @@ impl Identities {
     /// # Errors
     /// As [`Self::resolve`].
     pub async fn resolve_card(&self, card: &ContactCard) -> IdentitiesResult<Resolved> {
-        self.resolve_at(&card.did, &card.peers).await
-    }
-
-    /// Connects to nodes of an identity's controllers, where a contact card says, and returns those that are connected now:
-    /// first the ones whose device cards have been checked, then those that only the contact card names. Never this node.
-    ///
-    /// # Errors
-    /// [`IdentitiesError::Store`](super::error::IdentitiesError::Store).
-    pub async fn reach(&self, card: &ContactCard) -> IdentitiesResult<Vec<PeerId>> {
-        let foreign = match self.entry(&card.did) {
-            Ok(_) => None,
-            Err(_) => self.cached(&card.did).await?,
-        };
-        let connected = self.peers_to_ask(&card.peers, foreign.as_ref(), &mut Vec::new()).await;
-        let theirs = match (&foreign, self.entry(&card.did)) {
-            (_, Ok(entry)) => entry.handle.shared.peers(),
-            (Some(foreign), Err(_)) => foreign.peers(),
-            (None, Err(_)) => Vec::new(),
-        };
-        let named = card.peers.iter().map(|one| one.peer.clone());
-        let mut seen = BTreeSet::new();
-        let wanted = theirs.into_iter().chain(named);
-        Ok(wanted.filter(|peer| connected.contains(peer) && seen.insert(peer.clone())).collect())
+        self.resolve_on(ASKED, &card.did, &card.peers, &[]).await
     }
 
     /// Returns the resolution in the form of DID Core, as of what is known now; `version`: as of these heads.
@@ -155,15 +164,54 @@ impl Identities {
         Ok(work(&mut known.graph))
     }
 
-    async fn resolve_at(&self, did: &Did, at: &[TokenPeer]) -> IdentitiesResult<Resolved> {
+    /// Learns what `first`, then others that are connected, say of an identity that nobody asked for: it claims to have sent
+    /// something. That stays in memory, at most [`UNASKED_BYTES_MAX`] bytes, unless the identity is stored already; see
+    /// [`Self::remember`].
+    ///
+    /// # Errors
+    /// [`IdentitiesError::Unresolved`] also if too many are being resolved, or it takes too long.
+    pub async fn resolve_unasked(&self, did: &Did, first: Option<&PeerId>) -> IdentitiesResult<Resolved> {
+        self.resolve_unasked_at(did, &[], first.map(std::slice::from_ref).unwrap_or_default()).await
+    }
+
+    pub(super) async fn resolve_unasked_at(
+        &self,
+        did: &Did,
+        addresses: &[Address],
+        first: &[PeerId],
+    ) -> IdentitiesResult<Resolved> {
+        let at = self.at(addresses);
+        let work = self.resolve_on(UNASKED, did, &at, first);
+        let late = || IdentitiesError::Unresolved { did: *did, reason: "it takes too long".to_owned() };
+        tokio::time::timeout(UNASKED_WITHIN, work).await.map_err(|_| late())?
+    }
+
+    /// `first`: whom to ask before other connected nodes.
+    async fn resolve_on(
+        &self,
+        terms: Terms,
+        did: &Did,
+        at: &[TokenPeer],
+        first: &[PeerId],
+    ) -> IdentitiesResult<Resolved> {
         if let Ok(entry) = self.entry(did) {
             let heads = entry.handle.shared.known().graph.named_heads();
             return Ok(Resolved { did: *did, heads, answers: 0, heard_from: 0, refused: Vec::new(), own: true });
         }
+        let unresolved = |reason: String| IdentitiesError::Unresolved { did: *did, reason };
         let mut foreign = self.cached(did).await?;
+        // What the user asked for once has the room of such ones, whoever brings it up now.
+        let asked = terms.asked || foreign.as_ref().is_some_and(Foreign::is_asked);
+        let terms = if asked { Terms { bytes_max: ASKED.bytes_max, asked, ..terms } } else { terms };
+        let _place = match self.inner.foreign.unasked() {
+            _ if asked => None,
+            Some(place) => Some(place),
+            None => return Err(unresolved("too many strangers are being resolved".to_owned())),
+        };
         let mut reasons = Vec::new();
-        let peers = self.peers_to_ask(at, foreign.as_ref(), &mut reasons).await;
-        let mut asking: FuturesUnordered<_> = peers.into_iter().map(|peer| self.ask_all(did, peer)).collect();
+        let mut peers = self.peers_to_ask(at, first, foreign.as_ref(), &mut reasons).await;
+        peers.truncate(terms.nodes_max);
+        let mut asking: FuturesUnordered<_> = peers.into_iter().map(|peer| self.ask_all(terms, did, peer)).collect();
         let (mut answered, mut refused) = (BTreeSet::new(), Vec::new());
         while let Some((peer, outcome)) = asking.next().await {
             match outcome {
@@ -182,45 +230,54 @@ impl Identities {
                 }
             }
         }
+        self.inner.foreign.shrink();
         let Some(foreign) = foreign else {
             if reasons.is_empty() {
                 reasons.push("nobody is connected".to_owned());
             }
-            return Err(IdentitiesError::Unresolved { did: *did, reason: reasons.join("; ") });
+            return Err(unresolved(reasons.join("; ")));
         };
+        if foreign.is_stored() || terms.asked {
+            self.shelve(did, &foreign, terms.asked).await?;
+        }
         let heard_from = foreign.controllers_on(&answered).len();
         let heads = foreign.known().heads();
         Ok(Resolved { did: *did, heads, answers: answered.len(), heard_from, refused, own: false })
     }
 
     /// Asks one node until it has no more; what it sends is checked before anything of it is kept.
-    async fn ask_all(&self, did: &Did, peer: PeerId) -> (PeerId, Result<Foreign, NoAnswer>) {
-        let outcome = self.ask_rounds(did, &peer).await;
+    async fn ask_all(&self, terms: Terms, did: &Did, peer: PeerId) -> (PeerId, Result<Foreign, NoAnswer>) {
+        let outcome = self.ask_rounds(terms, did, &peer).await;
+        if !terms.asked && matches!(outcome, Err(NoAnswer::Refused(AnswerFault::Bounds))) {
+            // What waits in it for other ops may be somebody else's lie: the next time begins anew.
+            self.inner.foreign.drop_unstored(did);
+        }
         (peer, outcome)
     }
 
-    async fn ask_rounds(&self, did: &Did, peer: &PeerId) -> Result<Foreign, NoAnswer> {
-        let tools = &self.inner.tools;
-        for number in 0..ROUNDS_MAX {
+    async fn ask_rounds(&self, terms: Terms, did: &Did, peer: &PeerId) -> Result<Foreign, NoAnswer> {
+        let (tools, foreigners) = (&self.inner.tools, &self.inner.foreign);
+        let shelf = Shelf { foreigners, store: &*tools.store };
+        for number in 0..terms.rounds_max {
             if number >= PACE.0 {
                 tokio::time::sleep(PACE.1).await;
             }
             // Also what other nodes have told meanwhile.
-            let known = self.foreign().get(did).cloned();
+            let known = foreigners.get(did);
             let held = known.as_ref().map(|known| known.known().graph.held()).unwrap_or_default();
+            let question = ResolveAsk::new(*did, held);
             let turn = tools.turns.take(peer, ask::RESOLVE).await?;
-            let answer = ask::ask(&*tools.network, peer, &ResolveAsk::new(*did, held)).await?;
+            let answer = ask::ask(&*tools.network, peer, &question, terms.within, terms.bytes_max).await?;
             drop(turn);
             let foreign = match known {
                 Some(known) => known,
-                None => {
-                    let (fresh, genesis) = Foreign::begin(did, &answer)?;
-                    tools.store.commit(genesis, Durability::Buffered).await?;
-                    self.keep(did, fresh)
-                }
+                None => foreigners.keep(did, Foreign::begin(did, &answer)?),
             };
+            if terms.asked {
+                self.shelve(did, &foreign, true).await?;
+            }
             let more = answer.more;
-            let fresh = foreign.take_in(answer, &*tools.network, &*tools.store).await?;
+            let fresh = foreign.take_in(answer, &*tools.network, &shelf, terms.bytes_max).await?;
             match (more, fresh) {
                 (false, _) => return Ok(foreign),
                 (true, true) => {}
@@ -230,38 +287,11 @@ impl Identities {
         Err(AnswerFault::Bounds.into())
     }
 
-    fn foreign(&self) -> MutexGuard<'_, BTreeMap<Did, Foreign>> {
-        self.inner.foreign.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps a resolved identity, unless somebody was quicker: all work with the same one.
-    fn keep(&self, did: &Did, fresh: Foreign) -> Foreign {
-        let mut cache = self.foreign();
-        let kept = cache.entry(*did).or_insert(fresh).clone();
-        while cache.len() > FOREIGN_MAX {
-            let Some(other) = cache.keys().find(|other| *other != did).copied() else { break };
-            cache.remove(&other);
-        }
-        kept
-    }
-
-    /// Returns what is known of a foreign identity, read from the store where it must be.
-    pub(in crate::node) async fn cached(&self, did: &Did) -> IdentitiesResult<Option<Foreign>> {
-        if let Some(known) = self.foreign().get(did).cloned() {
-            return Ok(Some(known));
-        }
-        let store = &*self.inner.tools.store;
-        if store.get(&records::genesis(&did.chain())).await?.is_none() {
-            return Ok(None);
-        }
-        let (graph, _, rows) = open::load(store, did).await?;
-        Ok(Some(self.keep(did, Foreign::new(graph, rows))))
-    }
-
-    /// Nodes at the addresses first, then connected ones of its controllers, then any.
+    /// Nodes at the addresses first, then `first`, then connected ones of its controllers, then any.
     async fn peers_to_ask(
         &self,
         at: &[TokenPeer],
+        first: &[PeerId],
         foreign: Option<&Foreign>,
         reasons: &mut Vec<String>,
     ) -> Vec<PeerId> {
@@ -283,11 +313,11 @@ impl Identities {
         reasons.truncate(REASONS_MAX);
         let connected: BTreeSet<PeerId> = network.peers().into_iter().map(|status| status.peer).collect();
         let theirs = foreign.map(Foreign::peers).unwrap_or_default();
-        peers.extend(theirs.into_iter().filter(|peer| connected.contains(peer)));
+        peers.extend(first.iter().cloned().chain(theirs).filter(|peer| connected.contains(peer)));
         peers.extend(connected);
         let mut seen = BTreeSet::new();
         peers.retain(|peer| *peer != local && seen.insert(peer.clone()));
-        peers.truncate(ASKED_MAX);
+        peers.truncate(ASKED.nodes_max);
         peers
     }
 }

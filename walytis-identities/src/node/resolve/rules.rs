@@ -33,7 +33,8 @@ pub enum AnswerFault {
     /// V-RES-06: the parents of an op come before it.
     #[error("it brings an op without what comes before it (V-RES-06)")]
     Order,
-    /// V-RES-07: an answer has at most 8,192 ops, 8 MiB and 1,024 cards; one that is not the last brings something new.
+    /// V-RES-07: an answer has at most 8,192 ops, 8 MiB and 1,024 cards; one that is not the last brings something new. All
+    /// that is known of one identity has at most 256 MiB, of one that nobody asked for at most 2 MiB.
     #[error("it is longer than allowed, or has no end (V-RES-07)")]
     Bounds,
     /// V-RES-08: the heads that it names are among the ops that it and earlier answers brought.

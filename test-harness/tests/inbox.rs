@@ -5,12 +5,15 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use test_harness::sim::{LinkConditions, simulate};
+use test_harness::sim::{LinkConditions, SimNetwork, simulate};
 use test_harness::world::{Crash, PrivateNode, World};
 use walytis_core::id::Address;
 use walytis_core::net::{Network as _, NetworkError};
+use walytis_core::secret::Secret;
+use walytis_core::store::{Direction, KeyRange};
 use walytis_identities::contact::ContactCard;
 use walytis_identities::id::{Did, Role};
+use walytis_identities::token::TokenPeer;
 use walytis_offchain::inbox::{INBOX, InboxError, MESSAGE_MAX, MessageId, OutgoingState, Policy, Received};
 
 async fn messages(node: &PrivateNode, did: &Did) -> Vec<Received> {
@@ -210,4 +213,150 @@ async fn ask(from: &PrivateNode, to: &PrivateNode, letter: &[u8]) -> Result<Vec<
     let mut answer = vec![0; u32::from_be_bytes(len) as usize];
     stream.read_exact(&mut answer).await.unwrap();
     Ok(answer)
+}
+
+/// Rows that stand in a node's store of identities that others told it of.
+async fn foreign_rows(node: &PrivateNode) -> usize {
+    let range = KeyRange { start: vec![0x10, 0x10], end: Some(vec![0x10, 0x14]) };
+    node.base().store().scan(range, Direction::Forward, usize::MAX).await.unwrap().len()
+}
+
+/// Whoever writes under a new identity each time is not even asked for where the rules say no; where they do not, only so many
+/// are at once, and of those nothing is kept but who sent a message that was taken.
+#[test]
+fn strangers_cannot_make_a_node_resolve_or_store_them_without_end() {
+    const NAME: &str = "inbox::strangers_cannot_make_a_node_resolve_or_store_them_without_end";
+    simulate(NAME, &[1], async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, s) = (world.private_node("a").await, world.private_node("s").await);
+        let home = a.create("home").await;
+        let to = card(&a, &home);
+        let mut strangers = Vec::new();
+        for n in 0..12 {
+            strangers.push(s.create(&format!("stranger {n}")).await);
+        }
+        let known = async || {
+            let mut known = 0;
+            for stranger in &strangers {
+                known += usize::from(a.identities().document(stranger, None).await.is_ok());
+            }
+            known
+        };
+        a.inbox().set_policy(&home, Policy::Known).await.unwrap();
+        for stranger in &strangers[..6] {
+            let id = send(&world, &s, stranger, &to, "it is me").await;
+            until_out(&world, &s, &id, OutgoingState::Refused).await;
+        }
+        a.inbox().set_policy(&home, Policy::Everybody).await.unwrap();
+        a.inbox().block(&home, strangers[6]).await.unwrap();
+        let blocked = send(&world, &s, &strangers[6], &to, "let me in").await;
+        until_out(&world, &s, &blocked, OutgoingState::Refused).await;
+        assert_eq!((known().await, foreign_rows(&a).await), (0, 0), "somebody was asked for");
+        // Sealed right, signed by whom it says, and no letter: nobody is asked for it.
+        let context = "walytis/offchain/inbox/v1";
+        for stranger in &strangers[7..] {
+            let none = s.identities().seal_known(&home, context, b"none", Some(stranger)).await.unwrap().encode();
+            assert_eq!(ask(&s, &a, &none).await.unwrap(), [1, 3]);
+        }
+        assert_eq!((known().await, foreign_rows(&a).await), (0, 0));
+        let others: Vec<&Did> = strangers[..6].iter().chain(&strangers[7..]).collect();
+        for stranger in &others {
+            send(&world, &s, stranger, &to, "hello").await;
+        }
+        world.pass(Duration::from_secs(8)).await;
+        assert_eq!((known().await, texts(&a, &home).await.len()), (8, 8), "all at once");
+        for _ in 0..60 {
+            if texts(&a, &home).await.len() == others.len() {
+                break;
+            }
+            world.pass(Duration::from_secs(10)).await;
+        }
+        assert_eq!(texts(&a, &home).await.len(), others.len(), "the others come one after the other");
+        assert!(foreign_rows(&a).await > 0, "who sent a message is known after a restart, too");
+        end(world, vec![a, s]).await;
+    });
+}
+
+/// A node without anything on it, which knows where another is.
+async fn raw(world: &World, number: u8, to: &PrivateNode) -> SimNetwork {
+    let network = world.hub().join(&Secret::new([number; 32]));
+    let (peer, addresses) = (to.base().network().local_peer(), to.base().network().addresses());
+    network.connect(Some(&peer), &addresses).await.unwrap();
+    network
+}
+
+/// Streams are opened and nothing is said on them, by one node and by many; somebody else is answered all the same, soon.
+#[test]
+fn silent_streams_keep_nobody_out() {
+    simulate("inbox::silent_streams_keep_nobody_out", &[1, 2], async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, s) = (world.private_node("a").await, world.private_node("s").await);
+        let (home, stranger) = (a.create("home").await, s.create("stranger").await);
+        let (to, peer) = (card(&a, &home), a.base().network().local_peer());
+        let first = send(&world, &s, &stranger, &to, "first").await;
+        until_out(&world, &s, &first, OutgoingState::Accepted).await;
+        for (round, nodes) in [1_u8, 16].into_iter().enumerate() {
+            let mut silent = Vec::new();
+            for number in 0..nodes {
+                silent.push(raw(&world, 100 + 20 * u8::try_from(round).unwrap() + number, &a).await);
+            }
+            let mut streams = Vec::new();
+            for network in silent.iter().cycle().take(32) {
+                streams.push(network.open(&peer, INBOX).await);
+            }
+            let begun = world.elapsed();
+            let id = s.inbox().send(&stranger, &to, b"let me through").await.unwrap();
+            until_out(&world, &s, &id, OutgoingState::Accepted).await;
+            let took = world.elapsed() - begun;
+            assert!(took < Duration::from_secs(6), "{took:?} beside {nodes} silent nodes");
+            drop(streams);
+            for network in silent {
+                network.shutdown().await;
+            }
+        }
+        end(world, vec![a, s]).await;
+    });
+}
+
+/// A contact card names a node that takes letters and never answers. What waits for it, messages and the receipts of messages
+/// with such a reply card, keeps nothing else waiting, and leaves room in the outbox.
+#[test]
+fn whoever_never_answers_keeps_no_other_message_waiting() {
+    simulate("inbox::whoever_never_answers_keeps_no_other_message_waiting", &[1, 2], async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, s) = (world.private_node("a").await, world.private_node("s").await);
+        let gone = world.private_node("gone").await;
+        let (home, me, away) = (a.create("home").await, s.create("me").await, gone.create("away").await);
+        let to = card(&a, &home);
+        let silent = world.hub().join(&Secret::new([100; 32]));
+        let mut taken = silent.accept(INBOX).unwrap();
+        let hole = TokenPeer { peer: silent.local_peer(), addresses: silent.addresses() };
+        let nowhere = ContactCard { did: away, peers: vec![hole] };
+        let known = send(&world, &s, &me, &card(&gone, &away), "are you there?").await;
+        until_out(&world, &s, &known, OutgoingState::Accepted).await;
+        let theirs = gone.inbox().send(&away, &card(&s, &me), b"yes").await.unwrap();
+        until_out(&world, &gone, &theirs, OutgoingState::Accepted).await;
+        let asleep = gone.stop().await;
+        let message = messages(&s, &me).await.remove(0);
+        for n in 0..140_u8 {
+            let one = Received { id: MessageId([n; 32]), reply: nowhere.clone(), ..message.clone() };
+            s.inbox().mark_opened(&me, &one).await.unwrap();
+        }
+        let waits = s.inbox().send(&me, &nowhere, b"hello?").await.unwrap();
+        let held = taken.recv().await.unwrap();
+        let begun = world.elapsed();
+        let id = send(&world, &s, &me, &to, "hello").await;
+        until_out(&world, &s, &id, OutgoingState::Accepted).await;
+        let took = world.elapsed() - begun;
+        assert!(took < Duration::from_secs(5), "{took:?} beside a node that never answers");
+        assert_eq!(outgoing(&s, &waits).await, Some(OutgoingState::Waiting));
+        // Whoever it was for comes back, and gets it.
+        let gone = world.start_private(asleep).await;
+        gone.base().meet(s.base()).await;
+        until_reads(&world, &gone, &away, "hello?").await;
+        until_out(&world, &s, &waits, OutgoingState::Accepted).await;
+        drop(held);
+        silent.shutdown().await;
+        end(world, vec![a, s, gone]).await;
+    });
 }

@@ -3,13 +3,24 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use test_harness::invariant::{Places, no_plaintext};
 use test_harness::sim::{LinkConditions, simulate};
 use test_harness::world::{PrivateNode, World};
+use tokio::task::JoinSet;
 use walytis_core::id::BlockId;
 use walytis_core::ledger::{BlockState, LedgerRead as _};
+use walytis_core::net::Network as _;
+use walytis_core::secret::Secret;
 use walytis_identities::id::{Did, Role};
 use walytis_identities::identity::{EpochUse, Identity as _, IdentityError};
+use walytis_identities::token::TokenPeer;
+use walytis_offchain::inbox::{INBOX, OutgoingState};
 
 async fn admit(world: &World, by: &PrivateNode, other: &PrivateNode, did: &Did, role: Role) {
     let token = by.token(did, role).await;
@@ -82,6 +93,63 @@ fn a_keeper_serves_members_who_are_never_up_together() {
         no_plaintext(places, &[marker.as_bytes()]).await.unwrap();
         drop((kept, theirs, identity));
         for node in [k, r] {
+            node.stop().await;
+        }
+        world.end().await;
+    });
+}
+
+/// A keeper, and a node that only the contact card names, say that they have taken a message which they cannot even open: it
+/// waits until a device that can takes it.
+#[test]
+fn a_message_that_only_a_keeper_claims_to_have_taken_still_arrives() {
+    simulate("keeper::a_message_that_only_a_keeper_claims_to_have_taken_still_arrives", &[1, 2], async |seed| {
+        let world = World::new(seed, LinkConditions::CALM);
+        let (a, k, s) = (world.private_node("a").await, world.private_node("k").await, world.private_node("s").await);
+        let (did, sender) = (a.create("home").await, s.create("sender").await);
+        admit(&world, &a, &k, &did, Role::Keeper).await;
+        let both = async || a.identities().contact_card(&did).unwrap().peers.len() == 2;
+        world.until("the member knows the keeper", both).await;
+        let mut to = a.identities().contact_card(&did).unwrap();
+        s.identities().resolve_card(&to).await.unwrap();
+        let asleep = a.stop().await;
+
+        let other = world.hub().join(&Secret::new([100; 32]));
+        to.peers.push(TokenPeer { peer: other.local_peer(), addresses: other.addresses() });
+        k.inbox().shutdown().await;
+        let keeper = Arc::clone(k.base().network());
+        let (claims, mut claimed) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+        for mut letters in [keeper.accept(INBOX).unwrap(), other.accept(INBOX).unwrap()] {
+            let claims = Arc::clone(&claims);
+            claimed.spawn(async move {
+                while let Some(mut incoming) = letters.recv().await {
+                    let mut len = [0; 4];
+                    let _read = incoming.stream.read_exact(&mut len).await;
+                    let mut letter = vec![0; u32::from_be_bytes(len) as usize];
+                    let _read = incoming.stream.read_exact(&mut letter).await;
+                    claims.fetch_add(1, Ordering::Relaxed);
+                    // Accepted.
+                    let _sent = incoming.stream.write_all(&[0, 0, 0, 2, 1, 0]).await;
+                    let _sent = incoming.stream.flush().await;
+                    let _closed = incoming.stream.read(&mut [0; 1]).await;
+                }
+            });
+        }
+        let id = s.inbox().send(&sender, &to, b"to whoever can read it").await.unwrap();
+        world.until("both were asked", async || claims.load(Ordering::Relaxed) >= 2).await;
+        world.pass(Duration::from_secs(10)).await;
+        let state = async || s.inbox().outbox().await.unwrap().iter().find(|one| one.id == id).map(|one| one.state);
+        assert_eq!(state().await, Some(OutgoingState::Waiting));
+
+        let a = world.start_private(asleep).await;
+        a.base().meet(s.base()).await;
+        world.until("a member takes it", async || state().await == Some(OutgoingState::Accepted)).await;
+        let messages: Vec<_> = a.inbox().messages(&did).await.unwrap().try_collect().await.unwrap();
+        assert_eq!(messages.iter().map(|one| &one.message[..]).collect::<Vec<_>>(), [b"to whoever can read it"]);
+        claimed.shutdown().await;
+        drop(keeper);
+        other.shutdown().await;
+        for node in [a, k, s] {
             node.stop().await;
         }
         world.end().await;

@@ -8,13 +8,16 @@
 //!
 //! The sending node keeps a letter sealed: it cannot read it again. The receiving device vouches for the sender towards the
 //! other controllers, whose ledger it writes to. Everything is bounded: letters in size, senders in rate, the outbox in
-//! number and time, streams in number.
+//! number and time, receipts apart from messages, streams in number, in all and of each node. A sender is only what a letter
+//! claims until its own identity says so: the rules are asked, and turns are spent, before anybody else is.
 
 mod deliver;
 mod frame;
 mod gate;
 mod message_v1;
 mod outbox;
+mod places;
+mod receipts;
 mod receive;
 mod rules;
 
@@ -44,6 +47,8 @@ pub use rules::InboxRules;
 use crate::PrivateLedger;
 use gate::Buckets;
 use message_v1::{CONTEXT, Letter, Says};
+use places::Places;
+use receipts::Receipts;
 
 /// The private layer that messages stand in.
 pub const INBOX_LAYER: &str = "inbox";
@@ -125,6 +130,11 @@ struct Shared {
     /// Accepting one letter at a time: it looks for a copy, then writes.
     turn: Semaphore,
     limits: Mutex<Limits>,
+    places: Mutex<Places>,
+    /// One at a time reads and writes the outbox.
+    book: tokio::sync::Mutex<()>,
+    /// What could not be sealed at once.
+    receipts: Receipts,
     tasks: Mutex<JoinSet<()>>,
     stop: CancellationToken,
 }
@@ -137,6 +147,10 @@ struct Limits {
     senders: Buckets<(Did, Did)>,
     /// By receiving identity, of all senders together: identities cost nothing.
     receivers: Buckets<Did>,
+    /// By receiving identity and delivering node: letters of which nobody can say yet who sent them.
+    unproven: Buckets<(Did, Option<PeerId>)>,
+    /// As many of all nodes together.
+    all_unproven: Buckets<Did>,
 }
 
 impl fmt::Debug for Inbox {
@@ -156,16 +170,21 @@ impl Inbox {
     /// [`NetworkError`] if the protocol is taken already.
     pub fn start(parts: InboxParts) -> Result<Self, NetworkError> {
         let incoming = parts.network.accept(INBOX)?;
+        let (receipts, waiting) = receipts::channel();
         let shared = Arc::new(Shared {
             parts,
             wake: Notify::new(),
             turn: Semaphore::new(1),
             limits: Mutex::new(receive::limits()),
+            places: Mutex::default(),
+            book: tokio::sync::Mutex::default(),
+            receipts,
             tasks: Mutex::default(),
             stop: CancellationToken::new(),
         });
         lock(&shared.tasks).spawn(receive::accept(Arc::clone(&shared), incoming));
         lock(&shared.tasks).spawn(deliver::run(Arc::clone(&shared)));
+        lock(&shared.tasks).spawn(receipts::run(Arc::clone(&shared), waiting));
         Ok(Self(shared))
     }
 
@@ -222,8 +241,8 @@ impl Shared {
         let receipt = matches!(says, Says::Opened(_));
         let letter = Letter { id, sent_at_ms: now_ms, reply, says };
         let sealed = parts.identities.seal_known(&to.did, CONTEXT, &letter.encode(), Some(from)).await?;
-        let row = outbox::Row::new(id, *from, to.clone(), sealed.encode(), now_ms, receipt);
-        self.put_new(&row).await?;
+        let row = outbox::Row::new(id, *from, to.clone(), now_ms, receipt);
+        self.put_new(&row, sealed.encode()).await?;
         self.wake.notify_one();
         Ok(id)
     }

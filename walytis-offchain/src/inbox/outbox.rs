@@ -1,9 +1,13 @@
 //! What waits to be delivered, in the store.
 //!
 //! ```text
-//!   0x20 ‖ H(outbox) (32) ‖ message id   Row
+//!   0x20 ‖ H(outbox) (32) ‖ message id             Row
+//!   0x20 ‖ H(outbox, "sealed") (32) ‖ message id   the sealed letter, until it is delivered
 //! ```
+//!
+//! Receipts have a room of their own: whoever writes to this node decides how many there are, and their delivery is a kindness.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use walytis_core::store::keys::Space;
 use walytis_core::store::{Batch, Direction, Durability, KeyRange, StoreError};
@@ -18,6 +22,10 @@ use crate::record::{exactly, versioned};
 
 /// Most letters kept, delivered ones included. Chosen: with the longest letters some 300 MB.
 const OUTBOX_MAX: usize = 1_024;
+/// Most receipts kept; the oldest goes. Chosen: what somebody opens in a day and would be missed.
+const RECEIPTS_MAX: usize = 128;
+/// How long a receipt is tried.
+const RECEIPT_TRIED_FOR_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Where a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +81,6 @@ pub(super) struct Row {
     pub(super) id: MessageId,
     pub(super) from: Did,
     pub(super) to: ContactCard,
-    /// Empty once it is delivered.
-    pub(super) sealed: Vec<u8>,
     pub(super) created_at_ms: i64,
     pub(super) attempts: u32,
     pub(super) next_at_ms: i64,
@@ -84,16 +90,9 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) const fn new(
-        id: MessageId,
-        from: Did,
-        to: ContactCard,
-        sealed: Vec<u8>,
-        now_ms: i64,
-        receipt: bool,
-    ) -> Self {
+    pub(super) const fn new(id: MessageId, from: Did, to: ContactCard, now_ms: i64, receipt: bool) -> Self {
         let state = OutgoingState::Waiting;
-        Self { id, from, to, sealed, created_at_ms: now_ms, attempts: 0, next_at_ms: now_ms, state, receipt }
+        Self { id, from, to, created_at_ms: now_ms, attempts: 0, next_at_ms: now_ms, state, receipt }
     }
 
     pub(super) fn shown(self) -> Option<Outgoing> {
@@ -108,23 +107,29 @@ impl Row {
         })
     }
 
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state == OutgoingState::Waiting
+    }
+
     pub(super) fn is_due(&self, now_ms: i64) -> bool {
-        self.state == OutgoingState::Waiting && is_due(self.next_at_ms, now_ms)
+        self.is_waiting() && is_due(self.next_at_ms, now_ms)
     }
 
     /// What follows from one attempt; nothing: nobody could be asked.
     pub(super) fn tried(&mut self, answer: Option<Answer>, now_ms: i64) {
+        if !self.is_waiting() {
+            // A receipt was quicker than the answer.
+            return;
+        }
+        let tried_for_ms = if self.receipt { RECEIPT_TRIED_FOR_MS } else { TRIED_FOR_MS };
         self.attempts = self.attempts.saturating_add(1);
         self.state = match answer {
             Some(Answer::Accepted) => OutgoingState::Accepted,
             Some(Answer::Refused) => OutgoingState::Refused,
-            _ if now_ms.saturating_sub(self.created_at_ms) >= TRIED_FOR_MS => OutgoingState::Expired,
+            _ if now_ms.saturating_sub(self.created_at_ms) >= tried_for_ms => OutgoingState::Expired,
             _ => OutgoingState::Waiting,
         };
         self.next_at_ms = now_ms.saturating_add(pause_ms(self.attempts));
-        if self.state != OutgoingState::Waiting {
-            self.sealed = Vec::new();
-        }
     }
 }
 
@@ -136,15 +141,35 @@ fn key(id: &MessageId) -> Vec<u8> {
     [&prefix()[..], &id.0].concat()
 }
 
+fn sealed_key(id: &MessageId) -> Vec<u8> {
+    Space::Offchain.key(&[&digest(Label::Outbox, &[b"sealed"]), &id.0])
+}
+
 fn read(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
     exactly(value).ok_or_else(|| StoreError::corrupt(key, "it does not decode"))
 }
 
+fn delete(id: &MessageId, batch: &mut Batch) {
+    batch.delete(key(id)).delete(sealed_key(id));
+}
+
+/// Returns which letter has to go so that a new one has room.
+fn in_the_way(all: &[Row], new: &Row) -> Result<Option<MessageId>, InboxError> {
+    let kind: Vec<&Row> = all.iter().filter(|one| one.receipt == new.receipt).collect();
+    let max = if new.receipt { RECEIPTS_MAX } else { OUTBOX_MAX };
+    if kind.len() < max {
+        return Ok(None);
+    }
+    let may_go = kind.into_iter().filter(|one| one.receipt || !one.is_waiting());
+    let oldest = may_go.min_by_key(|one| (one.created_at_ms, one.id)).ok_or(InboxError::Full { max })?;
+    Ok(Some(oldest.id))
+}
+
 impl Shared {
-    /// Returns all letters, by id.
+    /// Returns all letters, by id, without what they say.
     pub(super) async fn outgoing(&self) -> Result<Vec<Row>, StoreError> {
         let range = KeyRange::prefix(&prefix());
-        let rows = self.parts.store.scan(range, Direction::Forward, OUTBOX_MAX).await?;
+        let rows = self.parts.store.scan(range, Direction::Forward, OUTBOX_MAX + RECEIPTS_MAX).await?;
         rows.iter().map(|(key, value)| read(key, value)).collect()
     }
 
@@ -153,36 +178,45 @@ impl Shared {
         self.parts.store.get(&key).await?.map(|value| read(&key, &value)).transpose()
     }
 
+    /// Returns a sealed letter; nothing if it is delivered or was taken back.
+    pub(super) async fn sealed(&self, id: &MessageId) -> Result<Option<Bytes>, StoreError> {
+        self.parts.store.get(&sealed_key(id)).await
+    }
+
     /// Adds a letter; the oldest that needs nothing any more makes room.
-    pub(super) async fn put_new(&self, row: &Row) -> Result<(), InboxError> {
-        let all = self.outgoing().await?;
+    pub(super) async fn put_new(&self, row: &Row, sealed: Vec<u8>) -> Result<(), InboxError> {
+        let _book = self.book.lock().await;
         let mut batch = Batch::new();
-        if all.len() >= OUTBOX_MAX {
-            let ended = all.iter().filter(|one| one.state != OutgoingState::Waiting);
-            let oldest = ended.min_by_key(|one| one.created_at_ms).ok_or(InboxError::Full { max: OUTBOX_MAX })?;
-            batch.delete(key(&oldest.id));
+        if let Some(gone) = in_the_way(&self.outgoing().await?, row)? {
+            delete(&gone, &mut batch);
         }
-        batch.put(key(&row.id), versioned(row));
+        batch.put(key(&row.id), versioned(row)).put(sealed_key(&row.id), sealed);
         Ok(self.parts.store.commit(batch, Durability::Flushed).await?)
     }
 
-    /// Writes down what became of a letter, if it is still there.
-    pub(super) async fn update(&self, row: &Row) -> Result<(), StoreError> {
-        let Some(now) = self.row(&row.id).await? else { return Ok(()) };
-        if now.state == OutgoingState::Opened {
+    /// Changes what is written of a letter, if it is still there. What is ended needs no sealed letter; a receipt is gone then.
+    pub(super) async fn amend(&self, id: &MessageId, change: impl FnOnce(&mut Row)) -> Result<(), StoreError> {
+        let _book = self.book.lock().await;
+        let Some(before) = self.row(id).await? else { return Ok(()) };
+        let mut row = before.clone();
+        change(&mut row);
+        if row == before {
             return Ok(());
         }
-        if row.receipt && row.state != OutgoingState::Waiting {
-            return self.remove(&row.id).await;
-        }
         let mut batch = Batch::new();
-        batch.put(key(&row.id), versioned(row));
+        if !row.is_waiting() {
+            delete(id, &mut batch);
+        }
+        if row.is_waiting() || !row.receipt {
+            batch.put(key(id), versioned(&row));
+        }
         self.parts.store.commit(batch, Durability::Flushed).await
     }
 
     pub(super) async fn remove(&self, id: &MessageId) -> Result<(), StoreError> {
+        let _book = self.book.lock().await;
         let mut batch = Batch::new();
-        batch.delete(key(id));
+        delete(id, &mut batch);
         self.parts.store.commit(batch, Durability::Flushed).await
     }
 }
@@ -195,7 +229,7 @@ mod tests {
 
     fn row() -> Row {
         let did = Did(ChainId(BlockId::from_digest([1; 32])));
-        Row::new(MessageId([2; 32]), did, ContactCard { did, peers: vec![] }, vec![3; 9], 1_000, false)
+        Row::new(MessageId([2; 32]), did, ContactCard { did, peers: vec![] }, 1_000, false)
     }
 
     #[test]
@@ -211,12 +245,38 @@ mod tests {
         {
             let mut ended = waiting.clone();
             ended.tried(Some(answer), 2_000);
-            assert_eq!((ended.state, ended.sealed.len()), (state, 0));
+            assert_eq!(ended.state, state);
             assert!(!ended.is_due(i64::MAX));
+            let last = ended.clone();
+            ended.tried(None, i64::MAX);
+            assert_eq!(ended, last, "what has ended stays so");
         }
         waiting.tried(None, 1_000 + TRIED_FOR_MS);
         assert_eq!(waiting.state, OutgoingState::Expired);
         assert_eq!(waiting.shown().and_then(|shown| shown.next_at_ms), None);
+    }
+
+    #[test]
+    fn receipts_have_a_room_of_their_own_and_are_given_up_after_a_day() {
+        let receipt = |n: u64, created_at_ms| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            Row { id: MessageId(id), created_at_ms, receipt: true, ..row() }
+        };
+        let mut all: Vec<Row> =
+            (0..RECEIPTS_MAX as u64).map(|n| receipt(n, 1_000 - i64::try_from(n).unwrap())).collect();
+        let new = receipt(9_999, 5_000);
+        assert_eq!(in_the_way(&all, &row()).unwrap(), None, "receipts stand in no message's way");
+        assert_eq!(in_the_way(&all, &new).unwrap(), all.last().map(|oldest| oldest.id));
+        all.extend((0..OUTBOX_MAX as u64).map(|n| Row { receipt: false, ..receipt(20_000 + n, 7) }));
+        assert!(matches!(in_the_way(&all, &row()), Err(InboxError::Full { max: OUTBOX_MAX })));
+        all[RECEIPTS_MAX + 3].state = OutgoingState::Accepted;
+        assert_eq!(in_the_way(&all, &row()).unwrap(), Some(all[RECEIPTS_MAX + 3].id));
+        let mut late = receipt(1, 1_000);
+        late.tried(None, 1_000 + RECEIPT_TRIED_FOR_MS - 1);
+        assert!(late.is_waiting());
+        late.tried(None, 1_000 + RECEIPT_TRIED_FOR_MS);
+        assert_eq!(late.state, OutgoingState::Expired);
     }
 
     /// Rows written by one version must be read by the next.

@@ -27,10 +27,20 @@ impl Bucket {
         self.wait(now)
     }
 
+    /// Gives back units that were taken and not used.
+    pub(crate) fn give_back(&mut self, amount: u64) {
+        self.earned_at = self.earned_at.and_then(|at| at.checked_sub(time_for(amount, self.rate)));
+    }
+
     /// Returns how long to wait before units may be taken again.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         let debt = self.earned_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         debt.saturating_sub(self.burst)
+    }
+
+    /// Says whether some of what was taken is not earned yet.
+    pub(crate) fn is_used(&self, now: Instant) -> bool {
+        self.earned_at.is_some_and(|at| at > now)
     }
 
     /// Returns how many units can be taken at once now.
@@ -58,6 +68,11 @@ mod tests {
         let later = start + Duration::from_secs(1);
         assert_eq!(bucket.wait(later), Duration::ZERO);
         assert_eq!(bucket.room(later + Duration::from_millis(100)), 10);
+        // What is given back can be taken again.
+        let mut other = bucket.clone();
+        other.take(30, later);
+        other.give_back(30);
+        assert_eq!(other.wait(later), bucket.wait(later));
         // What is not used is saved up to the burst, no further.
         assert_eq!(bucket.room(later + Duration::from_secs(3_600)), 50);
     }

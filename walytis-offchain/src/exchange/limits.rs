@@ -13,6 +13,10 @@ use super::bucket::Bucket;
 /// meets whose right has just ended.
 const REFUSALS_MAX: u32 = 16_384;
 const REFUSALS_TIME: Duration = Duration::from_secs(60);
+/// Noes that a peer is made to say per second, and at once, by all ledgers of this node together. Chosen: in a minute, far
+/// less than [`REFUSALS_MAX`] of another node.
+const NOES: (u64, u64) = (150, 4_096);
+const _: () = assert!(NOES.1 + NOES.0 * REFUSALS_TIME.as_secs() < 15_000 && REFUSALS_MAX > 16_000);
 /// Requests of one peer per second and at once; more wait. Chosen: far above what a fast link carries in parts of 1 MiB.
 const REQUESTS: (u64, u64) = (2_000, 4_000);
 /// Peers whose requests and refusals are remembered. Above that, those of others count together.
@@ -94,6 +98,53 @@ impl Patience {
     }
 }
 
+/// How often each peer may still be made to say no, by all ledgers of this node: whoever answers counts refusals by peer,
+/// whatever ledger they are about.
+#[derive(Debug)]
+pub(crate) struct Noes {
+    peers: BTreeMap<PeerId, Bucket>,
+    /// Of all peers together that are not remembered.
+    others: Bucket,
+}
+
+impl Default for Noes {
+    fn default() -> Self {
+        Self { peers: BTreeMap::new(), others: Bucket::new(NOES.0, NOES.1) }
+    }
+}
+
+impl Noes {
+    /// Takes noes for questions that a ledger wants to ask, each as if the answer were no, and returns how many it may ask
+    /// now: at most half of what is left, so that no ledger leaves nothing to the others.
+    pub(crate) fn take(&mut self, peer: &PeerId, wanted: u64, now: Instant) -> u64 {
+        let bucket = self.bucket(peer, now);
+        let granted = bucket.room(now).div_ceil(2).min(wanted);
+        bucket.take(granted, now);
+        granted
+    }
+
+    /// Gives one back: the answer was yes.
+    pub(crate) fn give_back(&mut self, peer: &PeerId, now: Instant) {
+        self.bucket(peer, now).give_back(1);
+    }
+
+    /// Counts a no to something else than a question.
+    pub(crate) fn charge(&mut self, peer: &PeerId, now: Instant) {
+        self.bucket(peer, now).take(1, now);
+    }
+
+    fn bucket(&mut self, peer: &PeerId, now: Instant) -> &mut Bucket {
+        if !self.peers.contains_key(peer) && self.peers.len() >= PEERS_MAX {
+            // One that has earned everything is as good as new.
+            self.peers.retain(|_, bucket| bucket.is_used(now));
+            if self.peers.len() >= PEERS_MAX {
+                return &mut self.others;
+            }
+        }
+        self.peers.entry(peer.clone()).or_insert_with(|| Bucket::new(NOES.0, NOES.1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +181,27 @@ mod tests {
         assert_eq!(patience.peers.len(), PEERS_MAX);
         patience.request(&peer(9_999), now + REFUSALS_TIME);
         assert_eq!(patience.peers.len(), 1);
+    }
+
+    #[test]
+    fn noes_are_shared_by_all_who_ask_and_what_is_remembered_is_bounded() {
+        let (mut noes, now) = (Noes::default(), Instant::now());
+        let first = noes.take(&peer(1), u64::MAX, now);
+        let second = noes.take(&peer(1), u64::MAX, now);
+        assert!(first > second && second > 1_000 && first + second < NOES.1, "{first}, {second}");
+        assert!(noes.take(&peer(2), 2_000, now) == 2_000, "another pays for it");
+        while noes.take(&peer(1), u64::MAX, now) > 0 {}
+        noes.charge(&peer(1), now);
+        assert_eq!(noes.take(&peer(1), 1, now), 0);
+        // A yes uses none.
+        (0..3).for_each(|_| noes.give_back(&peer(1), now));
+        assert_eq!(noes.take(&peer(1), 1, now), 1);
+        for n in 0..5_000 {
+            noes.take(&peer(n), 1, now);
+        }
+        assert_eq!(noes.peers.len(), PEERS_MAX);
+        noes.take(&peer(9_999), 1, now + REFUSALS_TIME);
+        assert_eq!(noes.peers.len(), 1);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use walytis_core::id::PeerId;
 use walytis_core::net::{IncomingStream, Network, NetworkError, NetworkEvent, Protocol, Stream};
 
 use super::frame_v1::{Body, Frame, FrameLimits, Has, Message, first_byte, read_frame, read_frame_behind, write_frame};
-use super::limits::{Bandwidth, ExchangeConfig, Patience};
+use super::limits::{Bandwidth, ExchangeConfig, Noes, Patience};
 use super::places::Places;
 use crate::context::LedgerTag;
 
@@ -84,6 +84,7 @@ struct Shared {
     members: Mutex<BTreeMap<LedgerTag, Vec<PeerId>>>,
     links: Mutex<BTreeMap<PeerId, (u64, mpsc::Sender<Frame>)>>,
     patience: Mutex<Patience>,
+    noes: Mutex<Noes>,
     bandwidth: Mutex<Bandwidth>,
     refused: AtomicU64,
     faults: AtomicU64,
@@ -123,6 +124,7 @@ impl OffchainExchange {
             members: Mutex::default(),
             links: Mutex::default(),
             patience: Mutex::default(),
+            noes: Mutex::default(),
             bandwidth: Mutex::new(Bandwidth::new(config)),
             refused: AtomicU64::new(0),
             faults: AtomicU64::new(0),
@@ -179,6 +181,11 @@ impl OffchainExchange {
 
     pub(crate) fn connected(&self) -> Vec<PeerId> {
         self.0.network.peers().into_iter().map(|status| status.peer).collect()
+    }
+
+    /// Returns how often each peer may still be made to say no, by all ledgers. Held for a moment only.
+    pub(crate) fn noes(&self) -> MutexGuard<'_, Noes> {
+        lock(&self.0.noes)
     }
 
     /// Returns until when no further part is to be asked for after one of so many bytes, if a limit says so.

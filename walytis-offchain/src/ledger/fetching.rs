@@ -156,7 +156,7 @@ impl Task {
             self.fetching.machine.set_peers(&peers.into_iter().collect());
         }
         let (machine, now) = (&mut self.fetching.machine, Instant::now());
-        machine.handle_time(now, &mut self.rng);
+        machine.handle_time(now, &mut exchange.noes(), &mut self.rng);
         while let Some(output) = machine.poll_output(now) {
             match output {
                 Output::Send { peer, body } => {
@@ -172,12 +172,14 @@ impl Task {
     }
 
     pub(super) fn handle_event(&mut self, event: Event) {
+        let Some(exchange) = &self.inner.exchange else { return };
         let (machine, now) = (&mut self.fetching.machine, Instant::now());
+        let chance = (&mut *exchange.noes(), &mut self.rng);
         match event {
             Event::Peers => self.fetching.look_for_peers(),
-            Event::Broken(peer) => machine.handle_break(&peer, now, &mut self.rng),
-            Event::Answer(peer, Body::Have(items)) => machine.handle_have(&peer, items, now, &mut self.rng),
-            Event::Answer(peer, Body::No(id, part)) => machine.handle_no(&peer, &id, part, now, &mut self.rng),
+            Event::Broken(peer) => machine.handle_break(&peer, now, chance.1),
+            Event::Answer(peer, Body::Have(items)) => machine.handle_have(&peer, items, now, chance),
+            Event::Answer(peer, Body::No(id, part)) => machine.handle_no(&peer, &id, part, now, chance),
             Event::Answer(peer, Body::Part(id, part, bytes)) if machine.handle_part(&peer, &id, part, now) => {
                 let inner = Arc::clone(&self.inner);
                 self.fetching.storing.spawn(async move {

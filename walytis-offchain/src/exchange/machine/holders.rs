@@ -73,10 +73,6 @@ impl Machine {
             self.drained.insert((*id, peer.clone()));
         }
         if let Some(peer) = self.peers.get_mut(peer) {
-            let asked = |state| matches!(state, HolderState::Asked(_));
-            // Asking counts when the question is taken, see [`Peer::take_fresh`].
-            let answered = asked(old.state) && !asked(new.state);
-            peer.unanswered = peer.unanswered.saturating_sub(u64::from(answered));
             set_member(&mut peer.fresh, *id, new.state == HolderState::Fresh);
             set_member(&mut peer.ready, *id, ready);
         }

@@ -36,6 +36,7 @@ use tokio::time::Instant;
 use walytis_core::id::PeerId;
 
 use super::frame_v1::{Body, Has, ITEMS_MAX};
+use super::limits::Noes;
 use crate::envelope::EnvelopeId;
 use peer::{DEADLINE, Peer};
 use want::{Holder, HolderState, Want};
@@ -116,9 +117,6 @@ impl Machine {
             peer.fresh.remove(id);
             peer.ready.remove(id);
             self.drained.remove(&(*id, name.clone()));
-            if matches!(holder.state, HolderState::Asked(_)) {
-                peer.unanswered = peer.unanswered.saturating_sub(1);
-            }
         }
         if self.unavailable.remove(id) {
             self.outputs.push_back(Output::Unavailable { id: *id, is: false });
@@ -160,7 +158,7 @@ impl Machine {
         peer: &PeerId,
         items: Vec<(EnvelopeId, Has)>,
         now: Instant,
-        rng: &mut impl Rng,
+        (noes, rng): (&mut Noes, &mut impl Rng),
     ) {
         for (id, has) in items {
             let Some(want) = self.wants.get_mut(&id) else { continue };
@@ -169,7 +167,6 @@ impl Machine {
             let Some(holder) = holder.filter(|holder| matches!(holder.state, HolderState::Asked(_))) else { continue };
             let helps = match has {
                 Has::No => {
-                    self.charge_no(peer, now);
                     self.fail(&id, peer, now, rng);
                     continue;
                 }
@@ -182,6 +179,7 @@ impl Machine {
                     want.has_gap_for(peer) || !want.has_gaps()
                 }
             };
+            noes.give_back(peer, now);
             if helps {
                 self.set_holder(&id, peer, Holder { state: HolderState::Has, ..holder });
             } else {
@@ -236,11 +234,16 @@ impl Machine {
     }
 
     /// A peer says that it has not got a part that it was asked for.
-    pub(crate) fn handle_no(&mut self, peer: &PeerId, id: &EnvelopeId, part: u32, now: Instant, rng: &mut impl Rng) {
+    pub(crate) fn handle_no(
+        &mut self,
+        peer: &PeerId,
+        id: &EnvelopeId,
+        part: u32,
+        now: Instant,
+        (noes, rng): (&mut Noes, &mut impl Rng),
+    ) {
         if self.wants.get(id).is_some_and(|want| want.expects(peer, part)) {
-            if let Some(peer) = self.peers.get_mut(peer) {
-                peer.handle_no(now);
-            }
+            noes.charge(peer, now);
             self.handle_failed(peer, id, part, now, rng);
         }
     }
@@ -257,8 +260,9 @@ impl Machine {
         self.held_until = Some(until);
     }
 
-    /// Does everything that is due.
-    pub(crate) fn handle_time(&mut self, now: Instant, rng: &mut impl Rng) {
+    /// Does everything that is due. `noes`: how often each peer may still be made to say no; shared by all machines of a
+    /// node.
+    pub(crate) fn handle_time(&mut self, now: Instant, noes: &mut Noes, rng: &mut impl Rng) {
         self.held_until.take_if(|until| *until <= now);
         self.expire_parts(now, rng);
         self.put_off_drained(now);
@@ -270,7 +274,7 @@ impl Machine {
                 _ => self.set_holder(&id, &peer, Holder { state: HolderState::Fresh, ..holder }),
             }
         }
-        self.ask(now);
+        self.ask(now, noes);
     }
 
     /// Returns the next thing to do: questions first, then parts, one at a time.
@@ -320,12 +324,6 @@ impl Machine {
         before.saturating_sub(want.in_flight())
     }
 
-    fn charge_no(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.handle_no(now);
-        }
-    }
-
     fn expire_parts(&mut self, now: Instant, rng: &mut impl Rng) {
         let late: Vec<(PeerId, Vec<(EnvelopeId, u32)>)> =
             self.peers.iter().map(|(name, peer)| (name.clone(), peer.overdue(now))).collect();
@@ -339,10 +337,10 @@ impl Machine {
         }
     }
 
-    fn ask(&mut self, now: Instant) {
+    fn ask(&mut self, now: Instant, noes: &mut Noes) {
         let mut asks = Vec::new();
-        for (name, peer) in &mut self.peers {
-            let ids = peer.take_fresh(now);
+        for (name, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.fresh.is_empty()) {
+            let ids = peer.take_fresh(noes.take(name, peer.fresh.len() as u64, now));
             if !ids.is_empty() {
                 asks.push((name.clone(), ids));
             }

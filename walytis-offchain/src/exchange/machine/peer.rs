@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::envelope::EnvelopeId;
-use crate::exchange::bucket::Bucket;
 
 /// Parts asked of a peer that has not delivered yet. Chosen: a slow one is not flooded.
 const WINDOW_FIRST: usize = 2;
@@ -26,9 +25,9 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(15);
 const DEADLINE_LAST: Duration = Duration::from_secs(150);
 /// Doublings of the deadline for a peer that was late. Chosen: one chunk at 40 kbit/s still arrives.
 const PATIENCE_DOUBLINGS: u32 = 4;
-/// Noes a peer is made to say per second, and at once. Chosen: far less than the refusals after which an honest peer
-/// stops answering.
-const NOES: (u64, u64) = (150, 4_096);
+/// When it is looked whether a peer can be asked about more. Chosen: noes are earned one by one; a few at a time are asked
+/// about.
+const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -39,9 +38,6 @@ pub(super) struct Peer {
     pub(super) fresh: BTreeSet<EnvelopeId>,
     /// The envelope that it was asked about last.
     asked_up_to: Option<EnvelopeId>,
-    /// Envelopes that it was asked about and has not answered.
-    pub(super) unanswered: u64,
-    noes: Bucket,
     /// Envelopes that it has and of which a part can be asked for.
     pub(super) ready: BTreeSet<EnvelopeId>,
     turn: Option<EnvelopeId>,
@@ -61,8 +57,6 @@ impl Peer {
             asked: BTreeMap::new(),
             fresh: BTreeSet::new(),
             asked_up_to: None,
-            unanswered: 0,
-            noes: Bucket::new(NOES.0, NOES.1),
             ready: BTreeSet::new(),
             turn: None,
         }
@@ -128,14 +122,9 @@ impl Peer {
         std::mem::take(&mut self.asked).into_keys().collect()
     }
 
-    pub(super) fn handle_no(&mut self, now: Instant) {
-        self.noes.take(1, now);
-    }
-
-    /// Takes envelopes to ask about: no more than it may say no to.
-    pub(super) fn take_fresh(&mut self, now: Instant) -> Vec<EnvelopeId> {
-        let room = self.noes.room(now).saturating_sub(self.unanswered);
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
+    /// Takes envelopes to ask about, at most so many.
+    pub(super) fn take_fresh(&mut self, count: u64) -> Vec<EnvelopeId> {
+        let room = usize::try_from(count).unwrap_or(usize::MAX);
         let after = (self.asked_up_to.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         // In a circle: whoever makes envelopes with low ids is not always first.
         let behind = self.fresh.range(after).count();
@@ -145,16 +134,13 @@ impl Peer {
             self.fresh.remove(id);
         }
         self.asked_up_to = taken.last().copied().or(self.asked_up_to);
-        self.unanswered = self.unanswered.saturating_add(taken.len() as u64);
         taken
     }
 
     /// When something must be done about it.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let late = self.asked.values().map(|asked| asked.until).min();
-        // Noes are earned one by one; a few at a time are asked about.
-        let pause = !self.fresh.is_empty() && self.noes.room(now) <= self.unanswered;
-        let again = pause.then(|| now + Duration::from_millis(500));
+        let again = (!self.fresh.is_empty()).then(|| now + PAUSE);
         [late, again].into_iter().flatten().min()
     }
 }

@@ -16,6 +16,7 @@ use walytis_core::id::PeerId;
 use super::{Machine, Output, PARTS_MAX, WANTS_MAX};
 use crate::envelope::EnvelopeId;
 use crate::exchange::frame_v1::{Body, Has};
+use crate::exchange::limits::Noes;
 use crate::exchange::runs::Runs;
 
 const CHUNKS: usize = 5;
@@ -57,6 +58,7 @@ const ROUGH: Weather = Weather { lost: 20, doubled: 10, late_ms: 3_000, churn: f
 /// `halves`, peer 1 has only the even parts of each and peer 2 the odd ones, and both have part 0.
 struct Sim {
     halves: bool,
+    noes: Noes,
     rng: ChaCha20Rng,
     chance: ChaCha20Rng,
     weather: Weather,
@@ -81,6 +83,7 @@ impl Sim {
         (1..=envelopes).for_each(|n| assert!(machine.want(id(n), None, now)));
         Self {
             halves: false,
+            noes: Noes::default(),
             rng: ChaCha20Rng::seed_from_u64(seed),
             chance: ChaCha20Rng::seed_from_u64(seed + 1_000_000),
             weather,
@@ -144,8 +147,8 @@ impl Sim {
     fn receive(&mut self, from: &PeerId, body: Body) {
         let now = self.now;
         match body {
-            Body::Have(items) => self.machine.handle_have(from, items, now, &mut self.rng),
-            Body::No(id, part) => self.machine.handle_no(from, &id, part, now, &mut self.rng),
+            Body::Have(items) => self.machine.handle_have(from, items, now, (&mut self.noes, &mut self.rng)),
+            Body::No(id, part) => self.machine.handle_no(from, &id, part, now, (&mut self.noes, &mut self.rng)),
             Body::Part(id, part, bytes) => {
                 if !self.machine.handle_part(from, &id, part, now) {
                     return;
@@ -188,7 +191,7 @@ impl Sim {
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
-            self.machine.handle_time(self.now, &mut self.rng);
+            self.machine.handle_time(self.now, &mut self.noes, &mut self.rng);
             while let Some(output) = self.machine.poll_output(self.now) {
                 match output {
                     Output::Send { peer, body } => {
@@ -292,7 +295,11 @@ fn the_same_seed_asks_the_same() {
 }
 
 fn sends(machine: &mut Machine, now: Instant) -> Vec<(PeerId, Body)> {
-    machine.handle_time(now, &mut rng());
+    sends_within(machine, &mut Noes::default(), now)
+}
+
+fn sends_within(machine: &mut Machine, noes: &mut Noes, now: Instant) -> Vec<(PeerId, Body)> {
+    machine.handle_time(now, noes, &mut rng());
     let mut sends = Vec::new();
     while let Some(output) = machine.poll_output(now) {
         if let Output::Send { peer, body } = output {
@@ -308,7 +315,7 @@ fn chunks_that_are_here_are_not_asked_for_again() {
     assert!(machine.want(id(1), Some(&[true, false, true]), now));
     machine.set_peers(&peers(&[1]));
     assert_eq!(sends(&mut machine, now), [(peer(1), Body::Want(vec![id(1)]))]);
-    machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, (&mut Noes::default(), &mut rng()));
     assert_eq!(sends(&mut machine, now), [(peer(1), Body::Get(id(1), 2))]);
     // An answer of somebody who was not asked is not expected.
     assert!(!machine.handle_part(&peer(2), &id(1), 2, now) && !machine.handle_part(&peer(1), &id(1), 1, now));
@@ -337,7 +344,7 @@ fn a_large_envelope_delays_no_small_one() {
     machine.set_peers(&peers(&[1]));
     machine.want(id(1), Some(&[false; 1_000]), now);
     sends(&mut machine, now);
-    machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(1), Has::All)], now, (&mut Noes::default(), &mut rng()));
     let mut asked = sends(&mut machine, now);
     for _ in 0..4 {
         deliver(&mut machine, &asked, now);
@@ -345,7 +352,7 @@ fn a_large_envelope_delays_no_small_one() {
     }
     machine.want(id(2), None, now);
     assert_eq!(sends(&mut machine, now), [(peer(1), Body::Want(vec![id(2)]))]);
-    machine.handle_have(&peer(1), vec![(id(2), Has::All)], now, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(2), Has::All)], now, (&mut Noes::default(), &mut rng()));
     let first = asked.remove(0);
     deliver(&mut machine, &[first], now);
     assert!(sends(&mut machine, now).contains(&(peer(1), Body::Get(id(2), 0))));
@@ -377,9 +384,9 @@ proptest! {
                         2 => Has::Some(Runs::of(&[true, false, false])),
                         _ => Has::Some(Runs::of(&[false, false, true])),
                     };
-                    machine.handle_have(&who, vec![(which, has)], now, &mut rng);
+                    machine.handle_have(&who, vec![(which, has)], now, (&mut Noes::default(), &mut rng));
                 }
-                6 => machine.handle_no(&who, &which, part, now, &mut rng),
+                6 => machine.handle_no(&who, &which, part, now, (&mut Noes::default(), &mut rng)),
                 7 if machine.handle_part(&who, &which, part, now) => match part {
                     0 => assert!(!machine.handle_manifest(&who, &which, &[false, false, true], now)),
                     1 => machine.handle_failed(&who, &which, part, now, &mut rng),

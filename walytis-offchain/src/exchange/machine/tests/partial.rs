@@ -12,7 +12,7 @@ fn gets(sends: &[(PeerId, Body)]) -> Vec<(PeerId, u32)> {
 }
 
 fn told(machine: &mut Machine, from: u8, here: &[bool], now: Instant) {
-    machine.handle_have(&peer(from), vec![(id(1), Has::Some(Runs::of(here)))], now, &mut rng());
+    machine.handle_have(&peer(from), vec![(id(1), Has::Some(Runs::of(here)))], now, (&mut Noes::default(), &mut rng()));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn rare_parts_are_asked_of_whole_holders_first() {
     machine.want(id(1), Some(&[false; 8]), now);
     sends(&mut machine, now);
     told(&mut machine, 1, &[true, true, true, true, true, true, false, false], now);
-    machine.handle_have(&peer(2), vec![(id(1), Has::All)], now, &mut rng());
+    machine.handle_have(&peer(2), vec![(id(1), Has::All)], now, (&mut Noes::default(), &mut rng()));
     let mut asked = gets(&sends(&mut machine, now));
     asked.sort();
     assert_eq!(asked, [(peer(1), 1), (peer(1), 2), (peer(2), 7), (peer(2), 8)]);
@@ -126,7 +126,7 @@ fn author_sends(members: u8, chunks: u32) -> u32 {
     for _ in 0..100_000 {
         now += Duration::from_millis(10);
         for (name, machine) in &mut machines {
-            machine.handle_time(now, &mut rng);
+            machine.handle_time(now, &mut Noes::default(), &mut rng);
             while let Some(output) = machine.poll_output(now) {
                 if let Output::Send { peer, body } = output {
                     queues.entry(peer).or_default().push_back((name.clone(), body));
@@ -139,11 +139,16 @@ fn author_sends(members: u8, chunks: u32) -> u32 {
                 let machine = machines.get_mut(&asker).unwrap();
                 match body {
                     Body::Want(_) if *holder == author => {
-                        machine.handle_have(holder, vec![(id(1), Has::All)], now, &mut rng);
+                        machine.handle_have(holder, vec![(id(1), Has::All)], now, (&mut Noes::default(), &mut rng));
                     }
                     Body::Want(_) => {
                         let flags: Vec<bool> = (1..=chunks).map(|part| here[holder].contains(&part)).collect();
-                        machine.handle_have(holder, vec![(id(1), Has::Some(Runs::of(&flags)))], now, &mut rng);
+                        machine.handle_have(
+                            holder,
+                            vec![(id(1), Has::Some(Runs::of(&flags)))],
+                            now,
+                            (&mut Noes::default(), &mut rng),
+                        );
                     }
                     Body::Get(id, part) => {
                         assert!(*holder == author || here[holder].contains(&part), "asked for what it has not got");

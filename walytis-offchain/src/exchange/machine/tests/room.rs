@@ -24,12 +24,13 @@ fn all_wanted(machine: &mut Machine, now: Instant) {
 /// last one peer 1 delivers a part.
 fn promise(machine: &mut Machine, start: Instant, time: Duration, deliver: Option<Duration>) -> Instant {
     let (mut now, mut delivered, mut open) = (start, start, Vec::new());
+    let mut noes = Noes::default();
     while now < start + time {
-        for (to, body) in sends(machine, now) {
+        for (to, body) in sends_within(machine, &mut noes, now) {
             match body {
                 Body::Want(ids) => {
                     let has = |id| (id, if to == peer(1) { Has::All } else { Has::No });
-                    machine.handle_have(&to, ids.into_iter().map(has).collect(), now, &mut rng());
+                    machine.handle_have(&to, ids.into_iter().map(has).collect(), now, (&mut noes, &mut rng()));
                 }
                 get => open.push((to, get)),
             }
@@ -84,7 +85,7 @@ fn what_moves_does_not_make_room() {
     machine.want(id(1), Some(&[false; 9]), start);
     machine.want(id(2), Some(&[false; 9]), start);
     sends(&mut machine, start);
-    machine.handle_have(&peer(1), vec![(id(1), Has::All)], start, &mut rng());
+    machine.handle_have(&peer(1), vec![(id(1), Has::All)], start, (&mut Noes::default(), &mut rng()));
     let asked = sends(&mut machine, start);
     let later = start + Duration::from_secs(14);
     deliver(&mut machine, &asked, later);
@@ -99,17 +100,18 @@ fn what_moves_does_not_make_room() {
 #[test]
 fn one_lying_member_does_not_keep_what_others_have_from_coming() {
     let (mut machine, mut now) = (Machine::default(), Instant::now());
+    let mut noes = Noes::default();
     let lies = u16::try_from(WANTS_MAX).unwrap() + 500;
     let end = lies + 1_000;
     machine.set_peers(&peers(&[1, 2]));
     let (mut left, mut at) = ((0..end).collect::<BTreeSet<u16>>(), 0);
     for _ in 0..3_000 {
-        for (to, body) in sends(&mut machine, now) {
+        for (to, body) in sends_within(&mut machine, &mut noes, now) {
             match body {
                 Body::Want(ids) => {
                     let honest = |id: &EnvelopeId| *id >= self::id(lies) && to == peer(2);
                     let has = |id| (id, if to == peer(1) || honest(&id) { Has::All } else { Has::No });
-                    machine.handle_have(&to, ids.into_iter().map(has).collect(), now, &mut rng());
+                    machine.handle_have(&to, ids.into_iter().map(has).collect(), now, (&mut noes, &mut rng()));
                 }
                 Body::Get(id, part) if to == peer(2) => {
                     assert!(machine.handle_part(&to, &id, part, now));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -49,8 +49,6 @@ pub(crate) trait Serve: Send + Sync + fmt::Debug {
 /// What a ledger is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Who is connected has changed.
-    Peers,
     /// The stream to a peer broke.
     Broken(PeerId),
     /// An answer.
@@ -62,6 +60,8 @@ pub(crate) enum Event {
 pub(crate) struct Port {
     pub(crate) server: Arc<dyn Serve>,
     pub(crate) inbox: mpsc::Sender<Event>,
+    /// Rung when who is connected has changed: a ledger that is busy hears of it later and holds up no other.
+    pub(crate) peers: Arc<Notify>,
 }
 
 /// Counters of the exchange.
@@ -234,9 +234,9 @@ async fn follow(shared: Arc<Shared>) {
             match event {
                 Some(NetworkEvent::PeerDown(peer)) => {
                     lock(&shared.links).remove(&peer);
-                    tell(&shared, || Event::Peers).await;
+                    ring(&shared);
                 }
-                Some(_) => tell(&shared, || Event::Peers).await,
+                Some(_) => ring(&shared),
                 None => break,
             }
         }
@@ -249,12 +249,16 @@ async fn follow(shared: Arc<Shared>) {
     }
 }
 
+fn ring(shared: &Shared) {
+    lock(&shared.ports).values().for_each(|port| port.peers.notify_one());
+}
+
+/// Tells all ledgers at the same time: none waits for another.
 async fn tell(shared: &Shared, event: impl Fn() -> Event) {
     let ports: Vec<Port> = lock(&shared.ports).values().cloned().collect();
-    for port in ports {
-        // A ledger that is shut down takes nothing any more.
-        let _gone = port.inbox.send(event()).await.is_err();
-    }
+    // A ledger that is shut down takes nothing any more.
+    let told = ports.iter().map(|port| port.inbox.send(event()));
+    drop(futures::future::join_all(told).await);
 }
 
 async fn run_link(shared: Arc<Shared>, peer: PeerId, number: u64, outgoing: mpsc::Receiver<Frame>) {

@@ -176,7 +176,6 @@ impl Task {
         let (machine, now) = (&mut self.fetching.machine, Instant::now());
         let chance = (&mut *exchange.noes(), &mut self.rng);
         match event {
-            Event::Peers => self.fetching.look_for_peers(),
             Event::Broken(peer) => machine.handle_break(&peer, now, chance.1),
             Event::Answer(peer, Body::Have(items)) => machine.handle_have(&peer, items, now, chance),
             Event::Answer(peer, Body::No(id, part)) => machine.handle_no(&peer, &id, part, now, chance),

@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use walytis_core::chain::{Chain, LookupError};
@@ -208,13 +208,14 @@ impl PrivateLedger {
             stop: CancellationToken::new(),
             task: Mutex::default(),
         });
-        let inputs = task::Inputs { inbox, pushed, commands: commanded };
+        let peers = Arc::new(Notify::new());
+        let inputs = task::Inputs { inbox, peers: Arc::clone(&peers), pushed, commands: commanded };
         let mut task = task::Task::new(Arc::clone(&inner), inputs).await?;
         task.catch_up().await?;
         task.clear_away().await?;
         if let Some(exchange) = &inner.exchange {
             let server: Arc<dyn crate::exchange::Serve> = Arc::new(serve::Server(Arc::downgrade(&inner)));
-            if !exchange.attach(tag, Port { server, inbox: inbox_tx }) {
+            if !exchange.attach(tag, Port { server, inbox: inbox_tx, peers }) {
                 return Err(LedgerError::Refused { reason: "this private ledger is open already".to_owned() });
             }
         }

@@ -40,6 +40,8 @@ enum Stage {
     Begin,
     /// Records that wait for authority.
     Waiting(Option<Vec<u8>>),
+    /// Undecided proposals to forget, one in a step: each may name many blocks.
+    Proposals(Option<Vec<u8>>),
     /// Epochs of which some records lack the key.
     Locked(Option<Vec<u8>>),
     /// Records of one epoch whose key is here now.
@@ -96,8 +98,12 @@ impl Task {
                 if let Some(next) = self.settle_page(self.inner.table.all(b'u'), from).await? {
                     self.sweep.stages.push(Stage::Waiting(Some(next)));
                 } else {
-                    self.decide_all().await?;
+                    self.sweep.stages.push(Stage::Proposals(None));
                 }
+            }
+            Some(Stage::Proposals(from)) => {
+                let next = self.decide_next(from).await?;
+                self.sweep.stages.extend(next.map(|next| Stage::Proposals(Some(next))));
             }
             Some(Stage::Locked(from)) => {
                 let Some(epoch) = self.inner.table.next_locked(from).await? else { return Ok(()) };

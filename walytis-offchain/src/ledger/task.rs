@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use walytis_core::id::BlockId;
@@ -45,6 +45,7 @@ pub(super) struct Task {
     early_order: VecDeque<EnvelopeId>,
     blocks: Box<dyn Subscription>,
     inbox: mpsc::Receiver<Event>,
+    peers: Arc<Notify>,
     pushed: mpsc::Receiver<(EnvelopeId, Packed)>,
     commands: mpsc::Receiver<Command>,
     changes: watch::Receiver<u64>,
@@ -57,6 +58,7 @@ pub(super) struct Task {
 /// What reaches the task from outside.
 pub(super) struct Inputs {
     pub(super) inbox: mpsc::Receiver<Event>,
+    pub(super) peers: Arc<Notify>,
     pub(super) pushed: mpsc::Receiver<(EnvelopeId, Packed)>,
     pub(super) commands: mpsc::Receiver<Command>,
 }
@@ -69,7 +71,7 @@ impl std::fmt::Debug for Task {
 
 impl Task {
     pub(super) async fn new(inner: Arc<Inner>, inputs: Inputs) -> Result<Self, LedgerError> {
-        let Inputs { inbox, pushed, commands } = inputs;
+        let Inputs { inbox, peers, pushed, commands } = inputs;
         let meta = inner.table.meta().await?;
         let blocks = inner.chain.subscribe(SubscribeFrom::Cursor(Cursor(meta.position))).await?;
         let (changes, mut rng) = (inner.identity.changes(), inner.entropy.rng());
@@ -88,6 +90,7 @@ impl Task {
             early_order,
             blocks,
             inbox,
+            peers,
             pushed,
             commands,
             changes,
@@ -219,6 +222,7 @@ impl Task {
                 self.fetching.look_for_peers();
                 self.sweep.begin();
             }
+            () = self.peers.notified() => self.fetching.look_for_peers(),
             Some(command) = self.commands.recv() => self.handle_command(command).await?,
             Some(stored) = self.fetching.storing.join_next(), if storing => self.handle_stored(stored).await?,
             () = std::future::ready(()), if sweep_now => self.sweep_on().await?,

@@ -196,13 +196,25 @@ impl Task {
         if naming.is_empty() { Ok(()) } else { self.finish_forgetting().await }
     }
 
-    /// Looks at every undecided proposal again: somebody may have been removed, or a record judged anew.
-    pub(in crate::ledger) async fn decide_all(&mut self) -> Result<(), LedgerError> {
-        for proposal in self.inner.table.ids(self.inner.table.all(b'U')).await? {
-            self.decide(&proposal).await?;
+    /// Looks at the next undecided proposal again, from a key on, and returns where to go on: somebody may have been removed,
+    /// or a record judged anew.
+    pub(in crate::ledger) async fn decide_next(
+        &mut self,
+        from: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, LedgerError> {
+        let mut range = self.inner.table.all(b'U');
+        if let Some(from) = from {
+            range.start = from;
         }
-        self.expire().await?;
-        self.finish_forgetting().await
+        let (proposals, next) = self.inner.table.ids_page(range, 1).await?;
+        for proposal in &proposals {
+            self.decide(proposal).await?;
+        }
+        if next.is_none() {
+            self.expire().await?;
+            self.finish_forgetting().await?;
+        }
+        Ok(next)
     }
 
     async fn decide(&mut self, proposal: &BlockId) -> Result<(), LedgerError> {

@@ -9,10 +9,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use support::{PATIENCE, Peer, World, add, pattern, read, topic, until};
+use test_harness::store::CountingStore;
 use walytis_core::id::{BlockId, ChainId};
 use walytis_core::ledger::{
     BlockInfo, BlockState, Cursor, Ledger as _, LedgerControl as _, LedgerError, LedgerEvent, LedgerRead as _,
@@ -442,4 +444,35 @@ async fn a_layers_votes_are_not_seen_by_another_and_end_with_it() {
     assert_eq!(read(&two, &other.id).await, b"in two");
     one.delete().await.unwrap();
     assert_eq!(two.count().await.unwrap(), 1);
+}
+
+/// The most reads of the store between two of the ledger's answers, while so many undecided proposals are looked at again.
+async fn most_reads_in_a_row(proposals: usize) -> u64 {
+    let world = World::new();
+    let (peers, chain, group) = world.peers(3).await;
+    // The other one never opens its ledger, so it never consents.
+    let (a, _away) = (peers[0].join(&group, Role::Admin), peers[1].join(&group, Role::Member));
+    let store = Arc::new(CountingStore::new(peers[0].disk.store.clone()));
+    let mut parts = peers[0].parts(&chain, &a, "x");
+    parts.store = store.clone();
+    let ours = PrivateLedger::open(parts).await.unwrap();
+    for number in 0..proposals {
+        let block = add(&ours, number.to_string(), &[]).await;
+        ours.propose_forget(&[block.id], "").await.unwrap();
+    }
+    settle_down().await;
+    peers[2].join(&group, Role::Member);
+    store.take_cost();
+    let mut most = 0;
+    for _ in 0..2 * proposals + 20 {
+        add(&ours, "meanwhile", &[]).await;
+        most = most.max(store.take_cost().gets);
+    }
+    most
+}
+
+#[tokio::test(start_paused = true)]
+async fn undecided_proposals_hold_up_nothing_however_many_there_are() {
+    let (few, many) = (most_reads_in_a_row(5).await, most_reads_in_a_row(60).await);
+    assert!(many <= few + 10, "{few} reads beside 5 proposals, {many} beside 60");
 }

@@ -3,7 +3,7 @@
 # make build  builds the release program and prints its path last
 # make planted [AREA=sync]  plants each known bug in a scratch copy and fails if its test does not notice
 # make sim [SCENARIO=churn] [SEEDS=1000 | SEED=7]  runs scenario files in virtual time, each under many seeds (200)
-# make model [OPS=4] [DRAW=1]  checks the rules of identities on every small history (half an hour; OPS: ops in a row)
+# make model [OPS=4] [DRAW=1]  checks the rules of identities on every small history (ten minutes; OPS: ops in a row)
 # make chaos  runs every test that takes long, one after the other
 # make bench  measures and prints the figures of docs/performance.md
 SHELL := /bin/bash

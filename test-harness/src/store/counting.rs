@@ -1,6 +1,7 @@
 //! A store that counts what is asked of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,12 +29,18 @@ pub struct Cost {
 pub struct CountingStore {
     inner: Arc<dyn KvStore>,
     cost: Mutex<Cost>,
+    lookup: Duration,
 }
 
 impl CountingStore {
     /// Returns a store over `inner` that has counted nothing yet.
     pub fn new(inner: Arc<dyn KvStore>) -> Self {
-        Self { inner, cost: Mutex::default() }
+        Self::slow(inner, Duration::ZERO)
+    }
+
+    /// As [`Self::new`], and each key looked up takes so long.
+    pub fn slow(inner: Arc<dyn KvStore>, lookup: Duration) -> Self {
+        Self { inner, cost: Mutex::default(), lookup }
     }
 
     /// Returns what was asked since the last call.
@@ -44,17 +51,24 @@ impl CountingStore {
     fn count(&self, add: impl FnOnce(&mut Cost)) {
         add(&mut self.cost.lock().unwrap_or_else(PoisonError::into_inner));
     }
+
+    async fn look_up(&self, keys: usize) {
+        self.count(|cost| cost.gets += keys as u64);
+        if !self.lookup.is_zero() {
+            tokio::time::sleep(self.lookup.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX))).await;
+        }
+    }
 }
 
 #[async_trait]
 impl KvStore for CountingStore {
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.count(|cost| cost.gets += 1);
+        self.look_up(1).await;
         self.inner.get(key).await
     }
 
     async fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        self.count(|cost| cost.gets += keys.len() as u64);
+        self.look_up(keys.len()).await;
         self.inner.get_many(keys).await
     }
 

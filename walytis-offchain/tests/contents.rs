@@ -9,12 +9,10 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use support::{PATIENCE, Peer, World, add, pattern, read, topic, until};
-use test_harness::store::{Cost, CountingStore};
 use tokio::io::AsyncReadExt as _;
 use walytis_core::clock::SeededEntropy;
 use walytis_core::id::{BlockId, ChainId};
@@ -475,49 +473,4 @@ async fn what_became_void_while_the_ledger_was_closed_is_retracted() {
     let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap();
     assert!(matches!(event, Some(LedgerEvent::Retracted { id, .. }) if id == late.id), "{event:?}");
     assert_eq!(ours.count().await.unwrap(), 0);
-}
-
-/// What opening and standing by cost with so many blocks, and with as many whose contents nobody has.
-async fn costs(count: usize) -> [Cost; 3] {
-    let world = World::new();
-    let (peers, chain, group) = world.peers(2).await;
-    let (a, b) = (peers[0].join(&group, Role::Admin), peers[1].join(&group, Role::Member));
-    let ours = peers[0].open(&chain, &a, "x").await;
-    let blocks =
-        |n: usize| (0..n).map(|n| NewBlock { content: n.to_string().into(), topics: vec![topic("t")] }).collect();
-    walytis_core::ledger::Ledger::add_many(&ours, blocks(count)).await.unwrap();
-    // Under which heads all this was judged is written down a moment later.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    ours.shutdown().await;
-    let store = Arc::new(CountingStore::new(peers[0].disk.store.clone()));
-    let mut parts = peers[0].parts(&chain, &a, "x");
-    parts.store = store.clone();
-    let reopened = PrivateLedger::open(parts).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let opened = store.take_cost();
-    assert_eq!(found(&reopened, "t").await.unwrap().len(), count.min(100));
-    reopened.shutdown().await;
-    // The other device has the records, and its peer refuses to serve, as its ledger is closed.
-    let store = Arc::new(CountingStore::new(peers[1].disk.store.clone()));
-    let mut parts = peers[1].parts(&chain, &b, "x");
-    parts.store = store.clone();
-    let theirs = PrivateLedger::open(parts).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(theirs.status().await.unwrap().missing_contents, count as u64);
-    store.take_cost();
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    let waited = store.take_cost();
-    theirs.status().await.unwrap();
-    let asked = store.take_cost();
-    [opened, waited, asked]
-}
-
-#[tokio::test(start_paused = true)]
-async fn opening_waiting_and_asking_cost_the_same_however_many_contents_there_are() {
-    let (few, many) = (costs(40).await, costs(400).await);
-    for (what, few, many) in [("waiting", few[1], many[1]), ("status", few[2], many[2])] {
-        assert_eq!(few, many, "{what}");
-    }
-    // Opening judges nothing again; with few blocks, whole pages are read.
-    assert!(many[0].gets <= few[0].gets + 8 && many[0].scanned <= 2 * few[0].scanned + 64, "{few:?} {many:?}");
 }
